@@ -1,0 +1,3 @@
+"""Quadrat: land use and its change from aerial imagery."""
+
+__version__ = "0.1.0"
