@@ -1,4 +1,4 @@
-"""Legends: the land-use classes, their colours, source codes, and how one legend folds into another.
+"""Legends: land-use classes, their colours and source codes, and how one legend folds into another.
 
 A legend is a TOML file; `nlcd6` and `nlcd3` ship with the package. It does not know rasters.
 """
@@ -37,7 +37,7 @@ class LandClass:
         name: the name that people read; unique in its legend.
         color: `#rrggbb`.
         codes: codes of the label source (NLCD) that fold into this class.
-        members: class names of a finer legend that fold into this class (for sources without codes).
+        members: class names of a finer legend that fold into this class, where there are no codes.
     """
 
     name: str
@@ -193,9 +193,7 @@ def load_legend(name_or_path: str) -> Legend:
 
 def from_names(names: Sequence[str], name: str = "folders") -> Legend:
     """A legend from class names alone (a folder of images per class), with safe colours."""
-    return Legend(
-        name, tuple(LandClass(n, CYCLE[i % len(CYCLE)]) for i, n in enumerate(names))
-    )
+    return Legend(name, tuple(LandClass(n, CYCLE[i % len(CYCLE)]) for i, n in enumerate(names)))
 
 
 def fold(fine: Legend, coarse: Legend) -> NDArray[np.int64]:

@@ -1,0 +1,58 @@
+"""Where parts are worked on. The contract, and engines by name, imported when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from quadrat.errors import EngineError
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+class Engine(Protocol):
+    """Runs a task over parts.
+
+    A task is picklable and idempotent: it reads its part, writes its own output part atomically,
+    and returns something small. Results come as they are ready, in no promised order. A task that
+    fails does not stop the others: the rest is finished first, then EngineError names the parts.
+    """
+
+    name: str
+    slots: int  # tasks at work at the same time
+
+    def run(self, task: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
+        """The results of `task` for every part."""
+        ...
+
+
+def _local(**options: Any) -> Engine:
+    from quadrat.engines.local import LocalEngine
+
+    return LocalEngine(**options)
+
+
+def _spark(**options: Any) -> Engine:
+    from quadrat.engines.spark import SparkEngine
+
+    return SparkEngine(**options)
+
+
+ENGINES: dict[str, Callable[..., Engine]] = {"local": _local, "spark": _spark}
+
+
+def get_engine(name: str = "local", **options: Any) -> Engine:
+    """The engine `name` with its options; EngineError for an unknown name or option.
+
+    Args:
+        options: `workers` for `local`; `master` and more for `spark`. Options that are None are
+            left at the engine's default; any other option that an engine lacks is an error.
+    """
+    if name not in ENGINES:
+        raise EngineError(f"no engine {name!r}; choose one of {', '.join(ENGINES)}")
+    given = {k: v for k, v in options.items() if v is not None}
+    try:
+        return ENGINES[name](**given)
+    except TypeError as error:
+        raise EngineError(f"the engine {name} does not take these options: {error}") from None

@@ -1,0 +1,348 @@
+"""Files at any URI: reads, atomic writes, digests, one writer per output. The only home of fsspec.
+
+A URI is a local path or an fsspec address (`s3://`, `az://`, `hdfs://`, `memory://`). A file is
+written under its final name in one step, so a file that exists is whole: on a local disk by a
+temporary file and a rename, on object storage by a single put. It does not know tables or pixels.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from quadrat.errors import LockedError, MissingExtraError, StorageError
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
+
+
+def _scheme(uri: str) -> str:
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", uri)
+    return found.group(1).lower() if found else "file"
+
+
+def is_local(uri: str) -> bool:
+    """Whether the URI is a path on this machine."""
+    return _scheme(uri) in ("file", "local")
+
+
+def local_path(uri: str) -> Path:
+    """The path of a local URI; StorageError for any other."""
+    if not is_local(uri):
+        raise StorageError(f"{redact(uri)} is not on this machine; give a local path")
+    return Path(re.sub(r"^(file|local)://", "", uri)).expanduser()
+
+
+def redact(uri: str) -> str:
+    """The URI without what may be secret (user, password, query), for messages and records."""
+    if is_local(uri):
+        return uri
+    bare = uri.split("?", 1)[0].split("#", 1)[0]
+    return re.sub(r"//[^/@]+@(?=[^/]*)", "//", bare) if _scheme(uri).startswith("http") else bare
+
+
+def normalise(uri: str) -> str:
+    """An absolute form: the same place has the same text in every folder and process."""
+    return os.path.abspath(local_path(uri)) if is_local(uri) else uri.rstrip("/")  # noqa: PTH100
+
+
+def join(uri: str, *names: str) -> str:
+    """A URI below another."""
+    if is_local(uri):
+        return str(local_path(uri).joinpath(*names))
+    return "/".join([uri.rstrip("/"), *names])
+
+
+def basename(uri: str) -> str:
+    """The last name of a URI, without a query."""
+    return redact(uri).rstrip("/").rsplit("/", 1)[-1]
+
+
+def parent(uri: str) -> str:
+    """The folder that holds a URI."""
+    if is_local(uri):
+        return str(local_path(uri).parent)
+    return uri.rstrip("/").rsplit("/", 1)[0]
+
+
+@contextmanager
+def _translated(uri: str, doing: str) -> Iterator[None]:
+    """Turn what file systems raise into one line that names the file and the cure."""
+    name = redact(uri)
+    try:
+        yield
+    except StorageError:
+        raise
+    except FileNotFoundError:
+        raise StorageError(f"{name} does not exist; check the path") from None
+    except PermissionError:
+        raise StorageError(f"no permission for {doing} {name}; check its owner and mode") from None
+    except IsADirectoryError:
+        raise StorageError(f"{name} is a folder, not a file; name a file") from None
+    except NotADirectoryError:
+        raise StorageError(f"a file stands where {name} needs a folder; choose another") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"no space left for {doing} {name}; free some and run the same command again "
+                "(finished parts are kept)"
+            ) from None
+        if error.errno == errno.EROFS:
+            raise StorageError(f"{name} is on a read-only disk; choose another place") from None
+        raise StorageError(f"{doing} {name} failed: {_short(error)}") from None
+    except Exception as error:
+        if is_local(uri):
+            raise
+        # each remote file system has its own error tree; none may escape with its credentials
+        raise StorageError(f"{doing} {name} failed: {_short(error)}") from None
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"(?i)(sig|signature|token|key|secret|password)=[^&\s'\"]+", r"\1=...", text)
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _filesystem(uri: str) -> Any:
+    import fsspec
+
+    scheme = _scheme(uri)
+    try:
+        return fsspec.filesystem(scheme if scheme != "https" else "http")
+    except ImportError:
+        if scheme in EXTRAS:
+            raise MissingExtraError(f"{scheme}:// storage", EXTRAS[scheme]) from None
+        raise StorageError(f"no file system for {scheme}:// is installed; see fsspec") from None
+    except ValueError as error:
+        raise StorageError(f"{redact(uri)} cannot be opened: {_short(error)}") from None
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there."""
+    if is_local(uri):
+        return local_path(uri).exists()
+    with _translated(uri, "looking for"):
+        return bool(_filesystem(uri).exists(uri))
+
+
+def is_dir(uri: str) -> bool:
+    """Whether a folder is there (on object storage: whether anything lies below)."""
+    if is_local(uri):
+        return local_path(uri).is_dir()
+    with _translated(uri, "looking for"):
+        return bool(_filesystem(uri).isdir(uri))
+
+
+def size(uri: str) -> int:
+    """Bytes of a file."""
+    with _translated(uri, "reading"):
+        if is_local(uri):
+            return local_path(uri).stat().st_size
+        return int(_filesystem(uri).size(uri))
+
+
+def stamp(uri: str) -> str:
+    """What changes when a file changes, without reading it: size and time, or the store's tag."""
+    with _translated(uri, "reading"):
+        if is_local(uri):
+            stat = local_path(uri).stat()
+            return f"{stat.st_size}-{stat.st_mtime_ns}"
+        entry = _filesystem(uri).info(uri)
+        tag = next((entry[k] for k in ("ETag", "etag", "LastModified") if entry.get(k)), "")
+        return f"{entry.get('size', '')}-{tag}"
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file; StorageError when it cannot be read."""
+    with _translated(uri, "reading"):
+        if is_local(uri):
+            return local_path(uri).read_bytes()
+        return cast(bytes, _filesystem(uri).cat_file(uri))
+
+
+def open_read(uri: str) -> BinaryIO:
+    """A seekable file to read from."""
+    with _translated(uri, "reading"):
+        if is_local(uri):
+            return local_path(uri).open("rb")
+        return cast(BinaryIO, _filesystem(uri).open(uri, "rb"))
+
+
+def make_dirs(uri: str) -> None:
+    """Make a local folder and its parents; object stores need none."""
+    if is_local(uri):
+        with _translated(uri, "making"):
+            try:
+                local_path(uri).mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                raise StorageError(
+                    f"{uri} is a file where a folder is needed; choose another name"
+                ) from None
+
+
+def write_bytes(uri: str, data: bytes | memoryview) -> None:
+    """Write a file in one step: either all of it is there under its name, or nothing is."""
+    if is_local(uri):
+        path = local_path(uri)
+        make_dirs(str(path.parent))
+        with atomic_path(uri) as temporary, temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return
+    with _translated(uri, "writing"):
+        _filesystem(uri).pipe_file(uri, bytes(data))
+
+
+@contextmanager
+def atomic_path(uri: str) -> Iterator[Path]:
+    """A temporary local path, moved to `uri` (local or remote) when the block ends well.
+
+    For libraries that write files themselves. Nothing stays behind when the block fails.
+    """
+    local = is_local(uri)
+    folder = str(local_path(uri).parent) if local else tempfile.gettempdir()
+    make_dirs(folder)
+    suffix = Path(basename(uri)).suffix
+    with _translated(uri, "writing"):
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix=f".tmp{suffix}", dir=folder)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            if local:
+                mode = 0o666 & ~_umask()
+                temporary.chmod(mode)
+                temporary.replace(local_path(uri))
+            else:
+                _filesystem(uri).pipe_file(uri, temporary.read_bytes())
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    # reading the mask means setting it; /proc gives it without a race between threads
+    with suppress(OSError), Path("/proc/self/status").open() as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022
+
+
+def read_json(uri: str) -> Any:
+    """The values of a JSON file; StorageError when it is none."""
+    try:
+        return json.loads(read_bytes(uri))
+    except (ValueError, RecursionError):
+        raise StorageError(f"{redact(uri)} is not whole JSON; remove it or make it again") from None
+
+
+def write_json(uri: str, value: Any) -> None:
+    """Write plain values as JSON, in one step."""
+    write_bytes(uri, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def list_names(uri: str, suffix: str = "") -> list[str]:
+    """Names of the files directly in a folder that end with `suffix`, sorted; [] for no folder."""
+    with _translated(uri, "listing"):
+        if is_local(uri):
+            path = local_path(uri)
+            if not path.is_dir():
+                return []
+            with os.scandir(path) as entries:
+                return sorted(
+                    e.name
+                    for e in entries
+                    if e.name.endswith(suffix) and not e.name.startswith(".")
+                )
+        try:
+            entries_ = _filesystem(uri).ls(uri, detail=False, refresh=True)
+        except TypeError:
+            entries_ = _filesystem(uri).ls(uri, detail=False)
+        except FileNotFoundError:
+            return []
+        names = (str(e).rstrip("/").rsplit("/", 1)[-1] for e in entries_)
+        return sorted(n for n in names if n.endswith(suffix))
+
+
+def remove(uri: str) -> None:
+    """Remove a file; nothing happens when it is not there."""
+    with _translated(uri, "removing"):
+        if is_local(uri):
+            local_path(uri).unlink(missing_ok=True)
+        else:
+            with suppress(FileNotFoundError):
+                _filesystem(uri).rm_file(uri)
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 as hexadecimal text."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of plain values in one canonical form."""
+    return digest_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def digest_file(uri: str) -> str:
+    """SHA-256 of a file's content, read in pieces."""
+    total = hashlib.sha256()
+    with _translated(uri, "reading"), open_read(uri) as file:
+        while piece := file.read(1 << 20):
+            total.update(piece)
+    return total.hexdigest()
+
+
+def cache_dir() -> Path:
+    """Where what can be made again is kept: `QUADRAT_CACHE`, or the user's cache folder."""
+    chosen = os.environ.get("QUADRAT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "quadrat"
+
+
+@contextmanager
+def lock(uri: str) -> Iterator[None]:
+    """Hold an output folder alone; LockedError when another process has it.
+
+    On a local disk the operating system gives the lock back when the holder dies, however it dies.
+    Object stores have no such lock: there, two writers are harmless because a part is written whole
+    and each writes the same content.
+    """
+    if not is_local(uri):
+        yield
+        return
+    import fcntl
+
+    make_dirs(uri)
+    path = local_path(uri) / ".lock"
+    with _translated(str(path), "locking"):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
+            raise LockedError(
+                f"another process ({holder}) is writing {uri}; wait for it or choose another --out"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()}".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def buffer() -> io.BytesIO:
+    """A file in memory, for libraries that write to one."""
+    return io.BytesIO()
