@@ -1,0 +1,164 @@
+"""Confusion matrices and their figures; every figure accepts a stack `(..., K, K)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from quadrat.errors import InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def confusion(truth_ids: ArrayLike, pred_ids: ArrayLike, k: int) -> Ints:
+    """Counts of (truth, prediction), shape (K, K) int64; rows = truth, columns = prediction.
+
+    Args:
+        truth_ids: (N,) class ids 0..k-1; pairs whose truth is -1 (no label) are left out.
+        pred_ids: (N,) class ids 0..k-1.
+
+    Raises:
+        InputError: ids outside the legend, or lengths that differ.
+    """
+    truth, pred = class_ids(truth_ids, k, "truth"), class_ids(pred_ids, k, "prediction")
+    if truth.shape != pred.shape:
+        raise InputError(
+            f"{truth.size} truths for {pred.size} predictions; give one of each a tile"
+        )
+    keep = truth >= 0
+    if np.any(pred[keep] < 0):
+        raise InputError("a tile has a truth and no prediction; score it or leave it out")
+    flat = np.bincount(truth[keep] * k + pred[keep], minlength=k * k)
+    return flat.reshape(k, k).astype(np.int64)
+
+
+def class_ids(values: ArrayLike, k: int, what: str) -> Ints:
+    """Checked class ids, (N,) int64, -1 for "no label"; InputError names `what`."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise InputError(f"{what} must be one whole number (a class id) a tile")
+    ids = array.astype(np.int64)
+    if ids.size and (ids.min() < -1 or ids.max() >= k):
+        raise InputError(
+            f"{what} has class ids {ids.min()}..{ids.max()}; the legend has 0..{k - 1}"
+        )
+    return ids
+
+
+def fold_confusion(matrix: ArrayLike, places: ArrayLike) -> NDArray[Any]:
+    """The matrix of a coarser legend, shape (..., C, C).
+
+    Args:
+        matrix: (..., K, K).
+        places: (K,) fine class id -> coarse class id, as `legend.fold` gives it.
+    """
+    m, to = np.asarray(matrix), np.asarray(places)
+    if to.shape != m.shape[-1:]:
+        raise InputError(f"the fold places {to.size} classes; the matrix has {m.shape[-1]}")
+    onto = np.zeros((to.size, int(to.max()) + 1), dtype=m.dtype)
+    onto[np.arange(to.size), to] = 1
+    folded: NDArray[Any] = onto.T @ m @ onto
+    return folded
+
+
+def fold_probabilities(probabilities: ArrayLike, places: ArrayLike) -> Floats:
+    """Probabilities of a coarser legend: the sums of those that fold together, shape (N, C)."""
+    p, to = np.asarray(probabilities, np.float64), np.asarray(places)
+    out = np.zeros((len(p), int(to.max()) + 1))
+    for fine, coarse in enumerate(to):
+        out[:, coarse] += p[:, fine]
+    return out
+
+
+def reweight(matrix: ArrayLike, shares: ArrayLike) -> Floats:
+    """The matrix in shares of a population, shape (..., K, K) float64, summing to 1.
+
+    A test set is often balanced while the county is not: each truth row is scaled so that the
+    classes have the population's shares. A class without test tiles is left out, and the others
+    scaled up.
+
+    Args:
+        shares: (K,) the population's class shares (any scale).
+    """
+    m, w = np.asarray(matrix, np.float64), np.asarray(shares, np.float64)
+    if w.shape != m.shape[-1:] or np.any(w < 0) or not np.isfinite(w).all() or w.sum() <= 0:
+        raise InputError(f"class shares must be {m.shape[-1]} numbers of at least 0, not all 0")
+    scaled = np.nan_to_num(divide(m, m.sum(-1, keepdims=True))) * w[:, None]
+    return np.nan_to_num(divide(scaled, scaled.sum((-2, -1), keepdims=True)))
+
+
+def divide(top: NDArray[Any], bottom: NDArray[Any]) -> Floats:
+    """top / bottom, NaN where bottom is 0."""
+    result: Floats = np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan)
+    np.divide(top, bottom, out=result, where=bottom > 0)
+    return result
+
+
+def _mean(values: Floats) -> Floats:
+    """The mean over the last axis of what is defined; NaN where nothing is."""
+    defined = np.isfinite(values)
+    return divide(np.where(defined, values, 0.0).sum(-1), defined.sum(-1).astype(np.float64))
+
+
+def _diagonal(matrix: ArrayLike) -> NDArray[Any]:
+    return np.diagonal(np.asarray(matrix), axis1=-2, axis2=-1)
+
+
+def overall(matrix: ArrayLike) -> Floats:
+    """Overall accuracy, shape (...)."""
+    return divide(_diagonal(matrix).sum(-1), np.asarray(matrix).sum((-2, -1)))
+
+
+def producers(matrix: ArrayLike) -> Floats:
+    """Producer's accuracy (recall) a class, TP / (TP + FN), shape (..., K)."""
+    return divide(_diagonal(matrix), np.asarray(matrix).sum(-1))
+
+
+def users(matrix: ArrayLike) -> Floats:
+    """User's accuracy (precision) a class, TP / (TP + FP), shape (..., K)."""
+    return divide(_diagonal(matrix), np.asarray(matrix).sum(-2))
+
+
+def f1(matrix: ArrayLike) -> Floats:
+    """F1 a class, 2 TP / (2 TP + FP + FN), shape (..., K); NaN for a class nowhere at all."""
+    m = np.asarray(matrix)
+    return divide(2.0 * _diagonal(m), m.sum(-1) + m.sum(-2))
+
+
+def one_against_rest(matrix: ArrayLike) -> Floats:
+    """Accuracy a class of "this class or not", (TP + TN) / all, shape (..., K)."""
+    m = np.asarray(matrix)
+    total = m.sum((-2, -1))[..., None]
+    return divide(total - m.sum(-1) - m.sum(-2) + 2 * _diagonal(m), total)
+
+
+def balanced(matrix: ArrayLike) -> Floats:
+    """Balanced accuracy: the mean producer's accuracy of the classes with truth, shape (...)."""
+    return _mean(producers(matrix))
+
+
+def macro_f1(matrix: ArrayLike) -> Floats:
+    """The plain mean of F1 over the classes that are anywhere, shape (...)."""
+    return _mean(f1(matrix))
+
+
+def weighted_f1(matrix: ArrayLike) -> Floats:
+    """The mean of F1 weighted by the classes' share of the truth, shape (...)."""
+    m = np.asarray(matrix, np.float64)
+    return divide((np.nan_to_num(f1(m)) * m.sum(-1)).sum(-1), m.sum((-2, -1)))
+
+
+FIGURES: dict[str, Callable[[ArrayLike], Floats]] = {
+    "overall": overall,
+    "balanced": balanced,
+    "macro_f1": macro_f1,
+    "weighted_f1": weighted_f1,
+    "producers": producers,
+    "users": users,
+    "f1": f1,
+    "one_against_rest": one_against_rest,
+}
