@@ -1,0 +1,138 @@
+"""The command line: `quadrat VERB ...`. One file a verb: parse, one library call, print.
+
+This module knows the verbs' names and how failures are shown. It loads a verb's module only when
+that verb is called, so that `quadrat --help` is quick.
+
+Exit codes: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+import quadrat
+from quadrat.errors import QuadratError
+
+# Verb -> (module with a click command named `command`, one line of help), in the order of the work.
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("quadrat.cli.demo", "Run the whole job on a synthetic county, offline."),
+    "fetch": ("quadrat.cli.fetch", "Get NAIP imagery and NLCD labels for a place."),
+    "tile": ("quadrat.cli.tile", "Cut imagery into a tile set, with labels and splits."),
+    "pack": ("quadrat.cli.pack", "Turn a folder of images per class into a tile set."),
+    "unpack": ("quadrat.cli.unpack", "Turn a tile set into a folder of images per class."),
+    "train": ("quadrat.cli.train", "Train a head on a pretrained network's features."),
+    "finetune": ("quadrat.cli.finetune", "Retrain a pretrained network to a chosen depth."),
+    "runs": ("quadrat.cli.runs", "List, show and compare training runs."),
+    "score": ("quadrat.cli.score", "Score tiles, images or rasters with a model."),
+    "map": ("quadrat.cli.map", "Draw scores as GeoTIFF, PNG and GeoJSON."),
+    "change": ("quadrat.cli.change", "Find land-use change between dates."),
+    "area": ("quadrat.cli.area", "Estimate error-adjusted areas with intervals."),
+    "report": ("quadrat.cli.report", "Write a self-contained HTML report."),
+    "clean": ("quadrat.cli.clean", "List and delete what a workspace's runs made."),
+}
+
+STOPPED = "stopped; run again to resume"
+DEFECT = "this is a defect; --debug shows the traceback"
+
+
+class Verbs(click.Group):
+    """The group of all verbs; a verb whose module is not installed is not shown."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [verb for verb, (module, _) in VERBS.items() if importlib.util.find_spec(module)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS or not importlib.util.find_spec(VERBS[cmd_name][0]):
+            return None
+        command = importlib.import_module(VERBS[cmd_name][0]).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{VERBS[cmd_name][0]}.command is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # From the table, not from the commands: listing the verbs must not load them.
+        rows = [(verb, VERBS[verb][1]) for verb in self.list_commands(ctx)]
+        if rows:
+            with formatter.section("Verbs"):
+                formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Verbs,
+    subcommand_metavar="VERB ...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(quadrat.__version__, prog_name="quadrat")
+def cli() -> None:
+    """Land use and its change from aerial imagery.
+
+    Defaults come from quadrat.toml in the working folder and from QUADRAT_* variables.
+    """
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line and give its exit code; no error leaves it."""
+    try:
+        code = cli.main(list(args), prog_name="quadrat", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        _show_usage(error, args)
+        return error.exit_code  # 2 for wrong usage
+    except (click.Abort, KeyboardInterrupt):
+        _show(STOPPED, args)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`quadrat ... | head`): nothing to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except QuadratError as error:
+        _show(f"Error: {one_line(error)}", args)
+        return 1
+    except MemoryError:
+        _show("Error: out of memory; use fewer --workers or smaller tiles", args)
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last place where a defect can be told in words
+        _show(f"Error: {type(error).__name__}: {one_line(error)} ({DEFECT})", args)
+        return 1
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text on one line."""
+    return " ".join(str(error).split())
+
+
+def _show(text: str, args: Sequence[str]) -> None:
+    """Say why it ended: words on stderr, and `{"error": ...}` on stdout for scripts."""
+    options = _flags(args)
+    if "--debug" in options and text is not STOPPED:
+        traceback.print_exc()
+    if "--json" in options:
+        print(json.dumps({"error": text.removeprefix("Error: ")}))  # noqa: T201
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _show_usage(error: click.ClickException, args: Sequence[str]) -> None:
+    if "--json" in _flags(args):
+        print(json.dumps({"error": error.format_message()}))  # noqa: T201
+    error.show()
+
+
+def _flags(args: Sequence[str]) -> list[str]:
+    """The arguments before `--`: read here too, because a line that fails to parse sets nothing."""
+    return list(args[: args.index("--")] if "--" in args else args)

@@ -1,0 +1,227 @@
+'''What the verbs share. It knows click and the configuration, and nothing of imagery.
+
+A verb is one file with one click command named `command`, of this pattern:
+
+    @common.verb()
+    @click.argument("folder")
+    @common.out_option("tiles")
+    @click.option("--encoding", default="qoi", show_default=True, help="...")
+    def command(folder: str, out: str, encoding: str) -> common.Answer:
+        """Turn a folder of images per class into a tile set."""
+        from quadrat.tiles import pack                      # libraries only inside the function
+
+        with common.progress("pack") as report:
+            result = pack(folder, out, encoding=encoding, on_progress=report)
+        return common.Answer(result, f"{result.uri}: {result.count:,} tiles")
+
+`verb` adds `--json` and `--debug`, prints the answer's text (or, with `--json`, the result's
+`to_dict()` and nothing else on stdout), and lets every error pass to `quadrat.cli.run`, which shows
+it in one line. Options carry the names of the Python parameters, with dashes for underscores, and
+their help says the unit.
+'''
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Protocol, TypeVar
+
+import click
+
+from quadrat import config
+from quadrat.progress import Reporter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class HasDict(Protocol):
+    """A library's result."""
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Plain values."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a verb gives back: the library's result, and the words for people."""
+
+    result: HasDict | Mapping[str, Any]
+    text: str = ""
+
+
+def verb(
+    group: click.Group | None = None, name: str | None = None
+) -> Callable[[Callable[..., Answer | None]], click.Command]:
+    """Makes a function that returns an Answer (or None: it printed nothing) a command.
+
+    Args:
+        group: the group that it is a subcommand of (`quadrat runs list`).
+        name: the command's name; the function's, when None (the verb's file name at top level).
+    """
+
+    def decorate(function: Callable[..., Answer | None]) -> click.Command:
+        @functools.wraps(function)
+        def call(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
+            set_up()
+            # Libraries that print would spoil the JSON; their words go to stderr.
+            guard = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+            with guard:
+                answer = function(*args, **kwargs)
+            if answer is not None:
+                show(answer, as_json)
+
+        call = click.option("--debug", is_flag=True, help="Show the traceback of an error.")(call)
+        call = click.option(
+            "--json", "as_json", is_flag=True, help="Print the result as JSON, for scripts."
+        )(call)
+        own = name or function.__module__.rsplit(".", 1)[-1]
+        return (group.command if group else click.command)(own)(call)
+
+    return decorate
+
+
+def show(answer: Answer, as_json: bool) -> None:
+    """Print an answer to stdout."""
+    if as_json:
+        result = answer.result if isinstance(answer.result, Mapping) else answer.result.to_dict()
+        click.echo(json.dumps(plain(result), indent=2, allow_nan=False))
+    elif answer.text:
+        click.echo(answer.text)
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's types: numpy's scalars and arrays as numbers and lists, NaN as null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):  # numpy, not imported here
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, PurePath):
+        return str(value)
+    return value
+
+
+def defaults() -> config.Config:
+    """The configuration of this working folder and environment."""
+    return config.load()
+
+
+def set_up() -> None:
+    """Makes the configuration's cache hold for the library and the processes it starts."""
+    cache = defaults().cache
+    if cache is not None:
+        os.environ["QUADRAT_CACHE"] = cache if "://" in cache else str(Path(cache).absolute())
+
+
+def progress(what: str, unit: str = "tiles") -> Reporter:
+    """A context manager that shows progress on stderr and serves as `on_progress`."""
+    return Reporter(what, unit)
+
+
+def place(kind: str, name: str) -> str:
+    """Where the tile set, model or scores called `name` lies (see `Config.place`)."""
+    return defaults().place(kind, name)
+
+
+def place_argument(name: str, kind: str) -> Callable[[F], F]:
+    """An argument that names a tile set ("tiles"), a model ("models") or scores ("scores")."""
+    return click.argument(name, callback=lambda _c, _p, value: _placed(kind, value))
+
+
+def out_option(kind: str, help_text: str = "") -> Callable[[F], F]:
+    """`--out URI`: where the result is written."""
+    return click.option(
+        "--out",
+        required=True,
+        metavar="URI",
+        callback=lambda _c, _p, value: _placed(kind, value),
+        help=help_text or "Where to write: a folder, local or az://, s3://.",
+    )
+
+
+def _placed(kind: str, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    if isinstance(value, tuple):
+        return tuple(place(kind, v) for v in value)
+    return None if value is None else place(kind, value)
+
+
+def legend_option(built_in: str | None = "nlcd6", help_text: str = "") -> Callable[[F], F]:
+    """`--legend`, with the configured legend as the default."""
+    return click.option(
+        "--legend",
+        default=lambda: defaults().legend or built_in,
+        show_default=built_in or False,
+        metavar="NAME|FILE",
+        help=help_text or "Land-use classes: nlcd6, nlcd3 or a TOML file.",
+    )
+
+
+def tracking_option(function: F) -> F:
+    """`--tracking-uri`, with the configured one as the default."""
+    return click.option(
+        "--tracking-uri",
+        default=lambda: defaults().tracking_uri,
+        show_default="quadrat-work/runs.db",
+        metavar="URI",
+        help="Where the run history is kept: anything that MLflow takes.",
+    )(function)
+
+
+def seed_option(function: F) -> F:
+    """`--seed`."""
+    return click.option(
+        "--seed", type=int, default=0, show_default=True, help="Seed of everything random."
+    )(function)
+
+
+def engine_options(function: F) -> F:
+    """`--engine`, `--master` and `--workers`; pass them to `engine()`."""
+    options = (
+        click.option(
+            "--engine",
+            type=click.Choice(config.ENGINES),
+            default=lambda: defaults().engine or "local",
+            show_default="local",
+            help="Where parts are worked on.",
+        ),
+        click.option(
+            "--master",
+            metavar="URL",
+            help="Spark's master: local[*], spark://host:7077, yarn, k8s://...",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            default=lambda: defaults().workers,
+            show_default="the cores there are",
+            help="Parts worked on at once.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def engine(name: str, master: str | None, workers: int | None) -> Any:
+    """The engine that `engine_options` describe.
+
+    Raises:
+        click.UsageError: `--master` without the Spark engine.
+    """
+    from quadrat.engines import get_engine
+
+    if name == "spark":
+        return get_engine(name, master=master or defaults().master, workers=workers)
+    if master is not None:
+        raise click.UsageError("--master needs --engine spark")
+    return get_engine(name, workers=workers)

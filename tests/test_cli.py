@@ -1,0 +1,161 @@
+"""The command line's frame: failures, exit codes, JSON, and that it loads nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+import quadrat.cli as frame
+from quadrat.cli import common
+from quadrat.errors import InputError, MissingExtraError
+
+
+class Result:
+    def to_dict(self) -> dict[str, object]:
+        return {"tiles": np.int64(3), "share": float("nan"), "by": {1: (np.float32(0.5),)}}
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, object]]:
+    """A verb `try` that does what its test says: raises `error`, or gives `answer`."""
+    does: dict[str, object] = {"answer": common.Answer(Result(), "3 tiles")}
+    module = types.ModuleType("quadrat.cli.try_")
+
+    def command(legend: str, engine: str, workers: int | None, master: str | None, name: str):
+        """Try it."""
+        print("chatter of a library")
+        if "error" in does:
+            raise does["error"]  # type: ignore[misc]
+        does.update(legend=legend, engine=engine, workers=workers, master=master, name=name)
+        return does["answer"]
+
+    command = common.legend_option()(command)
+    command = common.engine_options(command)
+    command = common.place_argument("name", "models")(command)
+    module.command = common.verb(name="try")(command)  # type: ignore[attr-defined]
+    module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    monkeypatch.setitem(sys.modules, "quadrat.cli.try_", module)
+    monkeypatch.setitem(frame.VERBS, "try", ("quadrat.cli.try_", "Try it."))
+    monkeypatch.chdir(tmp_path)
+    for key in [k for k in os.environ if k.startswith("QUADRAT_")]:
+        monkeypatch.delenv(key)
+    yield does
+
+
+def test_an_answer_in_words(verb: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert frame.run(["try", "m"]) == 0
+    assert capsys.readouterr().out == "chatter of a library\n3 tiles\n"
+
+
+def test_json_is_all_there_is_on_stdout(
+    verb: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert frame.run(["try", "m", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"tiles": 3, "share": None, "by": {"1": [0.5]}}
+    assert err == "chatter of a library\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("a.tif has no CRS;\nset one"), 1, "Error: a.tif has no CRS; set one"),
+        (MissingExtraError("the Spark engine", "spark"), 1,
+         "Error: the Spark engine needs an extra: pip install 'quadrat[spark]'"),
+        (KeyError("x"), 1,
+         "Error: KeyError: 'x' (this is a defect; --debug shows the traceback)"),
+        (MemoryError(), 1, "Error: out of memory; use fewer --workers or smaller tiles"),
+        (KeyboardInterrupt(), 130, "stopped; run again to resume"),
+    ],
+)  # fmt: skip
+def test_a_failure_is_one_line(
+    verb: dict[str, object],
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    verb["error"] = error
+    assert frame.run(["try", "m"]) == code
+    out, err = capsys.readouterr()
+    assert err.strip() == line
+    assert out == "chatter of a library\n"
+
+    assert frame.run(["try", "m", "--json"]) == code
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"error": line.removeprefix("Error: ")}
+
+    assert frame.run(["try", "m", "--debug"]) == code
+    assert ("Traceback" in capsys.readouterr().err) == (code == 1)
+
+
+def test_wrong_usage_is_2(verb: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert frame.run(["try"]) == 2
+    assert "Missing argument" in capsys.readouterr().err
+    assert frame.run(["try", "m", "--engine", "dask", "--json"]) == 2
+    assert "dask" in json.loads(capsys.readouterr().out)["error"]
+    assert frame.run(["nope"]) == 2
+    assert frame.run(["try", "--help"]) == 0
+
+
+def test_options_before_environment_before_file(
+    verb: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert frame.run(["try", "m"]) == 0
+    assert (verb["legend"], verb["engine"], verb["workers"]) == ("nlcd6", "local", None)
+    (tmp_path / "quadrat.toml").write_text(
+        'legend = "nlcd3"\nengine = "spark"\nworkers = 3\nmodels = "az://m"\ncache = "c"\n'
+    )
+    monkeypatch.setenv("QUADRAT_WORKERS", "5")
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    assert frame.run(["try", "lite0"]) == 0
+    assert (verb["legend"], verb["engine"], verb["workers"]) == ("nlcd3", "spark", 5)
+    assert verb["name"] == "az://m/lite0"
+    assert os.environ["QUADRAT_CACHE"] == str(tmp_path / "c")
+    assert frame.run(["try", "./lite0", "--workers", "7", "--engine", "local"]) == 0
+    assert (verb["engine"], verb["workers"], verb["name"]) == ("local", 7, "./lite0")
+
+
+def test_a_mistake_in_the_file_is_told(
+    verb: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "quadrat.toml").write_text('masster = "yarn"\n')
+    assert frame.run(["try", "m"]) == 1
+    assert "did you mean master?" in capsys.readouterr().err
+
+
+def test_a_master_without_spark_is_wrong_usage() -> None:
+    with pytest.raises(click.UsageError, match="--engine spark"):
+        common.engine("local", "yarn", None)
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    code = (
+        "import sys, quadrat.cli as c, click\n"
+        "c.cli.callback = None\n"
+        "@c.cli.command('flood')\n"
+        "def flood():\n"
+        "    while True: click.echo('x' * 1000)\n"
+        "c.VERBS['flood'] = ('quadrat.cli.flood', '')\n"
+        "c.Verbs.get_command = click.Group.get_command\n"
+        "sys.exit(c.run(['flood']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(20) == 1
+    assert errors == ""
