@@ -87,7 +87,7 @@ class LocalEngine:
 
 
 def failure(failed: Sequence[tuple[P, BaseException]]) -> QuadratError:
-    """One error for the parts that failed: the error itself when all failed alike and it is ours."""
+    """One error for the parts that failed: our own error itself where all failed alike."""
     first = failed[0][1]
     texts = {str(e) for _, e in failed}
     if isinstance(first, QuadratError) and len(texts) == 1:

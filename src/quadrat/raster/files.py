@@ -1,0 +1,242 @@
+"""Facts of one raster file, and conversions between CRSs. It does not know grids."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from quadrat import storage
+from quadrat.errors import GridError, RasterError
+from quadrat.grid import Bounds
+
+CACHE_MB = 256  # holds a row of 512 px blocks of a 60 km wide mosaic for each of two workers
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """GDAL's settings for Quadrat's reads; every call of GDAL runs inside."""
+    import rasterio
+
+    with rasterio.Env(
+        GDAL_CACHEMAX=CACHE_MB,
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+        GDAL_VRT_ENABLE_PYTHON="NO",  # a VRT must not be able to run code
+        GDAL_HTTP_MAX_RETRY="4",
+        GDAL_HTTP_RETRY_DELAY="0.5",
+        VSI_CACHE="TRUE",
+        CPL_VSIL_CURL_ALLOWED_EXTENSIONS="",
+    ):
+        yield
+
+
+def gdal_name(uri: str) -> str:
+    """The name by which GDAL (through rasterio) opens a URI."""
+    if storage.is_local(uri):
+        return str(storage.local_path(uri))
+    return re.sub(r"^(abfss?|adl)://", "az://", re.sub(r"^s3a://", "s3://", uri))
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """Facts of one raster file.
+
+    Attributes:
+        crs: authority code or WKT2 text; "" when the file has none.
+        transform: a, b, c, d, e, f of x = a*col + b*row + c, y = d*col + e*row + f.
+        bounds: in the units of `crs`.
+        mask: "nodata", "band" (a mask or alpha band), or "none".
+        block: rows and columns of the file's own blocks.
+    """
+
+    uri: str
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+    width: int
+    height: int
+    count: int
+    dtype: str
+    nodata: float | None
+    bounds: Bounds
+    mask: str
+    alpha: int | None
+    block: tuple[int, int]
+    tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def north_up(self) -> bool:
+        """Whether rows run south and columns east, as in almost every file."""
+        a, b, _, d, e, _ = self.transform
+        return b == 0 and d == 0 and a > 0 and e < 0
+
+
+def open_dataset(uri: str) -> Any:
+    """An open rasterio dataset; RasterError with the cure when it cannot be."""
+    import rasterio
+    from rasterio.errors import RasterioError, RasterioIOError
+
+    name = storage.redact(uri)
+    if storage.is_local(uri):
+        path = storage.local_path(uri)
+        if not path.exists():
+            raise RasterError(f"{name} does not exist; check the path")
+        if path.is_dir():
+            raise RasterError(f"{name} is a folder, not a raster; name its files")
+    try:
+        return rasterio.open(gdal_name(uri))
+    except RasterioIOError as error:
+        raise RasterError(
+            f"{name} cannot be opened as a raster ({_line(error, uri)}); "
+            "give a GeoTIFF, COG or VRT that gdalinfo opens"
+        ) from None
+    except RasterioError as error:
+        raise RasterError(f"{name} cannot be opened as a raster: {_line(error, uri)}") from None
+
+
+def _line(error: BaseException, uri: str) -> str:
+    text = " ".join(str(error).split()).replace(uri, storage.redact(uri))
+    return re.sub(r"(?i)(sig|token|key)=[^&\s'\"]+", r"\1=...", text)[:200]
+
+
+def info(uri: str) -> RasterInfo:
+    """Facts of a raster; RasterError when it is missing or not a raster."""
+    with environment(), open_dataset(uri) as data:
+        return describe(uri, data)
+
+
+def describe(uri: str, data: Any) -> RasterInfo:
+    """Facts of an open rasterio dataset."""
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    t = data.transform
+    alpha = next((i for i, c in enumerate(data.colorinterp, 1) if c == ColorInterp.alpha), None)
+    if alpha and not _is_mask(data, alpha):
+        alpha = None
+    flags = data.mask_flag_enums[0]
+    if alpha or (MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags):
+        mask = "band"
+    else:
+        mask = "nodata" if data.nodata is not None else "none"
+    return RasterInfo(
+        uri=uri,
+        crs=crs_text(data.crs) if data.crs else "",
+        transform=(t.a, t.b, t.c, t.d, t.e, t.f),
+        width=data.width,
+        height=data.height,
+        count=data.count - (1 if alpha else 0),
+        dtype=data.dtypes[0],
+        nodata=None if data.nodata is None else float(data.nodata),
+        bounds=Bounds(*data.bounds),
+        mask=mask,
+        alpha=alpha,
+        block=tuple(data.block_shapes[0]),
+        tags=tuple(sorted((str(k), str(v)) for k, v in data.tags().items())),
+    )
+
+
+def _is_mask(data: Any, band: int) -> bool:
+    """Whether a band that calls itself alpha is one: near-infrared often says so and is not."""
+    from rasterio.errors import RasterioError
+
+    shape = (min(64, data.height), min(64, data.width))
+    try:
+        sample = data.read(band, out_shape=shape)
+    except RasterioError:
+        return True
+    top = np.iinfo(sample.dtype).max if np.issubdtype(sample.dtype, np.integer) else 1.0
+    return bool(((sample != 0) & (sample != top)).mean() < 0.05)
+
+
+def crs_text(crs: Any) -> str:
+    """`EPSG:n` where the CRS has a code, WKT2 text otherwise."""
+    code = crs.to_epsg()
+    if code:
+        return f"EPSG:{code}"
+    authority = crs.to_authority()
+    if authority:
+        return ":".join(authority)
+    return str(crs.to_wkt(version="WKT2_2019"))
+
+
+def _crs(text: str) -> Any:
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        return CRS.from_user_input(json.loads(text) if text.lstrip().startswith("{") else text)
+    except (CRSError, ValueError):
+        raise GridError(
+            f"{text[:80]!r} is no CRS; give a code such as EPSG:26917 or WKT text"
+        ) from None
+
+
+def normalise_crs(text: str) -> str:
+    """One text for one CRS: "EPSG:n" where it has a code; GridError for nonsense."""
+    with environment():
+        return crs_text(_crs(text))
+
+
+def crs_unit(text: str) -> tuple[bool, float]:
+    """Whether a CRS is projected, and metres a unit of its axes."""
+    with environment():
+        crs = _crs(text)
+        if not crs.is_projected:
+            return False, 0.0
+        return True, float(crs.linear_units_factor[1])
+
+
+def projjson(text: str) -> Any:
+    """The PROJJSON values of a CRS, as GeoParquet stores it."""
+    with environment():
+        crs = _crs(text)
+        return json.loads(crs.to_json()) if hasattr(crs, "to_json") else crs.to_dict(projjson=True)
+
+
+def suggest_crs(bounds: Bounds, crs: str) -> str:
+    """The UTM zone (NAD83 in North America, else WGS 84) around the middle of `bounds`."""
+    west, south, east, north = transform_bounds(crs, "EPSG:4326", bounds)
+    lon, lat = (west + east) / 2, (south + north) / 2
+    zone = min(60, max(1, math.floor((lon + 180) / 6) + 1))
+    if -170 < lon < -50 and lat > 14 and 3 <= zone <= 23:
+        return f"EPSG:{26900 + zone}"
+    return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
+
+
+def transform_points(
+    src: str, dst: str, x: ArrayLike, y: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points from one CRS to another, shapes kept; x before y (longitude before latitude).
+
+    A point that cannot be projected comes back as infinity.
+    """
+    xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if src == dst:
+        return xs, ys
+    from rasterio.warp import transform
+
+    with environment():
+        new_x, new_y = transform(_crs(src), _crs(dst), xs.ravel(), ys.ravel())[:2]
+    return np.asarray(new_x).reshape(xs.shape), np.asarray(new_y).reshape(ys.shape)
+
+
+def transform_bounds(src: str, dst: str, bounds: Bounds) -> Bounds:
+    """The rectangle around a rectangle's image in another CRS (edges densified)."""
+    if src == dst:
+        return bounds
+    from rasterio.errors import CRSError
+    from rasterio.warp import transform_bounds as warp_bounds
+
+    with environment():
+        try:
+            return Bounds(*warp_bounds(_crs(src), _crs(dst), *bounds, densify_pts=21))
+        except (CRSError, ValueError) as error:
+            raise GridError(
+                f"the area {tuple(round(b, 3) for b in bounds)} has no place in {dst[:60]}: {error}"
+            ) from None

@@ -1,0 +1,365 @@
+"""Many files read as one image on a grid: bands, nodata, resampling, priority where they meet.
+
+A file whose pixels lie on the grid's own lattice is read as it is; any other is warped: averaged
+over the ground of a pixel when it is finer than the grid, bilinear (or cubic) when it is not.
+Where files overlap, the one named first wins, and the next fills its nodata.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import storage
+from quadrat.errors import GridError, RasterError
+from quadrat.grid import Bounds, Grid, TileRange
+from quadrat.raster import files
+from quadrat.raster.files import RasterInfo
+
+RESAMPLING = ("bilinear", "cubic")
+OPEN_FILES = 16  # a worker's open files; a quarter-quad mosaic row needs two or three
+ALIGNED = 0.01  # of a pixel: closer to the lattice than this is on it
+
+
+@dataclass(frozen=True)
+class Imagery:
+    """What to read and how; plain values, so that a worker can open it anew.
+
+    Attributes:
+        infos: the files in order of priority.
+        bands: three 1-based band numbers: red, green, blue.
+        nodata: value that means "no data" in all three bands; None takes each file's own.
+        stretch: lowest and highest value mapped to 0 and 255; None for 8-bit imagery.
+        areas: each file's ground in the grid's CRS.
+    """
+
+    grid: Grid
+    infos: tuple[RasterInfo, ...]
+    areas: tuple[Bounds, ...]
+    bands: tuple[int, int, int] = (1, 2, 3)
+    nodata: float | None = None
+    stretch: tuple[float, float] | None = None
+    resampling: str = "bilinear"
+
+    @property
+    def digest(self) -> str:
+        """Changes when a file, its content's stamp, or a way of reading changes."""
+        return storage.digest_json(
+            {
+                "grid": self.grid.to_dict(),
+                "files": [
+                    [i.uri, storage.stamp(i.uri) if _stampable(i.uri) else ""] for i in self.infos
+                ],
+                "how": [self.bands, self.nodata, self.stretch, self.resampling],
+            }
+        )
+
+
+def _stamp(uri: str) -> str:
+    # a web address is signed anew each time: only its path counts
+    return "" if uri.startswith(("http://", "https://")) else storage.stamp(uri)
+
+
+class ReadFailure(RasterError):
+    """A window of a file that opens could not be read (a truncated or damaged file)."""
+
+
+def open_imagery(
+    uris: Sequence[str],
+    *,
+    crs: str | None = None,
+    tile_m: float = 224.0,
+    pixel_m: float = 1.0,
+    bands: tuple[int, int, int] | None = None,
+    nodata: float | None = None,
+    stretch: tuple[float, float] | None = None,
+    resampling: str = "bilinear",
+) -> Imagery:
+    """Check the files and fix the grid; reads headers only.
+
+    Args:
+        crs: CRS of the grid, projected, in metres; the first file's by default.
+        nodata: overrides the files' own.
+
+    Raises:
+        RasterError, GridError: naming the file and the cure.
+    """
+    if not uris:
+        raise RasterError("no imagery was given; name at least one GeoTIFF, COG or VRT")
+    if resampling not in RESAMPLING:
+        raise RasterError(f"no resampling {resampling!r}; choose one of {', '.join(RESAMPLING)}")
+    if stretch is not None and not stretch[0] < stretch[1]:
+        raise RasterError(f"--stretch {stretch[0]} {stretch[1]}: the first must be the smaller")
+    infos = tuple(files.info(u) for u in uris)
+    for i in infos:
+        _check(i, bands or (1, 2, 3), stretch)
+    grid = Grid(_grid_crs(infos[0], crs), tile_m, pixel_m)
+    areas = tuple(files.transform_bounds(i.crs, grid.crs, i.bounds) for i in infos)
+    if not all(math.isfinite(v) for a in areas for v in a):
+        raise GridError(f"the imagery has no place in {grid.crs}; choose another --crs")
+    return Imagery(grid, infos, areas, bands or (1, 2, 3), nodata, stretch, resampling)
+
+
+def _check(i: RasterInfo, bands: tuple[int, int, int], stretch: tuple[float, float] | None) -> None:
+    name = storage.redact(i.uri)
+    if not i.crs:
+        raise RasterError(f"{name} has no CRS; set one with gdal_edit.py -a_srs EPSG:... on a copy")
+    if len(bands) != 3:
+        raise RasterError(f"--bands {bands}: three bands are needed, red, green and blue")
+    if min(bands) < 1 or max(bands) > i.count:
+        raise RasterError(
+            f"{name} has {i.count} band{'s' if i.count != 1 else ''}, but bands {bands} are wanted; "
+            "choose them with --bands R,G,B (1,1,1 reads one band as grey)"
+        )
+    if i.dtype != "uint8" and stretch is None:
+        raise RasterError(
+            f"{name} holds {i.dtype} pixels, not 8-bit; "
+            "map them to 8 bits with --stretch LOW HIGH (for example its 2% and 98% values)"
+        )
+
+
+def _grid_crs(first: RasterInfo, crs: str | None) -> str:
+    text = files.normalise_crs(crs) if crs else first.crs
+    projected, metres = files.crs_unit(text)
+    if not projected:
+        raise GridError(
+            f"{'the CRS ' + str(crs) if crs else storage.redact(first.uri)} is in degrees; plots "
+            f"are measured in metres: give --crs {files.suggest_crs(first.bounds, first.crs)}"
+        )
+    if abs(metres - 1) > 1e-9:
+        raise GridError(
+            f"the CRS of {storage.redact(first.uri)} counts in units of {metres:.4f} m; "
+            f"give --crs {files.suggest_crs(first.bounds, first.crs)}"
+        )
+    return text
+
+
+def _offset(i: RasterInfo, grid: Grid) -> tuple[int, int] | None:
+    """Row and column of a file's first pixel on the grid's lattice, or None when it is off it."""
+    if i.crs != grid.crs or not i.north_up:
+        return None
+    a, _, c, _, e, f = i.transform
+    p = grid.pixel_m
+    # the far corner counts too: a resolution of 0.99999 drifts over a wide file
+    drift = max(abs(a - p) * i.width, abs(-e - p) * i.height) / p
+    col, row = c / p, -f / p
+    off = max(abs(col - round(col)), abs(row - round(row)))
+    return (round(row), round(col)) if max(off, drift) < ALIGNED else None
+
+
+class _Open:
+    """One open file on the grid's lattice, warped if need be."""
+
+    def __init__(self, i: RasterInfo, area: Bounds, imagery: Imagery) -> None:
+        self.info = i
+        self.source = files.open_dataset(i.uri)
+        if _false_alpha(self.source, i):
+            self.source = _without_alpha(self.source, i)
+        self.data: Any = self.source
+        grid, p = imagery.grid, imagery.grid.pixel_m
+        self.nodata = imagery.nodata if imagery.nodata is not None else i.nodata
+        self.mask_band = i.mask == "band" and imagery.nodata is None
+        offset = _offset(i, grid)
+        if offset is None:
+            self.row, self.col = math.floor(-area.top / p), math.floor(area.left / p)
+            height = math.ceil(-area.bottom / p) - self.row
+            width = math.ceil(area.right / p) - self.col
+            self.data = _warped(self.source, self, imagery, height, width)
+            self.mask_band, self.alpha = True, self.data.count
+        else:
+            self.row, self.col = offset
+            self.alpha = i.alpha or 0
+        self.height, self.width = self.data.height, self.data.width
+
+    def close(self) -> None:
+        if self.data is not self.source:
+            self.data.close()
+        self.source.close()
+
+    def read(
+        self, bands: tuple[int, int, int], r0: int, r1: int, c0: int, c1: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Pixels `(3, r1-r0, c1-c0)` and which are valid (None: all) of a window inside the file."""
+        window = ((r0 - self.row, r1 - self.row), (c0 - self.col, c1 - self.col))
+        if len(set(bands)) == 3:
+            pixels = self.data.read(bands, window=window)
+        else:  # GDAL reads each band once
+            pixels = np.stack([self.data.read(b, window=window) for b in bands])
+        if self.mask_band:
+            band = self.alpha
+            mask = (
+                self.data.read(band, window=window)
+                if band
+                else self.data.read_masks(1, window=window)
+            )
+            valid = mask > 127
+            return pixels, None if valid.all() else valid
+        if self.nodata is None:
+            return pixels, None
+        value = np.asarray(self.nodata)
+        valid = pixels[0] != value
+        if not valid.all():
+            valid |= pixels[1] != value
+            valid |= pixels[2] != value
+        return pixels, None if valid.all() else valid
+
+
+def _false_alpha(source: Any, i: RasterInfo) -> bool:
+    from rasterio.enums import ColorInterp
+
+    return i.alpha is None and ColorInterp.alpha in source.colorinterp
+
+
+def _without_alpha(source: Any, i: RasterInfo) -> Any:
+    """A view of a file whose last band calls itself alpha and is not: GDAL would mask by it."""
+    from xml.sax.saxutils import escape
+
+    import rasterio
+
+    name = escape(files.gdal_name(i.uri))
+    nodata = "" if i.nodata is None else f"<NoDataValue>{i.nodata}</NoDataValue>"
+    bands = "".join(
+        f'<VRTRasterBand dataType="{_GDAL_TYPES.get(i.dtype, "Float64")}" band="{b}">'
+        f"{nodata}<ColorInterp>Undefined</ColorInterp><SimpleSource>"
+        f'<SourceFilename relativeToVRT="0">{name}</SourceFilename>'
+        f"<SourceBand>{b}</SourceBand></SimpleSource></VRTRasterBand>"
+        for b in range(1, i.count + 1)
+    )
+    a, b, c, d, e, f = i.transform
+    source.close()
+    return rasterio.open(
+        f'<VRTDataset rasterXSize="{i.width}" rasterYSize="{i.height}">'
+        f"<SRS>{escape(files._crs(i.crs).to_wkt())}</SRS>"
+        f"<GeoTransform>{c},{a},{b},{f},{d},{e}</GeoTransform>{bands}</VRTDataset>"
+    )
+
+
+_GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "float32": "Float32"}
+
+
+def _warped(source: Any, opened: _Open, imagery: Imagery, height: int, width: int) -> Any:
+    """A view of a file in the grid's CRS and resolution, with an alpha band for what is valid."""
+    from affine import Affine
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+
+    p = imagery.grid.pixel_m
+    finer = source_pixel(opened.info, imagery.grid) < 0.98 * p
+    how = "average" if finer else imagery.resampling
+    return WarpedVRT(
+        source,
+        crs=files._crs(imagery.grid.crs),
+        transform=Affine(p, 0, opened.col * p, 0, -p, -opened.row * p),
+        height=height,
+        width=width,
+        resampling=Resampling[how],
+        src_nodata=opened.nodata,
+        add_alpha=opened.info.alpha is None,
+        warp_mem_limit=64,
+    )
+
+
+def source_pixel(i: RasterInfo, grid: Grid) -> float:
+    """Metres of a file's pixel on the ground of the grid's CRS, near the file's middle."""
+    a, b, c, d, e, f = i.transform
+    x0, y0 = i.width / 2, i.height / 2
+    cols, rows = np.array([x0, x0 + 1, x0]), np.array([y0, y0, y0 + 1])
+    xs, ys = files.transform_points(
+        i.crs, grid.crs, a * cols + b * rows + c, d * cols + e * rows + f
+    )
+    step = np.hypot(xs[1:] - xs[0], ys[1:] - ys[0])
+    return float(step.mean())
+
+
+class _Reader(threading.local):
+    """Each worker thread's open files: one a file, the least used closed first."""
+
+    def __init__(self) -> None:
+        self.open: OrderedDict[tuple[Any, ...], _Open] = OrderedDict()
+
+    def get(self, imagery: Imagery, n: int) -> _Open:
+        i = imagery.infos[n]
+        key = (i, imagery.grid, imagery.bands, imagery.nodata, imagery.resampling)
+        found = self.open.pop(key, None)
+        if found is None:
+            found = _Open(i, imagery.areas[n], imagery)
+            while len(self.open) >= OPEN_FILES:
+                self.open.popitem(last=False)[1].close()
+        self.open[key] = found
+        return found
+
+
+_reader = _Reader()
+
+
+def read_block(
+    imagery: Imagery, tiles: TileRange
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """The pixels of a rectangle of tiles.
+
+    Returns:
+        pixels `(3, H, W) uint8`, 0 where there is no data; valid `(H, W) bool`, or None when all
+        are. H and W are the rectangle's rows and columns times `grid.size_px`.
+
+    Raises:
+        ReadFailure: a file that opens cannot be read here.
+    """
+    from rasterio.errors import RasterioError
+
+    size = imagery.grid.size_px
+    r0, r1, c0, c1 = tiles.r0 * size, tiles.r1 * size, tiles.c0 * size, tiles.c1 * size
+    area = imagery.grid.range_bounds(tiles)
+    pixels: NDArray[Any] | None = None
+    valid: NDArray[np.bool_] | None = None
+    with files.environment():
+        for n, (info, place) in enumerate(zip(imagery.infos, imagery.areas, strict=True)):
+            if not _meet(area, place):
+                continue
+            try:
+                opened = _reader.get(imagery, n)
+                w = (
+                    max(r0, opened.row), min(r1, opened.row + opened.height),
+                    max(c0, opened.col), min(c1, opened.col + opened.width),
+                )  # fmt: skip
+                if w[0] >= w[1] or w[2] >= w[3]:
+                    continue
+                part, ok = opened.read(imagery.bands, *w)
+            except RasterioError as error:
+                raise ReadFailure(
+                    f"{storage.redact(info.uri)} cannot be read near tile ({tiles.r0}, {tiles.c0}) "
+                    f"({files._line(error, info.uri)}); fetch the file again"
+                ) from None
+            part = _to_8bit(part, imagery.stretch)
+            if w == (r0, r1, c0, c1) and pixels is None and ok is None:
+                return part, None
+            if pixels is None or valid is None:
+                pixels = np.zeros((3, r1 - r0, c1 - c0), np.uint8)
+                valid = np.zeros((r1 - r0, c1 - c0), np.bool_)
+            here = (slice(w[0] - r0, w[1] - r0), slice(w[2] - c0, w[3] - c0))
+            new = ~valid[here] if ok is None else ok & ~valid[here]
+            np.copyto(pixels[:, here[0], here[1]], part, where=new)
+            valid[here] |= new
+            if valid.all():
+                return pixels, None
+    if pixels is None or valid is None:
+        return np.zeros((3, r1 - r0, c1 - c0), np.uint8), np.zeros((r1 - r0, c1 - c0), np.bool_)
+    return pixels, valid
+
+
+def _meet(a: Bounds, b: Bounds) -> bool:
+    return a.left < b.right and b.left < a.right and a.bottom < b.top and b.bottom < a.top
+
+
+def _to_8bit(pixels: NDArray[Any], stretch: tuple[float, float] | None) -> NDArray[np.uint8]:
+    if stretch is None:
+        return pixels
+    low, high = stretch
+    scaled = (pixels.astype(np.float32) - low) * (255.0 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
