@@ -54,9 +54,7 @@ class Imagery:
         return storage.digest_json(
             {
                 "grid": self.grid.to_dict(),
-                "files": [
-                    [i.uri, storage.stamp(i.uri) if _stampable(i.uri) else ""] for i in self.infos
-                ],
+                "files": [[storage.redact(i.uri), _stamp(i.uri)] for i in self.infos],
                 "how": [self.bands, self.nodata, self.stretch, self.resampling],
             }
         )
@@ -114,8 +112,9 @@ def _check(i: RasterInfo, bands: tuple[int, int, int], stretch: tuple[float, flo
     if len(bands) != 3:
         raise RasterError(f"--bands {bands}: three bands are needed, red, green and blue")
     if min(bands) < 1 or max(bands) > i.count:
+        plural = "s" if i.count != 1 else ""
         raise RasterError(
-            f"{name} has {i.count} band{'s' if i.count != 1 else ''}, but bands {bands} are wanted; "
+            f"{name} has {i.count} band{plural}, but bands {bands} are wanted; "
             "choose them with --bands R,G,B (1,1,1 reads one band as grey)"
         )
     if i.dtype != "uint8" and stretch is None:
@@ -186,7 +185,7 @@ class _Open:
     def read(
         self, bands: tuple[int, int, int], r0: int, r1: int, c0: int, c1: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Pixels `(3, r1-r0, c1-c0)` and which are valid (None: all) of a window inside the file."""
+        """Pixels `(3, r1-r0, c1-c0)` of a window inside the file, and which are valid (None: all)."""
         window = ((r0 - self.row, r1 - self.row), (c0 - self.col, c1 - self.col))
         if len(set(bands)) == 3:
             pixels = self.data.read(bands, window=window)

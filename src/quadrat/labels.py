@@ -1,0 +1,321 @@
+"""Labels for tiles from a label raster (NLCD) or polygons: class, class fractions, unknown codes.
+
+Each tile is sampled on a lattice of `n x n` points; `n` is an odd multiple of 3, so that the nine
+points of the reference rule (1/6, 3/6, 5/6 of each side) are among them. Label rasters are read by
+nearest neighbour, never interpolated. It does not know imagery or splits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quadrat import geoparquet, raster, storage
+from quadrat.errors import LabelError
+from quadrat.grid import Bounds, Grid, TileRange
+from quadrat.legend import Legend
+from quadrat.raster import ValueRaster
+
+RULES = ("nine-point", "majority")
+POLYGONS = (".gpkg", ".parquet", ".geoparquet", ".geojson", ".json", ".shp", ".fgb")
+MAX_LATTICE = 45  # 2,025 points a tile: 5 m apart at 224 m
+CHUNK = 1 << 20  # points sampled at once: memory does not grow with the county
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of N tiles.
+
+    Attributes:
+        label: `(N,) int16` class ids, -1 where the rule gives none.
+        fractions: `(N, K) float32`, the share of each tile's points in each class; a row sums to
+            less than 1 where points have no class.
+        unknown: codes that the legend does not know, with how many points had them.
+        covered: `(N,) float32`, the share of each tile's points where the source says something.
+    """
+
+    label: NDArray[np.int16]
+    fractions: NDArray[np.float32]
+    unknown: Mapping[int, int]
+    covered: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How points become a label: `nine-point`, or `majority` with a share from 0 to 1."""
+
+    name: str = "nine-point"
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.name not in RULES:
+            raise LabelError(f"no label rule {self.name!r}; choose one of {', '.join(RULES)}")
+        if not 0 < self.threshold <= 1:
+            raise LabelError(f"--threshold {self.threshold} is not above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Where labels come from; plain values, so that a worker can open it anew.
+
+    Attributes:
+        field: polygons' column that holds the class (a name of the legend, or a code).
+        lattice: points along a side of a tile.
+    """
+
+    uri: str
+    legend: Legend
+    rule: Rule
+    lattice: int
+    values: ValueRaster | None = None
+    field: str = ""
+
+
+def open_labels(
+    uri: str,
+    legend: Legend,
+    grid: Grid,
+    *,
+    rule: Rule | None = None,
+    field: str | None = None,
+) -> LabelSource:
+    """Check a label raster or polygon file; reads headers only.
+
+    Raises:
+        LabelError, RasterError: missing, no CRS, no such field, naming the cure.
+    """
+    rule = rule or Rule()
+    if is_polygons(uri):
+        name = field or "class"
+        columns = _polygon_columns(uri)
+        if name not in columns:
+            raise LabelError(
+                f"{storage.redact(uri)} has no field {name!r}; it has {', '.join(columns)}: "
+                "choose one with --field"
+            )
+        return LabelSource(uri, legend, rule, MAX_LATTICE, None, name)
+    if field is not None:
+        raise LabelError(f"--field {field} is for polygons, and {storage.redact(uri)} is a raster")
+    values = raster.open_values(uri)
+    if not legend.lookup():
+        raise LabelError(
+            f"legend {legend.name} has no codes, so the raster {storage.redact(uri)} means nothing "
+            "in it; give each class its codes"
+        )
+    cell = raster.mosaic.source_pixel(values.info, grid)
+    return LabelSource(uri, legend, rule, lattice_for(grid.tile_m, cell), values)
+
+
+def is_polygons(uri: str) -> bool:
+    """Whether a label source is polygons, by its ending."""
+    return uri.lower().split("?")[0].endswith(POLYGONS)
+
+
+def lattice_for(tile_m: float, cell_m: float) -> int:
+    """Points along a side: an odd multiple of 3, about two a label cell, at most 45."""
+    wanted = min(MAX_LATTICE, math.ceil(2 * tile_m / max(cell_m, 1e-6)))
+    k = math.ceil(wanted / 3)
+    return 3 * (k if k % 2 else k + 1) if 3 * k < MAX_LATTICE else MAX_LATTICE
+
+
+def nine_point(
+    source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> NDArray[np.int16]:
+    """Labels by the reference rule alone, without fractions: nine points a tile, `(N,) int16`."""
+    classes, _, _ = _sample(source, grid, rows, cols, 3)
+    return _agree(classes)
+
+
+def label_tiles(
+    source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> Labels:
+    """Label the tiles (row, col), in any order; memory does not grow with their number."""
+    n, k = source.lattice, len(source.legend)
+    step = max(1, CHUNK // (n * n))
+    label = np.full(len(rows), -1, np.int16)
+    fractions = np.zeros((len(rows), k), np.float32)
+    covered = np.zeros(len(rows), np.float32)
+    unknown: dict[int, int] = {}
+    for i in range(0, len(rows), step):
+        part = slice(i, i + step)
+        classes, known, codes = _sample(source, grid, rows[part], cols[part], n)
+        flat = classes.reshape(len(classes), -1)  # (M, n*n)
+        for c in range(k):
+            fractions[part, c] = (flat == c).mean(axis=1)
+        covered[part] = known.reshape(len(known), -1).mean(axis=1)
+        if source.rule.name == "nine-point":
+            label[part] = _agree(classes)
+        else:
+            best = fractions[part].argmax(axis=1)
+            enough = fractions[part].max(axis=1) >= source.rule.threshold
+            label[part] = np.where(enough, best, -1)
+        for code, count in codes.items():
+            unknown[code] = unknown.get(code, 0) + count
+    return Labels(label, fractions, dict(sorted(unknown.items())), covered)
+
+
+def _agree(classes: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The class on which a tile's nine points agree, or -1; `classes` is (M, n, n)."""
+    n = classes.shape[1]
+    at = (n // 6, n // 2, n - 1 - n // 6)  # lattice points at 1/6, 3/6, 5/6
+    nine = classes[:, at][:, :, at].reshape(len(classes), 9)
+    return np.where((nine == nine[:, :1]).all(axis=1), nine[:, 0], np.int16(-1))
+
+
+def _sample(
+    source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64], n: int
+) -> tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]]:
+    """Classes (M, n, n) int16 at the lattice points, where anything is known, unknown codes."""
+    if source.values is None:
+        return _sample_polygons(source, grid, rows, cols, n)
+    x, y = _points(grid, rows, cols, n, source.values.info.crs)
+    codes, inside = source.values.sample(x, y)
+    classes, unknown = _classify(codes, inside, source.legend)
+    background = np.isin(codes, source.legend.background)
+    return classes, inside & ~background, unknown
+
+
+def _points(
+    grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64], n: int, crs: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lattice points (M, n, n) in another CRS: axis 1 runs south, axis 2 east.
+
+    Only the tiles' corners are projected; between them the projection is bent by less than a
+    millimetre over a plot, so that the points follow by bilinear interpolation.
+    """
+    m = grid.tile_m
+    corner_x = (cols[:, None] + np.array([0, 1, 0, 1])) * m  # (M, 4): NW, NE, SW, SE
+    corner_y = -(rows[:, None] + np.array([0, 0, 1, 1])) * m
+    x, y = raster.transform_points(grid.crs, crs, corner_x, corner_y)
+    t = (2 * np.arange(n) + 1) / (2 * n)
+    v, u = np.meshgrid(t, t, indexing="ij")
+    weights = np.stack([(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u])  # (4, n, n)
+    return np.tensordot(x, weights, 1), np.tensordot(y, weights, 1)
+
+
+def _classify(
+    codes: NDArray[np.int64], inside: NDArray[np.bool_], legend: Legend
+) -> tuple[NDArray[np.int16], dict[int, int]]:
+    """Class ids of codes (-1: none), and the codes that the legend does not know with counts."""
+    table = legend.lookup()
+    top = max(table) + 2
+    lookup = np.full(top, -2, np.int16)
+    for code, value in table.items():
+        if code >= 0:
+            lookup[code] = value
+    known_range = (codes >= 0) & (codes < top - 1)
+    classes = lookup[np.where(known_range, codes, top - 1)]
+    for code, value in table.items():
+        if code < 0:
+            classes[codes == code] = value
+    strange = inside & (classes == -2)
+    unknown: dict[int, int] = {}
+    if strange.any():
+        values, counts = np.unique(codes[strange], return_counts=True)
+        unknown = {int(v): int(c) for v, c in zip(values, counts, strict=True)}
+    classes[~inside | (classes == -2)] = -1
+    return classes, unknown
+
+
+def _polygon_columns(uri: str) -> list[str]:
+    if uri.lower().endswith(("parquet",)):
+        return [c for c in geoparquet.columns(uri) if c != geoparquet.GEOMETRY]
+    return list(_pyogrio(uri, "read_info")["fields"])
+
+
+def _pyogrio(uri: str, call: str, **options: Any) -> Any:
+    import pyogrio
+
+    source = str(storage.local_path(uri)) if storage.is_local(uri) else storage.read_bytes(uri)
+    if isinstance(source, str) and not storage.exists(source):
+        raise LabelError(f"{uri} does not exist; check the path")
+    function: Callable[..., Any] = (
+        pyogrio.read_info if call == "read_info" else pyogrio.raw.read_arrow
+    )
+    try:
+        return function(source, **options)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise LabelError(
+            f"{storage.redact(uri)} cannot be read as polygons ({' '.join(str(error).split())[:120]})"
+        ) from None
+
+
+def read_polygons(
+    uri: str, crs: str, fields: tuple[str, ...] = ()
+) -> tuple[NDArray[np.object_], dict[str, list[Any]]]:
+    """All polygons of a file in another CRS: shapely geometries (N,), and columns.
+
+    Reads `.gpkg`, GeoParquet, GeoJSON, FlatGeobuf and shapefiles.
+    """
+    import shapely
+
+    if uri.lower().endswith("parquet"):
+        table = geoparquet.read_part(uri, [*fields, geoparquet.GEOMETRY])
+        own = geoparquet.geo_crs(uri)
+        wkb = table[geoparquet.GEOMETRY]
+    else:
+        meta, table = _pyogrio(uri, "read_arrow", columns=list(fields))
+        own = meta["crs"]
+        name = meta["geometry_name"] or "wkb_geometry"
+        wkb = table[name]
+    if not own:
+        raise LabelError(f"{storage.redact(uri)} has no CRS; save it with one")
+    try:
+        shapes = shapely.from_wkb(pa.chunked_array(wkb).to_numpy(zero_copy_only=False))
+    except shapely.errors.ShapelyError as error:
+        raise LabelError(f"{storage.redact(uri)} holds broken geometry: {error}") from None
+    source = raster.normalise_crs(own)
+
+    def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack(raster.transform_points(source, crs, points[:, 0], points[:, 1]), axis=1)
+
+    moved = shapely.transform(shapes, project)
+    return np.asarray(moved), {f: table[f].to_pylist() for f in fields}
+
+
+def _sample_polygons(
+    source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64], n: int
+) -> tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]]:
+    import shapely
+
+    shapes, columns = read_polygons(source.uri, grid.crs, (source.field,))
+    values = [_class_of(v, source) for v in columns[source.field]]
+    classes = np.full((len(rows), n, n), -1, np.int16)
+    known = np.zeros((len(rows), n, n), np.bool_)
+    tree = shapely.STRtree(shapes)
+    for row in np.unique(rows):  # a row of tiles at a time bounds the burnt raster
+        mine = np.flatnonzero(rows == row)
+        c0, c1 = int(cols[mine].min()), int(cols[mine].max()) + 1
+        area: Bounds = grid.range_bounds(TileRange(int(row), int(row) + 1, c0, c1))
+        hits = np.sort(tree.query(shapely.box(*area)))
+        burnt = raster.rasterize(
+            ((shapes[h], values[h]) for h in hits), area, n, n * (c1 - c0)
+        ).reshape(n, c1 - c0, n)
+        found = burnt[:, cols[mine] - c0].transpose(1, 0, 2)  # (M, n, n)
+        classes[mine] = np.where(found >= len(source.legend), -1, found)
+        known[mine] = found >= 0
+    return classes, known, {}
+
+
+def _class_of(value: Any, source: LabelSource) -> int:
+    """Class id of a polygon's field; len(legend) for a code that is known and has no class."""
+    legend = source.legend
+    if isinstance(value, str) and value in legend.names:
+        return legend.id(value)
+    try:
+        code = int(value)
+    except (TypeError, ValueError):
+        code = None
+    found = legend.lookup().get(code, None) if code is not None else None
+    if found is None:
+        raise LabelError(
+            f"{storage.redact(source.uri)}: {source.field} = {value!r} is no class of legend "
+            f"{legend.name} ({', '.join(legend.names)}) and no code of it; fix it or the legend"
+        )
+    return found if found >= 0 else len(legend)
