@@ -1,0 +1,41 @@
+"""The model: a self-describing bundle, and the seam to the runtimes that compute it.
+
+`model.onnx` takes chips `(N, H, W, 3) uint8` and gives probabilities `(N, K) float32`, with
+normalisation and calibration inside; `model.json` says the rest. It does not know how a model was
+trained, nor where tiles come from.
+"""
+
+from __future__ import annotations
+
+from quadrat.model.bundle import Model, ModelInfo, load_model, save_model
+from quadrat.model.graphs import GraphInfo, describe, join_graphs, parse, serialise
+from quadrat.model.runtime import (
+    PRECISIONS,
+    RUNTIMES,
+    Network,
+    compile_network,
+    has_bf16,
+    has_cuda,
+    resolve_precision,
+    runner,
+)
+
+__all__ = [
+    "PRECISIONS",
+    "RUNTIMES",
+    "GraphInfo",
+    "Model",
+    "ModelInfo",
+    "Network",
+    "compile_network",
+    "describe",
+    "has_bf16",
+    "has_cuda",
+    "join_graphs",
+    "load_model",
+    "parse",
+    "resolve_precision",
+    "runner",
+    "save_model",
+    "serialise",
+]

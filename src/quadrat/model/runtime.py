@@ -1,0 +1,309 @@
+"""Networks that run: OpenVINO and ONNX Runtime behind one seam. The only home of both.
+
+A `Network` takes chips and gives rows; it does not know what the rows mean. It may be called from
+several threads at the same time; each call computes on its own thread(s) of the runtime, so that
+as many callers as `workers` keep as many cores busy and no more.
+
+What was found to be fast on CPUs: uint8 tiles in and the normalisation inside the graph, a fixed
+batch of 4, one stream of one thread a core, no pinning (pinned threads of two processes share a
+core while another idles), and the precision said outright instead of left to the runtime.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import storage
+from quadrat.engines.local import available_cpus
+from quadrat.errors import ModelError
+from quadrat.model import graphs
+from quadrat.model.bundle import Model
+
+Chips = NDArray[np.uint8]
+Rows = NDArray[np.float32]
+
+PRECISIONS = ("fp32", "bf16", "int8")
+BATCH = 4
+GPU_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Network:
+    """A compiled network: call it with chips `(N, H, W, 3) uint8` for rows `(N, D) float32`.
+
+    Attributes:
+        runtime: `openvino`, `onnxruntime` or `cuda`.
+        precision: the precision that it computes in: `fp32`, `bf16` or `int8`.
+        info: input and output of the graph.
+        batch: tiles that are computed together; the last ones of a call are padded, not dropped.
+    """
+
+    runtime: str
+    precision: str
+    info: graphs.GraphInfo
+    batch: int
+    _compute: Callable[[Chips], Rows]
+
+    def __call__(self, chips: Chips) -> Rows:
+        """Rows for chips, in their order; ModelError for chips of another size or type."""
+        size = self.info.size_px
+        if chips.ndim != 4 or chips.shape[3] != 3 or chips.dtype != np.uint8:
+            raise ModelError(
+                f"tiles must be uint8 of shape (N, {size}, {size}, 3), not {chips.dtype} of "
+                f"{chips.shape}"
+            )
+        height, width = chips.shape[1:3]
+        if size is not None and (height, width) != (size, size):
+            raise ModelError(
+                f"the model takes tiles of {size} x {size} px and was given {width} x {height}; "
+                f"cut or pack the tiles at {size} px, or train a model on tiles of this size"
+            )
+        return self._compute(np.ascontiguousarray(chips))
+
+
+def compile_network(
+    onnx: bytes,
+    *,
+    precision: str = "fp32",
+    threads: int = 1,
+    workers: int | None = None,
+    runtime: str = "auto",
+) -> Network:
+    """Make a graph ready to run on this machine.
+
+    Args:
+        onnx: an ONNX file's bytes, chips `(N, H, W, 3) uint8` -> rows `(N, D) float32`. For `int8`
+            the quantised graph.
+        precision: `fp32`, `bf16` (CPUs that have it, through OpenVINO) or `int8`.
+        threads: threads that one call computes on.
+        workers: calls at the same time; by default one a core that this process may use.
+        runtime: `openvino`, `onnxruntime`, `cuda`, or `auto`: CUDA where there is a GPU and the
+            graph is float, else the faster of the two by a short measurement that is kept on disk.
+
+    Raises:
+        ModelError: a graph that is not one, that no runtime takes, or a precision that this machine
+            lacks.
+    """
+    if precision not in PRECISIONS:
+        raise ModelError(f"no precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    if runtime != "auto" and runtime not in RUNTIMES:
+        raise ModelError(f"no runtime {runtime!r}; choose auto or one of {', '.join(RUNTIMES)}")
+    if threads < 1 or (workers is not None and workers < 1):
+        raise ModelError("threads and workers must be 1 or more")
+    proto = graphs.parse(onnx, "the network")
+    info = graphs.describe(proto, "the network")
+    if info.size_px is None:
+        raise ModelError("the network does not say its tile size; export it with H and W fixed")
+    # the bytes that were checked are the bytes that run
+    data = graphs.serialise(proto)
+    workers = workers or max(1, available_cpus() // threads)
+    if runtime == "auto":
+        from quadrat.model.choice import choose_runtime
+
+        runtime = choose_runtime(data, info, precision)
+    return RUNTIMES[runtime](data, info, precision, threads, workers)
+
+
+def _openvino(
+    data: bytes, info: graphs.GraphInfo, precision: str, threads: int, workers: int
+) -> Network:
+    import openvino as ov
+
+    if precision == "bf16" and not has_bf16():
+        raise ModelError("this CPU does not compute in bf16; choose --precision fp32 or int8")
+    batch = info.batch or BATCH
+    settings = {
+        "NUM_STREAMS": workers,
+        "INFERENCE_NUM_THREADS": workers * threads,
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "PERFORMANCE_HINT": "THROUGHPUT",
+    }
+    with _translated("OpenVINO"):
+        model = _core().read_model(data)
+        model.reshape([batch, info.size_px, info.size_px, 3])
+        compiled = _core().compile_model(model, "CPU", settings)
+        # a request is used by one caller at a time; they are kept and shared between calls
+        idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        dim = int(compiled.output(0).shape[1])
+
+    def compute(chips: Chips) -> Rows:
+        out = np.empty((len(chips), dim), np.float32)
+        try:
+            request = idle.get_nowait()
+        except queue.Empty:
+            request = compiled.create_infer_request()
+        with _translated("OpenVINO"):
+            for start, block, n in _blocks(chips, batch):
+                request.set_input_tensor(ov.Tensor(block, shared_memory=True))
+                request.infer()
+                out[start : start + n] = request.get_output_tensor().data[:n]
+        idle.put(request)
+        return out
+
+    return Network("openvino", precision, info, batch, compute)
+
+
+def _onnxruntime(
+    data: bytes, info: graphs.GraphInfo, precision: str, threads: int, workers: int
+) -> Network:
+    return _ort(data, info, precision, threads, "CPUExecutionProvider")
+
+
+def _cuda(
+    data: bytes, info: graphs.GraphInfo, precision: str, threads: int, workers: int
+) -> Network:
+    if precision != "fp32":
+        raise ModelError(f"on a GPU models run in fp32, not {precision}; leave --precision out")
+    if not has_cuda():
+        raise ModelError(
+            "no GPU for ONNX Runtime here; install onnxruntime-gpu on a machine with CUDA, or use "
+            "--runtime auto"
+        )
+    return _ort(data, info, precision, threads, "CUDAExecutionProvider")
+
+
+def _ort(
+    data: bytes, info: graphs.GraphInfo, precision: str, threads: int, provider: str
+) -> Network:
+    import onnxruntime as ort
+
+    if precision == "bf16":
+        raise ModelError("ONNX Runtime does not compute in bf16 on CPUs; use --runtime openvino")
+    cuda = provider == "CUDAExecutionProvider"
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # TF32 would keep 10 bits of the mantissa and still be called fp32
+    providers: list[Any] = [(provider, {"use_tf32": "0"})] if cuda else [provider]
+    with _translated("ONNX Runtime"):
+        session = ort.InferenceSession(data, options, providers=providers)
+    if provider not in session.get_providers():
+        raise ModelError("the GPU cannot be used: CUDA or cuDNN did not load; use a CPU runtime")
+    batch = info.batch or (GPU_BATCH if cuda else BATCH)
+    names = [info.output]
+
+    def compute(chips: Chips) -> Rows:
+        rows = []
+        with _translated("ONNX Runtime"):
+            for _, block, n in _blocks(chips, batch, pad=info.batch is not None):
+                rows.append(session.run(names, {info.input: block})[0][:n])
+            if not rows:
+                width = info.dim or session.get_outputs()[0].shape[1]
+                return np.empty((0, int(width)), np.float32)
+        return np.concatenate(rows)
+
+    return Network("cuda" if cuda else "onnxruntime", precision, info, batch, compute)
+
+
+RUNTIMES: dict[str, Callable[[bytes, graphs.GraphInfo, str, int, int], Network]] = {
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+    "cuda": _cuda,
+}
+
+
+def _blocks(chips: Chips, batch: int, pad: bool = True) -> Iterator[tuple[int, Chips, int]]:
+    """(start, block, tiles of it that count), each block `batch` long if `pad`."""
+    for start in range(0, len(chips), batch):
+        block = chips[start : start + batch]
+        n = len(block)
+        if n < batch and pad:
+            full = np.zeros((batch, *chips.shape[1:]), np.uint8)
+            full[:n] = block
+            block = full
+        yield start, block, n
+
+
+@contextmanager
+def _translated(runtime: str) -> Iterator[None]:
+    """Both runtimes raise their own trees, some of them bare RuntimeError."""
+    try:
+        yield
+    except (ModelError, MemoryError):
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise ModelError(f"{runtime} cannot run the network: {text}") from error
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    import openvino as ov
+
+    return ov.Core()
+
+
+@lru_cache(maxsize=1)
+def _capabilities() -> frozenset[str]:
+    try:
+        with _translated("OpenVINO"):
+            return frozenset(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    except (ModelError, ImportError):
+        return frozenset()
+
+
+def has_bf16() -> bool:
+    """Whether this CPU computes in bf16 by itself (AVX-512 BF16 or AMX)."""
+    return "BF16" in _capabilities()
+
+
+def has_cuda() -> bool:
+    """Whether ONNX Runtime has a GPU to run on."""
+    import onnxruntime as ort
+
+    return "CUDAExecutionProvider" in ort.get_available_providers()
+
+
+def resolve_precision(model: Model, precision: str = "auto") -> str:
+    """The precision that a model is run in on this machine.
+
+    `auto` is what the training accepted, or `fp32` where the machine cannot compute in that: bf16
+    on a CPU without it, anything but float on a GPU.
+    """
+    if precision == "auto":
+        accepted = model.info.precision
+        if has_cuda() or (accepted == "bf16" and not has_bf16()):
+            return "fp32"
+        return accepted
+    if precision not in PRECISIONS:
+        raise ModelError(f"no precision {precision!r}; choose one of auto, {', '.join(PRECISIONS)}")
+    if precision == "int8" and "int8" not in model.info.forms:
+        raise ModelError(
+            f"{storage.redact(model.uri)} has no int8 form; train with --precision int8"
+        )
+    return precision
+
+
+_runners: dict[tuple[str, str, int, str], Network] = {}
+_runners_lock = threading.Lock()
+
+
+def runner(
+    model: Model, precision: str = "auto", *, workers: int | None = None, runtime: str = "auto"
+) -> Network:
+    """The network of a bundle, chips -> probabilities; compiled once in a process.
+
+    Args:
+        precision: `auto` (see `resolve_precision`), `fp32`, `bf16` or `int8`.
+        workers: calls at the same time; by default one a core that this process may use.
+    """
+    chosen = resolve_precision(model, precision)
+    count = workers or available_cpus()
+    key = (model.digest, chosen, count, runtime)
+    with _runners_lock:
+        if key not in _runners:
+            _runners[key] = compile_network(
+                model.onnx(chosen), precision=chosen, workers=count, runtime=runtime
+            )
+        return _runners[key]
