@@ -20,7 +20,11 @@ class Engine(Protocol):
     """
 
     name: str
-    slots: int  # tasks at work at the same time
+
+    @property
+    def slots(self) -> int:
+        """Tasks at work at the same time; on a cluster it may change while a job runs."""
+        ...
 
     def run(self, task: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
         """The results of `task` for every part."""

@@ -1,0 +1,260 @@
+"""What travels to Spark's workers: the package itself, tasks and parts, and results back.
+
+Functions that run on workers before the package is there are closures, since cloudpickle sends
+those whole. Pickles pass only between a driver and its own workers, as in all of Spark; none is
+kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import os
+import platform
+import sys
+import sysconfig
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import quadrat
+from quadrat.errors import EngineError
+
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "GDAL_NUM_THREADS",
+)
+
+# What reading, decoding and scoring need on a worker; nothing of training.
+NEEDED = ("numpy", "pyarrow", "fsspec", "rasterio", "shapely", "PIL", "onnxruntime")
+
+Row = tuple[int, bool, bytes]  # a part's place, whether it went well, pickled result or error
+Work = Callable[[Iterable[int]], Iterator[Row]]
+SCHEMA = "place long, ok boolean, data binary"  # of rows, for Spark Connect
+
+_pickling = threading.Lock()
+
+
+class _Shipper(Protocol):
+    def collect(self, work: Work, places: range) -> list[Row]: ...
+
+    def add_package(self, path: str) -> None: ...
+
+
+def describe(task: Callable[..., Any]) -> str:
+    """What a task does, for the names of jobs: the function's name in words."""
+    while isinstance(task, functools.partial):
+        task = task.func
+    name = getattr(task, "__name__", type(task).__name__)
+    return name.strip("_<>").replace("_", " ") or "task"
+
+
+def dumps(value: Any, origin: Any) -> bytes:
+    """Pickle a value for the workers.
+
+    Modules that workers cannot have (a script, a notebook's helper file, a test) are sent whole.
+
+    Args:
+        origin: what says which module the value is from: the value itself, mostly.
+
+    Raises:
+        EngineError: it cannot be pickled.
+    """
+    cloudpickle = _cloudpickle()
+    with _sent_whole(cloudpickle, origin):
+        try:
+            return bytes(cloudpickle.dumps(value))
+        except Exception as error:  # noqa: BLE001 - an object's own reduce may raise anything
+            raise EngineError(
+                f"{describe(value) if callable(value) else type(value).__name__} cannot be sent to "
+                f"Spark's workers: {error}"
+            ) from None
+
+
+def loads(data: bytes) -> Any:
+    """A value that a worker of this driver sent back."""
+    return _cloudpickle().loads(data)
+
+
+def _cloudpickle() -> Any:
+    from quadrat.engines.spark_session import import_pyspark
+
+    return import_pyspark("pyspark.cloudpickle")
+
+
+@contextmanager
+def _sent_whole(cloudpickle: Any, origin: Any) -> Iterator[None]:
+    while isinstance(origin, functools.partial):
+        origin = origin.func
+    name = getattr(origin, "__module__", None) or type(origin).__module__
+    module = sys.modules.get(name)
+    with _pickling:  # cloudpickle's list of modules is the process's
+        if module is None or name == "__main__" or not _is_private(module):
+            yield
+            return
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_private(module: Any) -> bool:
+    """Whether a module is of no installed package, so that workers lack it."""
+    file = getattr(module, "__file__", None)
+    if file is None or module.__name__.split(".")[0] in ("quadrat", "pyspark"):
+        return False
+    paths = sysconfig.get_paths()
+    roots = {Path(paths[k]).resolve() for k in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return not any(root in Path(file).resolve().parents for root in roots)
+
+
+def work(task: bytes, parts: Mapping[int, bytes]) -> Work:
+    """The function that Spark runs on workers: places in, rows out."""
+    threads = THREADS
+
+    def run_parts(places: Iterable[int]) -> Iterator[Row]:
+        import os
+        import pickle
+
+        from pyspark import cloudpickle
+
+        dump: Callable[[object], bytes] = cloudpickle.dumps
+        for name in threads:  # in a session that was not started by us
+            os.environ.setdefault(name, "1")
+
+        def error_bytes(error: Exception) -> bytes:
+            try:
+                data = dump(error)
+                pickle.loads(data)  # noqa: S301 - some errors pickle, and then do not load
+                return data
+            except Exception:  # noqa: BLE001
+                text = f"{type(error).__name__}: {error}"
+                return dump(RuntimeError(text))
+
+        for place in places:
+            try:
+                function = pickle.loads(task)  # noqa: S301 - from this worker's own driver
+                result = function(pickle.loads(parts[place]))  # noqa: S301
+                row = place, True, dump(result)
+            except Exception as error:  # noqa: BLE001 - the driver raises it when the rest is done
+                row = place, False, error_bytes(error)
+            yield row
+
+    return run_parts
+
+
+def in_arrow(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    """The same function over Arrow batches: Spark Connect has no other way."""
+
+    def run_batches(batches: Iterator[Any]) -> Iterator[Any]:
+        import pyarrow as pa
+
+        for batch in batches:
+            for place, ok, data in work(batch.column(0).to_pylist()):
+                columns = [pa.array([place]), pa.array([ok]), pa.array([data], pa.binary())]
+                yield pa.RecordBatch.from_arrays(columns, names=["place", "ok", "data"])
+
+    return run_batches
+
+
+def prepare(session: _Shipper) -> None:
+    """Look at a worker: send this package unless it has the same; refuse what cannot work.
+
+    Raises:
+        EngineError: a worker lacks a library, or its Python differs.
+    """
+    python, digest, missing = _look(session)
+    own = ".".join(platform.python_version_tuple()[:2])
+    if python != own:
+        raise EngineError(
+            f"the workers have Python {python}, this is Python {own}; set PYSPARK_PYTHON to one of "
+            f"Python {own} on the workers"
+        )
+    if missing:
+        raise EngineError(
+            f"the workers' Python lacks {', '.join(missing)}; install quadrat there "
+            "(pip install quadrat), or set PYSPARK_PYTHON to a Python that has it"
+        )
+    if digest != package_digest(_package()):
+        session.add_package(package_zip())
+
+
+def _look(session: _Shipper) -> tuple[str, str | None, list[str]]:
+    """A worker's Python version, digest of its own quadrat, and needed modules that it lacks."""
+    needed, digest_of = NEEDED, _digest_function()
+
+    def look(places: Iterable[int]) -> Iterator[Row]:
+        import importlib.util
+        import json
+        import platform
+
+        for place in places:
+            spec = importlib.util.find_spec("quadrat")
+            folders = list(spec.submodule_search_locations or []) if spec else []
+            found = {
+                "python": ".".join(platform.python_version_tuple()[:2]),
+                "digest": digest_of(folders[0]) if folders else None,
+                "missing": [n for n in needed if importlib.util.find_spec(n) is None],
+            }
+            yield place, True, json.dumps(found).encode()
+
+    ((_, _, data),) = session.collect(look, range(1))
+    found = json.loads(data)
+    return found["python"], found["digest"], found["missing"]
+
+
+def _package() -> str:
+    return str(Path(quadrat.__file__).parent)
+
+
+def _digest_function() -> Callable[[str], str | None]:
+    """`package_digest` as a closure, which travels whole."""
+
+    def digest(folder: str) -> str | None:
+        import hashlib
+        import os
+
+        total = hashlib.sha256()
+        names = []
+        for root, folders, files in os.walk(folder):
+            folders[:] = [f for f in folders if f != "__pycache__"]
+            names += [os.path.join(root, f) for f in files]  # noqa: PTH118
+        if not names:  # in a zip, say
+            return None
+        for name in sorted(names):
+            total.update(os.path.relpath(name, folder).encode() + b"\0")
+            with open(name, "rb") as file:  # noqa: PTH123
+                total.update(hashlib.sha256(file.read()).digest())
+        return total.hexdigest()
+
+    return digest
+
+
+def package_digest(folder: str) -> str | None:
+    """SHA-256 over a package's files and their names; None when there are none to read."""
+    return _digest_function()(folder)
+
+
+def package_zip() -> str:
+    """A zip of this package in a temporary folder, named by its digest; its path."""
+    folder = Path(_package())
+    digest = hashlib.sha256((package_digest(str(folder)) or "").encode()).hexdigest()[:12]
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, Path("quadrat") / path.relative_to(folder))
+    # a folder of its own: a name that another user can foresee in /tmp could be theirs
+    target = Path(tempfile.mkdtemp(prefix="quadrat-")) / f"quadrat-{digest}.zip"
+    target.write_bytes(out.getvalue())
+    return os.fspath(target)
