@@ -1,0 +1,159 @@
+"""The MLflow store: where it is, how it is opened quietly, and its errors in our words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from quadrat import storage
+from quadrat.errors import QuadratError, RunError
+
+FOLDER = "quadrat-work"
+DATABASE = f"{FOLDER}/runs.db"
+EXPERIMENT = "quadrat"
+
+# Nothing leaves the machine unless the user names a server: no usage reports.
+ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+def resolve(tracking_uri: str | None) -> str:
+    """The store's address; a path ending in `.db` means an SQLite file, None the default one.
+
+    SQLite paths become absolute, so that the store is the same whatever the working folder is.
+    """
+    uri = tracking_uri or DATABASE
+    if "://" not in uri and not uri.startswith("file:") and uri.endswith(".db"):
+        uri = f"sqlite:///{uri}"
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///")).expanduser().absolute()
+        return f"sqlite:///{path}"
+    return uri
+
+
+def artifact_root(uri: str) -> str | None:
+    """Where a new experiment's artifacts go: beside an SQLite file; a server decides itself."""
+    if uri.startswith("sqlite:///"):
+        return str(Path(uri.removeprefix("sqlite:///")).parent / "artifacts")
+    if re.match(r"(postgresql|mysql|mssql)", uri):
+        return str(Path(FOLDER, "artifacts").absolute())
+    return None
+
+
+def safe(uri: str) -> str:
+    """The address without user and password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def quiet_import() -> Any:
+    """The mlflow module, without its chatter and its calls home."""
+    os.environ.update(ENVIRONMENT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return mlflow
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Turn what MLflow, its database and its HTTP client raise into a RunError of one line."""
+    try:
+        yield
+    except QuadratError:
+        raise
+    except Exception as error:
+        # each of MLflow's stores (SQL drivers, HTTP, files) has its own error tree
+        if type(error).__module__.split(".")[0] not in _FOREIGN and not isinstance(error, OSError):
+            raise
+        text = safe(" ".join(str(error).split()))[:300]
+        raise RunError(
+            f"the run history {safe(uri)} failed: {text}; check --tracking-uri, and that it can be "
+            "reached and written"
+        ) from None
+
+
+_FOREIGN = (
+    "mlflow",
+    "sqlalchemy",
+    "sqlite3",
+    "alembic",
+    "requests",
+    "urllib3",
+    "botocore",
+    "azure",
+)
+
+
+def client(uri: str) -> Any:
+    """MLflow's client on the store."""
+    mlflow = quiet_import()
+    with translated(uri), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not uri.startswith("sqlite:///"):
+            return mlflow.MlflowClient(tracking_uri=uri)
+        database = Path(uri.removeprefix("sqlite:///"))
+        with _alone(database):
+            _check(database)
+            return mlflow.MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """One process at a time: two that make the tables of a new database trip over each other."""
+    import fcntl
+
+    storage.make_dirs(str(database.parent))
+    try:
+        handle = os.open(
+            database.with_name(f".{database.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644
+        )
+    except OSError as error:
+        raise RunError(
+            f"the run history cannot be kept in {database.parent}: {error.strerror}; "
+            "set --tracking-uri to another place"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check(database: Path) -> None:
+    """Say at once, and naming the file, what MLflow would retry for minutes."""
+    if database.is_dir():
+        raise RunError(f"{database} is a folder; the run history needs the name of a file")
+    if database.exists() and not os.access(database, os.W_OK):
+        raise RunError(f"no permission to write {database}; set --tracking-uri to another place")
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.DatabaseError as error:
+        raise RunError(f"{database} is no run history: {error}; move it away") from None
+
+
+def experiment_id(mlflow_client: Any, uri: str, name: str) -> str:
+    """The experiment's id; it is made when missing, also when another process does so just now."""
+    with translated(uri):
+        found = mlflow_client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(mlflow_client.create_experiment(name, artifact_root(uri)))
+            except quiet_import().MlflowException:
+                found = mlflow_client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise RunError(
+                f"the experiment {name} in {safe(uri)} was deleted; restore it with "
+                "`mlflow experiments restore` or choose another name"
+            )
+        return str(found.experiment_id)
