@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,41 +46,71 @@ def projjson(crs: str) -> Any:
     return raster.projjson(crs)
 
 
-def encode(table: pa.Table, crs: str | None, *, compression: str = "zstd") -> bytes:
-    """The bytes of a Parquet file; GeoParquet when the table has a `geometry` column.
+def _options(names: Sequence[str], compression: str) -> dict[str, Any]:
+    words = ("source", "date", "label", "split", "truth")
+    return {
+        # encoded tiles do not get smaller by a second compression, which would only cost time
+        "compression": {n: ("none" if n == "image" else compression) for n in names},
+        "use_dictionary": [n for n in names if n in words] or False,
+        "write_statistics": [n for n in names if n not in ("image", GEOMETRY)] or False,
+    }
+
+
+class PartWriter:
+    """A part that is being written, table by table."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows; each call makes at least one row group."""
+        self._writer.write_table(table)
+
+    def note(self, value: Any) -> None:
+        """Keep plain values with the part, read back by `read_note`."""
+        self._writer.add_key_value_metadata({"quadrat": json.dumps(value)})
+
+
+@contextmanager
+def part_writer(
+    uri: str, schema: pa.Schema, crs: str | None, *, compression: str = "zstd"
+) -> Iterator[PartWriter]:
+    """Write one part in pieces; it appears under `uri`, whole, when the block ends well.
+
+    It is GeoParquet when the schema has a `geometry` column.
 
     Args:
         crs: CRS of the outlines; None says "unknown" (pictures without a place).
     """
     import pyarrow.parquet as pq
 
-    if GEOMETRY in table.column_names:
-        kinds = [] if table[GEOMETRY].null_count == len(table) else ["Polygon"]
-        metadata = dict(table.schema.metadata or {})
-        metadata[b"geo"] = _geo_metadata(crs, projjson(crs) if crs else None, kinds)
-        table = table.replace_schema_metadata(metadata)
-    out = storage.buffer()
-    # encoded tiles do not get smaller by a second compression, which would only cost time
-    codecs = {n: ("none" if n == "image" else compression) for n in table.column_names}
-    dictionary = [
-        n for n in table.column_names if n in ("source", "date", "label", "split", "truth")
-    ]
-    pq.write_table(
-        table,
-        out,
-        compression=codecs,
-        use_dictionary=dictionary or False,
-        row_group_size=256 if "image" in table.column_names else 65536,
-        write_statistics=[n for n in table.column_names if n not in ("image", GEOMETRY)] or False,
-    )
-    return out.getvalue()
+    if GEOMETRY in schema.names:
+        metadata = dict(schema.metadata or {})
+        geo = _geo_metadata(crs, projjson(crs) if crs else None, ["Polygon"] if crs else [])
+        schema = schema.with_metadata(metadata | {b"geo": geo})
+    with storage.atomic_path(uri) as path:
+        try:
+            with pq.ParquetWriter(path, schema, **_options(schema.names, compression)) as writer:
+                yield PartWriter(writer)
+        except pa.ArrowException as error:
+            raise StorageError(
+                f"{storage.redact(uri)} could not be written: {_line(error)}"
+            ) from None
 
 
-def write_part(uri: str, table: pa.Table, crs: str | None, *, compression: str = "zstd") -> int:
-    """Write one part in one step; its size in bytes."""
-    data = encode(table, crs, compression=compression)
-    storage.write_bytes(uri, data)
-    return len(data)
+def write_part(uri: str, table: pa.Table, crs: str | None, *, note: Any = None) -> None:
+    """Write a table as one part in one step."""
+    with part_writer(uri, table.schema, crs) as writer:
+        writer.write(table)
+        if note is not None:
+            writer.note(note)
+
+
+def read_note(uri: str) -> Any:
+    """The plain values kept with a part, or None."""
+    with _open(uri) as file:
+        raw = (file.metadata.metadata or {}).get(b"quadrat")
+    return None if raw is None else json.loads(raw)
 
 
 def _open(uri: str) -> Any:

@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 
 from quadrat import geoparquet, raster, storage
 from quadrat.errors import LabelError
-from quadrat.grid import Bounds, Grid, TileRange
+from quadrat.grid import Grid, TileRange
 from quadrat.legend import Legend
 from quadrat.raster import ValueRaster
 
 RULES = ("nine-point", "majority")
 POLYGONS = (".gpkg", ".parquet", ".geoparquet", ".geojson", ".json", ".shp", ".fgb")
 MAX_LATTICE = 45  # 2,025 points a tile: 5 m apart at 224 m
+Sampler = Callable[
+    [NDArray[np.int64], NDArray[np.int64]],
+    tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]],
+]
 CHUNK = 1 << 20  # points sampled at once: memory does not grow with the county
 
 
@@ -128,7 +132,7 @@ def nine_point(
     source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64]
 ) -> NDArray[np.int16]:
     """Labels by the reference rule alone, without fractions: nine points a tile, `(N,) int16`."""
-    classes, _, _ = _sample(source, grid, rows, cols, 3)
+    classes, _, _ = _sampler(source, grid, 3)(rows, cols)
     return _agree(classes)
 
 
@@ -142,9 +146,10 @@ def label_tiles(
     fractions = np.zeros((len(rows), k), np.float32)
     covered = np.zeros(len(rows), np.float32)
     unknown: dict[int, int] = {}
+    sample = _sampler(source, grid, n)
     for i in range(0, len(rows), step):
         part = slice(i, i + step)
-        classes, known, codes = _sample(source, grid, rows[part], cols[part], n)
+        classes, known, codes = sample(rows[part], cols[part])
         flat = classes.reshape(len(classes), -1)  # (M, n*n)
         for c in range(k):
             fractions[part, c] = (flat == c).mean(axis=1)
@@ -168,17 +173,22 @@ def _agree(classes: NDArray[np.int16]) -> NDArray[np.int16]:
     return np.where((nine == nine[:, :1]).all(axis=1), nine[:, 0], np.int16(-1))
 
 
-def _sample(
-    source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64], n: int
-) -> tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]]:
-    """Classes (M, n, n) int16 at the lattice points, where anything is known, unknown codes."""
+def _sampler(source: LabelSource, grid: Grid, n: int) -> Sampler:
+    """A function from tiles to classes (M, n, n) int16, where anything is known, unknown codes."""
     if source.values is None:
-        return _sample_polygons(source, grid, rows, cols, n)
-    x, y = _points(grid, rows, cols, n, source.values.info.crs)
-    codes, inside = source.values.sample(x, y)
-    classes, unknown = _classify(codes, inside, source.legend)
-    background = np.isin(codes, source.legend.background)
-    return classes, inside & ~background, unknown
+        return _polygon_sampler(source, grid, n)
+    values = source.values
+
+    def sample(
+        rows: NDArray[np.int64], cols: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]]:
+        x, y = _points(grid, rows, cols, n, values.info.crs)
+        codes, inside = values.sample(x, y)
+        classes, unknown = _classify(codes, inside, source.legend)
+        background = np.isin(codes, source.legend.background)
+        return classes, inside & ~background, unknown
+
+    return sample
 
 
 def _points(
@@ -241,9 +251,8 @@ def _pyogrio(uri: str, call: str, **options: Any) -> Any:
     try:
         return function(source, **options)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise LabelError(
-            f"{storage.redact(uri)} cannot be read as polygons ({' '.join(str(error).split())[:120]})"
-        ) from None
+        why = " ".join(str(error).split())[:120]
+        raise LabelError(f"{storage.redact(uri)} cannot be read as polygons ({why})") from None
 
 
 def read_polygons(
@@ -279,28 +288,32 @@ def read_polygons(
     return np.asarray(moved), {f: table[f].to_pylist() for f in fields}
 
 
-def _sample_polygons(
-    source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64], n: int
-) -> tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]]:
+def _polygon_sampler(source: LabelSource, grid: Grid, n: int) -> Sampler:
     import shapely
 
     shapes, columns = read_polygons(source.uri, grid.crs, (source.field,))
     values = [_class_of(v, source) for v in columns[source.field]]
-    classes = np.full((len(rows), n, n), -1, np.int16)
-    known = np.zeros((len(rows), n, n), np.bool_)
     tree = shapely.STRtree(shapes)
-    for row in np.unique(rows):  # a row of tiles at a time bounds the burnt raster
-        mine = np.flatnonzero(rows == row)
-        c0, c1 = int(cols[mine].min()), int(cols[mine].max()) + 1
-        area: Bounds = grid.range_bounds(TileRange(int(row), int(row) + 1, c0, c1))
-        hits = np.sort(tree.query(shapely.box(*area)))
-        burnt = raster.rasterize(
-            ((shapes[h], values[h]) for h in hits), area, n, n * (c1 - c0)
-        ).reshape(n, c1 - c0, n)
-        found = burnt[:, cols[mine] - c0].transpose(1, 0, 2)  # (M, n, n)
-        classes[mine] = np.where(found >= len(source.legend), -1, found)
-        known[mine] = found >= 0
-    return classes, known, {}
+
+    def sample(
+        rows: NDArray[np.int64], cols: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]]:
+        classes = np.full((len(rows), n, n), -1, np.int16)
+        known = np.zeros((len(rows), n, n), np.bool_)
+        for row in np.unique(rows):  # a row of tiles at a time bounds the burnt raster
+            mine = np.flatnonzero(rows == row)
+            c0, c1 = int(cols[mine].min()), int(cols[mine].max()) + 1
+            area = grid.range_bounds(TileRange(int(row), int(row) + 1, c0, c1))
+            hits = np.sort(tree.query(shapely.box(*area)))
+            burnt = raster.rasterize(
+                ((shapes[h], values[h]) for h in hits), area, n, n * (c1 - c0)
+            ).reshape(n, c1 - c0, n)
+            found = burnt[:, cols[mine] - c0].transpose(1, 0, 2)  # (M, n, n)
+            classes[mine] = np.where(found >= len(source.legend), -1, found)
+            known[mine] = found >= 0
+        return classes, known, {}
+
+    return sample
 
 
 def _class_of(value: Any, source: LabelSource) -> int:

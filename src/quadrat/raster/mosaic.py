@@ -185,7 +185,7 @@ class _Open:
     def read(
         self, bands: tuple[int, int, int], r0: int, r1: int, c0: int, c1: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Pixels `(3, r1-r0, c1-c0)` of a window inside the file, and which are valid (None: all)."""
+        """Pixels `(3, r1-r0, c1-c0)` of a window inside the file; which are valid (None: all)."""
         window = ((r0 - self.row, r1 - self.row), (c0 - self.col, c1 - self.col))
         if len(set(bands)) == 3:
             pixels = self.data.read(bands, window=window)

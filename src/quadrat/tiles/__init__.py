@@ -1,0 +1,38 @@
+"""Tile sets: cut them from imagery, read them, write them, pack folders of pictures into them.
+
+    types     what every source of tiles is made of: parts, batches, the columns of a row
+    sets      tile sets on disk
+    folders   folders of pictures, one subfolder a class
+    rasters   tiles read straight from imagery
+    cut       `tile`: imagery and labels -> tile set
+    packing   `pack`, `unpack`, `balance`
+
+It does not know backbones, models or engines' insides.
+"""
+
+from quadrat.tiles.cut import tile
+from quadrat.tiles.folders import FolderSource, open_folder
+from quadrat.tiles.packing import balance, pack, unpack
+from quadrat.tiles.rasters import RasterSource, open_rasters
+from quadrat.tiles.sets import TileSet, open_tileset
+from quadrat.tiles.sources import index, open_tiles, read_part
+from quadrat.tiles.types import Batch, Part, Source
+
+__all__ = [
+    "Batch",
+    "FolderSource",
+    "Part",
+    "RasterSource",
+    "Source",
+    "TileSet",
+    "balance",
+    "index",
+    "open_folder",
+    "open_rasters",
+    "open_tiles",
+    "open_tileset",
+    "pack",
+    "read_part",
+    "tile",
+    "unpack",
+]

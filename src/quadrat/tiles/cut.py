@@ -1,0 +1,391 @@
+"""`tile`: imagery and labels -> a tile set with a split that does not leak.
+
+What a tile is for (label, split, balance) is decided for all tiles before a pixel is read; then
+each part is cut, labelled and written on its own, on any engine, and can be done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quadrat import codec, geoparquet, storage
+from quadrat import labels as labelling
+from quadrat import legend as legends
+from quadrat import split as splitting
+from quadrat.engines import Engine, get_engine
+from quadrat.errors import LabelError, RasterError, SplitError
+from quadrat.grid import TileId
+from quadrat.labels import Labels, Rule
+from quadrat.legend import Legend
+from quadrat.split import SPLITS, Split
+from quadrat.tiles import packing, rasters
+from quadrat.tiles.rasters import RasterPart, RasterSource, open_rasters, source_of
+from quadrat.tiles.sets import TileSet
+from quadrat.tiles.types import INDEX
+
+LISTED = 100  # skipped tiles named in tileset.json; the rest is counted
+
+
+@dataclass(frozen=True)
+class CutPart:
+    """A part to be cut, with what is known of its tiles, in row-major order.
+
+    Attributes:
+        label: `(N,) int8` class ids, -1 none; split: `(N,) int8`, -1 none; keep: `(N,) bool`.
+        fractions: `(N, K) float32`, or None without labels.
+    """
+
+    part: RasterPart
+    label: NDArray[np.int8]
+    split: NDArray[np.int8]
+    keep: NDArray[np.bool_]
+    fractions: NDArray[np.float32] | None
+
+    @property
+    def name(self) -> str:
+        """The part's name."""
+        return self.part.name
+
+    @property
+    def count(self) -> int:
+        """Tiles at most."""
+        return int(self.keep.sum())
+
+
+@dataclass(frozen=True)
+class CutResult:
+    """What became of a part: all small."""
+
+    name: str
+    tiles: int
+    dropped: int
+    skipped: int
+    listed: tuple[tuple[str, str], ...]
+    digest: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CutTask:
+    """Cuts one part into a Parquet file; a part that is there already is only read back."""
+
+    out: str
+    encoding: str
+    crs: str
+    names: tuple[str, ...]
+    strict: bool
+
+    def __call__(self, cut: CutPart) -> CutResult:
+        uri = storage.join(self.out, "parts", f"{cut.name}.parquet")
+        if storage.exists(uri):
+            note = geoparquet.read_note(uri)
+            listed = tuple((str(a), str(b)) for a, b in note["listed"])
+            return CutResult(**{**note, "listed": listed})
+        return self._cut(cut, uri)
+
+    def _cut(self, cut: CutPart, uri: str) -> CutResult:
+        import hashlib
+
+        start, content = time.perf_counter(), hashlib.sha256()
+        encode = codec.get_encoding(self.encoding).encode
+        tiles = dropped = 0
+        skipped: list[tuple[str, str]] = []
+        box, mask = cut.part.tiles, cut.part.mask
+        place = np.full(mask.shape, -1, np.int64)
+        place[mask] = np.arange(int(mask.sum()))
+        with geoparquet.part_writer(uri, self._schema(cut), self.crs) as writer:
+            for batch in rasters.read(_only(cut), rasters.SIDE):
+                skipped += batch.skipped
+                if self.strict and skipped:
+                    raise RasterError(f"{skipped[0][0]}: {skipped[0][1]} (--strict)")
+                dropped += batch.dropped
+                if not len(batch.index):
+                    continue
+                rows = batch.index["row"].to_numpy() - box.r0
+                at = place[rows, batch.index["col"].to_numpy() - box.c0]
+                images = [encode(chip) for chip in batch.chips]
+                for image in images:
+                    content.update(image)
+                writer.write(self._table(batch.index, cut, at, images))
+                tiles += len(at)
+            content.update(cut.label.tobytes() + cut.split.tobytes())
+            result = CutResult(
+                cut.name, tiles, dropped, len(skipped), tuple(skipped[:LISTED]),
+                content.hexdigest(), time.perf_counter() - start,
+            )  # fmt: skip
+            writer.note(vars(result))
+        return result
+
+    def _schema(self, cut: CutPart) -> pa.Schema:
+        fields = [f for f in INDEX if f.name != "geometry"]
+        if cut.fractions is not None:
+            fields += [pa.field(f"frac_{n}", pa.float32()) for n in self.names]
+        return pa.schema([*fields, pa.field("image", pa.binary()), INDEX.field("geometry")])
+
+    def _table(
+        self, index: pa.Table, cut: CutPart, at: NDArray[np.int64], images: Sequence[bytes]
+    ) -> pa.Table:
+        label, split = cut.label[at], cut.split[at]
+        values: dict[str, Any] = {n: index[n] for n in index.column_names}
+        values["label"] = pa.array([self.names[i] if i >= 0 else None for i in label], pa.string())
+        values["split"] = pa.array([SPLITS[i] if i >= 0 else None for i in split], pa.string())
+        values["image"] = pa.array(images, pa.binary())
+        if cut.fractions is not None:
+            for k, name in enumerate(self.names):
+                values[f"frac_{name}"] = pa.array(cut.fractions[at, k], pa.float32())
+        schema = self._schema(cut)
+        return pa.table([values[n] for n in schema.names], schema=schema)
+
+
+def _only(cut: CutPart) -> RasterPart:
+    """The part with only the tiles that are to be kept."""
+    mask = cut.part.mask
+    mask[mask] = cut.keep
+    return replace(cut.part, wanted=np.packbits(mask).tobytes())
+
+
+def tile(
+    imagery: Sequence[str],
+    out: str,
+    *,
+    labels: str | None = None,
+    legend: str | Legend = "nlcd6",
+    rule: str = "nine-point",
+    threshold: float = 0.5,
+    field: str | None = None,
+    crs: str | None = None,
+    tile_m: float = 224.0,
+    pixel_m: float = 1.0,
+    bands: tuple[int, int, int] | None = None,
+    nodata: float | None = None,
+    stretch: tuple[float, float] | None = None,
+    resampling: str = "bilinear",
+    max_nodata: float = rasters.MAX_NODATA,
+    within: str | None = None,
+    date: str | None = None,
+    split: str | None = "block",
+    validation: float = 0.2,
+    test: float = 0.0,
+    block: int = 8,
+    buffer: int = 1,
+    groups: str | None = None,
+    groups_field: str | None = None,
+    balance: bool = False,
+    labelled_only: bool = False,
+    seed: int = 0,
+    encoding: str = "zstd",
+    overwrite: bool = False,
+    strict: bool = False,
+    engine: Engine | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> TileSet:
+    """Cut imagery into a tile set, labelled and split.
+
+    Args:
+        imagery: GeoTIFF, COG or VRT files (or folders of them); the first named wins where they
+            overlap.
+        out: the tile set's folder, any URI.
+        labels: a label raster (read by nearest neighbour) or polygons with a class `field`.
+        legend: a shipped name, a TOML file, or a Legend.
+        rule: `nine-point` (all nine points agree) or `majority` (a class has `threshold` of the
+            tile).
+        crs, tile_m, pixel_m: the grid; the CRS is the first file's by default.
+        bands: 1-based numbers of the red, green and blue band.
+        stretch: lowest and highest value mapped to 0 and 255, for imagery that is not 8-bit.
+        max_nodata: tiles with a larger share of nodata pixels are dropped.
+        within: polygons; only tiles with their centre inside are cut.
+        split: `block`, `source`, `random` (leaks) or None; used only with `labels`.
+        validation, test: shares of the tiles. block: tiles along a block. buffer: tiles left out.
+        groups, groups_field: polygons and their field (counties) that are the sources of
+            `split="source"`; by default each file is one.
+        balance: remove tiles of larger classes at random, in each split.
+        labelled_only: leave out tiles without a label.
+        strict: fail at the first tile that cannot be read instead of listing it.
+
+    Returns:
+        The tile set. `info` holds counts, what was dropped, and the audit of the split.
+
+    Raises:
+        RasterError, GridError, LabelError, SplitError, StorageError: naming the thing and the cure.
+    """
+    found = load_legend(legend)
+    codec.get_encoding(encoding)
+    how = Split(split or "block", validation, test, block, buffer, seed)
+    source = open_rasters(
+        imagery, crs=crs, tile_m=tile_m, pixel_m=pixel_m, bands=bands, nodata=nodata,
+        stretch=stretch, resampling=resampling, max_nodata=max_nodata, within=within, date=date,
+    )  # fmt: skip
+    out = storage.normalise(out)
+    options = {
+        "labels": labels and storage.redact(labels), "legend": found.name, "rule": rule,
+        "threshold": threshold if rule == "majority" else None, "field": field,
+        "split": split and labels and how.to_dict(), "groups": groups, "balance": balance,
+        "labelled_only": labelled_only, "encoding": encoding, "seed": seed,
+    }  # fmt: skip
+    stamp = storage.stamp(labels) if labels else None
+    plan = storage.digest_json([source.digest, options, stamp, found.to_dict()])
+    if labels is None:
+        unlabelled = {"--balance": balance, "--labelled-only": labelled_only, "--groups": groups}
+        for name, given in unlabelled.items():
+            if given:
+                raise LabelError(f"{name} needs labels; give --labels")
+    with storage.lock(out):
+        packing.claim(out, plan, overwrite)
+        parts = source.parts()
+        rows, cols = _tiles(parts)
+        known = None
+        if labels is not None:
+            opened = labelling.open_labels(
+                labels, found, source.grid, rule=Rule(rule, threshold), field=field
+            )
+            known = labelling.label_tiles(opened, source.grid, rows, cols)
+            _check_labels(known, labels, found, strict)
+        groups_of = _groups(source, rows, cols, groups, groups_field) if known else None
+        chosen = how if split is not None and known is not None else None
+        cuts = _decide(parts, rows, cols, known, chosen, groups_of, balance, labelled_only)
+        task = CutTask(out, encoding, source.grid.crs, found.names if labels else (), strict)
+        results = _run(task, cuts, engine or get_engine(), on_progress)
+        info: dict[str, Any] = {
+            "dropped": {"nodata": sum(r.dropped for r in results)},
+            "skipped": {
+                "count": sum(r.skipped for r in results),
+                "listed": [list(s) for r in results for s in r.listed][:LISTED],
+            },
+            "unknown_codes": {str(k): v for k, v in known.unknown.items()} if known else {},
+            "provenance": {**source.provenance, "labels": options["labels"], "options": options},
+        }
+        result = packing.finish(
+            out, source.grid, found if labels else None, source.size_px, encoding,
+            [(f"{r.name}.parquet", r.tiles) for r in results if r.tiles],
+            storage.digest_json([plan, [r.digest for r in results]]), info,
+        )  # fmt: skip
+        # tiles dropped for nodata can unbalance what was balanced before the pixels were read
+        return packing.rebalance(result, seed) if balance else result
+
+
+def load_legend(legend: str | Legend) -> Legend:
+    """A legend given as such, by name, or by file."""
+    return legend if isinstance(legend, Legend) else legends.load_legend(legend)
+
+
+def _tiles(parts: Sequence[RasterPart]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of all tiles of all parts, row-major within each."""
+    rows, cols = [], []
+    for part in parts:
+        r, c = np.nonzero(part.mask)
+        rows.append(r + part.tiles.r0)
+        cols.append(c + part.tiles.c0)
+    if not rows:
+        raise RasterError("no tile lies in the imagery; check --within and --tile-m")
+    return np.concatenate(rows), np.concatenate(cols)
+
+
+def _check_labels(known: Labels, uri: str, legend: Legend, strict: bool) -> None:
+    name = storage.redact(uri)
+    if not known.covered.any():
+        raise LabelError(
+            f"{name} does not overlap the imagery (or says nothing there); check both files' "
+            "places and CRSs"
+        )
+    codes = ", ".join(f"{k} ({v} points)" for k, v in known.unknown.items())
+    if known.unknown and (strict or not (known.fractions > 0).any()):
+        raise LabelError(
+            f"{name} holds codes that legend {legend.name} does not know: {codes}; "
+            "add them to a legend of your own"
+        )
+
+
+def _groups(
+    source: RasterSource,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    groups: str | None,
+    field: str | None,
+) -> NDArray[np.object_]:
+    """The source of each tile: its file, or the value of the polygon that holds its centre."""
+    if groups is None:
+        if field is not None:
+            raise SplitError("--groups-field needs polygons; give them with --groups")
+        owner = [
+            source_of(source.imagery, TileId(int(r), int(c)))
+            for r, c in zip(rows, cols, strict=True)
+        ]
+        return np.array([source.imagery.infos[n].uri for n in owner], dtype=object)
+    import shapely
+
+    if field is None:
+        raise SplitError(f"name the field of {storage.redact(groups)} with --groups-field")
+    shapes, columns = labelling.read_polygons(groups, source.grid.crs, (field,))
+    result = np.full(len(rows), "", dtype=object)
+    x, y = source.grid.centres(rows, cols)
+    for shape, value in zip(shapes, columns[field], strict=True):
+        shapely.prepare(shape)
+        result[shapely.contains_xy(shape, x, y)] = str(value)
+    return result
+
+
+def _decide(
+    parts: Sequence[RasterPart],
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    known: Labels | None,
+    split: Split | None,
+    groups: NDArray[np.object_] | None,
+    balance: bool,
+    labelled_only: bool,
+) -> list[CutPart]:
+    """Label, split and keep-or-not of every tile, cut up by part."""
+    n = len(rows)
+    label = np.full(n, -1, np.int64) if known is None else known.label.astype(np.int64)
+    splits = np.full(n, -1, np.int8)
+    labelled = label >= 0
+    if split is not None and labelled.any():
+        # only labelled tiles train or validate; the others are in no split
+        splits[labelled] = splitting.assign(
+            split, rows[labelled], cols[labelled],
+            groups=None if groups is None else list(groups[labelled]), labels=label[labelled],
+        )  # fmt: skip
+    keep = labelled.copy() if labelled_only else np.ones(n, np.bool_)
+    if balance:
+        for s in np.unique(splits[labelled]):
+            mine = labelled & (splits == s)
+            keep &= ~mine | splitting.balance(label, split.seed if split else 0, mine)
+    cuts, start = [], 0
+    for part in parts:
+        end = start + part.count
+        here = slice(start, end)
+        cuts.append(
+            CutPart(
+                part,
+                label[here].astype(np.int8),
+                splits[here],
+                keep[here],
+                None if known is None else known.fractions[here],
+            )
+        )
+        start = end
+    return [c for c in cuts if c.count]
+
+
+def _run(
+    task: CutTask,
+    cuts: Sequence[CutPart],
+    engine: Engine,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[CutResult]:
+    total, done = sum(c.count for c in cuts), 0
+    counts: Mapping[str, int] = {c.name: c.count for c in cuts}
+    results = []
+    for result in engine.run(task, cuts):
+        results.append(result)
+        done += counts[result.name]
+        if on_progress:
+            on_progress(done, total)
+    return sorted(results, key=lambda r: r.name)

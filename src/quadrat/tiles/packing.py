@@ -1,0 +1,338 @@
+"""Tile sets from folders of pictures and back; balancing; what every maker of tile sets shares."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quadrat import codec, geoparquet, storage
+from quadrat import split as splitting
+from quadrat.errors import TileSetError
+from quadrat.grid import Grid
+from quadrat.legend import Legend
+from quadrat.split import SPLITS, Split
+from quadrat.tiles import folders, sets
+from quadrat.tiles.sets import TileSet
+from quadrat.tiles.types import INDEX
+
+PLAN = "plan.json"
+
+
+def claim(out: str, plan: str, overwrite: bool) -> None:
+    """Make `out` ready for a tile set: continue the same plan, refuse or remove another.
+
+    Raises:
+        TileSetError: it holds something else and `overwrite` was not given.
+    """
+    place = storage.join(out, PLAN)
+    if storage.exists(place):
+        found = storage.read_json(place)
+        if isinstance(found, dict) and found.get("plan") == plan:
+            return
+    names = storage.list_names(out)
+    if names and not overwrite:
+        raise TileSetError(
+            f"{storage.redact(out)} holds other files ({names[0]}); choose another --out, or "
+            "--overwrite to replace the tile set there"
+        )
+    if names:
+        if not {sets.MANIFEST, PLAN} & set(names):
+            raise TileSetError(
+                f"{storage.redact(out)} is no tile set and is not overwritten; choose another --out"
+            )
+        for name in (sets.MANIFEST, PLAN):
+            storage.remove(storage.join(out, name))
+        for name in storage.list_names(storage.join(out, "parts"), ".parquet"):
+            storage.remove(storage.join(out, "parts", name))
+    storage.write_json(place, {"plan": plan})
+
+
+def finish(
+    out: str,
+    grid: Grid | None,
+    legend: Legend | None,
+    size_px: int,
+    encoding: str,
+    names: Sequence[tuple[str, int]],
+    digest: str,
+    info: Mapping[str, Any],
+) -> TileSet:
+    """Count and audit the parts as they are on disk, and write `tileset.json`."""
+    made = TileSet(out, grid, legend, size_px, encoding, tuple(names), digest)
+    table = sets.read_index(made, ["row", "col", "path", "label", "split"])
+    counts: dict[str, Any] = {name: _counts(table[name].to_pylist()) for name in ("label", "split")}
+    if not made.tiles:
+        raise TileSetError(
+            f"no tile is left for {storage.redact(out)}: {info.get('dropped', {})} dropped; check "
+            "--max-nodata, --nodata and the place of the files"
+        )
+    audit = None
+    if legend is not None and table["split"].null_count < len(table):
+        audit = audit_table(table, legend).to_dict()
+    return sets.write_manifest(
+        out, grid=grid, legend=legend, size_px=size_px, encoding=encoding, names=names,
+        digest=digest, info={"counts": counts, "audit": audit, **info},
+    )  # fmt: skip
+
+
+def _counts(values: Sequence[str | None]) -> dict[str, int]:
+    return dict(sorted(Counter(v or "none" for v in values).items()))
+
+
+def audit_table(table: pa.Table, legend: Legend) -> splitting.Audit:
+    """The audit of a tile set's split, from its index."""
+    splits = split_ids(table)
+    placed = table["row"].null_count == 0
+    rows = table["row"].to_numpy().astype(np.int64) if placed else None
+    cols = table["col"].to_numpy().astype(np.int64) if placed else None
+    return splitting.audit(splits, rows, cols, labels=label_ids(table, legend), names=legend.names)
+
+
+def label_ids(table: pa.Table, legend: Legend) -> NDArray[np.int64]:
+    """Class ids of an index's labels, -1 for none; TileSetError for a label of no class."""
+    lookup = {None: -1, **{n: i for i, n in enumerate(legend.names)}}
+    try:
+        return np.array([lookup[v] for v in table["label"].to_pylist()], np.int64)
+    except KeyError as error:
+        raise TileSetError(f"the label {error} is no class of legend {legend.name}") from None
+
+
+def split_ids(table: pa.Table) -> NDArray[np.int8]:
+    """0 train, 1 validation, 2 test, -1 none; TileSetError for another word."""
+    lookup = {None: -1, **{n: i for i, n in enumerate(SPLITS)}}
+    try:
+        return np.array([lookup[v] for v in table["split"].to_pylist()], np.int8)
+    except KeyError as error:
+        raise TileSetError(f"{error} is no split; it is one of {', '.join(SPLITS)}") from None
+
+
+def pack(
+    folder: str,
+    out: str,
+    *,
+    size_px: int = folders.DEFAULT_PX,
+    legend: Legend | None = None,
+    split: str | None = "random",
+    validation: float = 0.2,
+    test: float = 0.0,
+    seed: int = 0,
+    resize: bool = True,
+    balance: bool = False,
+    keep_duplicates: bool = False,
+    encoding: str = "zstd",
+    overwrite: bool = False,
+    strict: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> TileSet:
+    """Pack a folder of pictures, one subfolder a class, into a tile set.
+
+    Args:
+        split: `random` (pictures have no place, so nothing better can be had), or None; a folder
+            with `train/`, `validation/`, `test/` above the classes keeps its own.
+        resize: pictures of another size are resized to `size_px`; otherwise skipped and listed.
+        keep_duplicates: keep pictures that are equal to an earlier one of the same class. A
+            picture that stands in two classes is always an error to be listed.
+
+    Raises:
+        TileSetError, ImageError (with `strict`), StorageError.
+    """
+    source = folders.open_folder(folder, size_px=size_px, legend=legend, resize=resize)
+    how = Split(split or "random", validation, test, seed=seed)
+    own = any(p.split for p in source.pictures)
+    out = storage.normalise(out)
+    options = {
+        "split": "own folders" if own else (split and how.to_dict()), "seed": seed,
+        "keep_duplicates": keep_duplicates, "encoding": encoding, "balance": balance,
+    }  # fmt: skip
+    plan = storage.digest_json([source.digest, options])
+    with storage.lock(out):
+        claim(out, plan, overwrite)
+        splits = _picture_splits(source, None if own else split, how)
+        writer = _Packer(out, encoding, source.legend, keep_duplicates, strict)
+        done, names = 0, []
+        for part in source.parts():
+            kept = writer.write(part, splits)
+            if kept:
+                names.append((f"{part.name}.parquet", kept))
+            done += part.count
+            if on_progress:
+                on_progress(done, len(source.pictures))
+        info = {
+            "dropped": {"duplicates": len(writer.duplicates)},
+            "duplicates": writer.duplicates[:100],
+            "skipped": {"count": len(writer.skipped), "listed": writer.skipped[:100]},
+            "provenance": {**source.provenance, "options": options},
+        }
+        made = finish(
+            out, None, source.legend, size_px, encoding, names,
+            storage.digest_json([plan, writer.content.hexdigest()]), info,
+        )  # fmt: skip
+        return rebalance(made, seed) if balance else made
+
+
+def _picture_splits(
+    source: folders.FolderSource, split: str | None, how: Split
+) -> dict[str, str | None]:
+    paths = [p.path for p in source.pictures]
+    if split is None:
+        return {p.path: p.split for p in source.pictures}
+    if split == "block":
+        raise TileSetError("pictures have no place, so there are no blocks; use --split random")
+    labels = [
+        source.legend.id(p.label) if source.legend and p.label else -1 for p in source.pictures
+    ]
+    ids = splitting.assign(how, None, None, groups=paths, labels=np.array(labels, np.int64))
+    return {
+        path: SPLITS[i] if i >= 0 and label >= 0 else None
+        for path, i, label in zip(paths, ids.tolist(), labels, strict=True)
+    }
+
+
+class _Packer:
+    """Writes the parts of a packed folder and remembers what it saw."""
+
+    def __init__(
+        self, out: str, encoding: str, legend: Legend | None, keep: bool, strict: bool
+    ) -> None:
+        self.out, self.encoding, self.legend = out, encoding, legend
+        self.keep, self.strict = keep, strict
+        self.seen: dict[bytes, str] = {}
+        self.duplicates: list[list[str]] = []
+        self.skipped: list[list[str]] = []
+        self.content = hashlib.sha256()
+
+    def write(self, part: folders.FolderPart, splits: Mapping[str, str | None]) -> int:
+        """Write one part; how many tiles it holds."""
+        encode = codec.get_encoding(self.encoding).encode
+        fields = [f for f in INDEX if f.name != "geometry"]
+        schema = pa.schema([*fields, pa.field("image", pa.binary()), INDEX.field("geometry")])
+        uri, kept = storage.join(self.out, "parts", f"{part.name}.parquet"), 0
+        with geoparquet.part_writer(uri, schema, None) as writer:
+            for batch in folders.read(part, 64):
+                if batch.skipped and self.strict:
+                    raise TileSetError(f"{batch.skipped[0][1]} (--strict)")
+                self.skipped += [list(s) for s in batch.skipped]
+                images = [encode(c) for c in batch.chips]
+                paths = batch.index["path"].to_pylist()
+                good = [
+                    i for i, (p, image) in enumerate(zip(paths, images, strict=True))
+                    if self._is_new(p, image)
+                ]  # fmt: skip
+                index = batch.index.take(good)
+                given = pa.array([splits.get(paths[i]) for i in good], pa.string())
+                index = index.set_column(INDEX.get_field_index("split"), "split", given)
+                picked = pa.array([images[i] for i in good], pa.binary())
+                table = index.append_column("image", picked).select(schema.names)
+                writer.write(table.cast(schema))
+                kept += len(good)
+        return kept
+
+    def _is_new(self, path: str, image: bytes) -> bool:
+        digest = hashlib.sha256(image).digest()
+        self.content.update(path.encode() + digest)
+        earlier = self.seen.setdefault(digest, path)
+        if earlier == path:
+            return True
+        if earlier.split("/")[:-1] != path.split("/")[:-1]:
+            self.skipped.append([path, f"the same picture as {earlier}, which is of another class"])
+            return False
+        self.duplicates.append([path, earlier])
+        return self.keep
+
+
+def unpack(
+    tileset: str,
+    out: str,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write a tile set's tiles as PNG files, one folder a class; how many were written.
+
+    Tiles with a place are called `r<row>_c<col>.png`, those without a label go to `unlabelled/`.
+
+    Raises:
+        TileSetError: a path in the tile set would lie outside `out`.
+    """
+    source = sets.open_tileset(tileset)
+    encode, done = codec.get_encoding("png").encode, 0
+    for part in source.parts():
+        for batch in sets.read(part, 64):
+            for row, chip in zip(batch.index.to_pylist(), batch.chips, strict=True):
+                storage.write_bytes(storage.join(out, *_file_name(row)), encode(chip))
+                done += 1
+            if on_progress:
+                on_progress(done, source.tiles)
+    return done
+
+
+def _file_name(row: Mapping[str, Any]) -> list[str]:
+    folder = str(row["label"] or "unlabelled")
+    if row["path"]:
+        stem = str(row["path"]).rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    else:
+        stem = f"r{row['row']}_c{row['col']}"
+    for name in (folder, stem):
+        if name in ("", ".", "..") or "/" in name or "\\" in name or "\x00" in name:
+            raise TileSetError(
+                f"{name!r} in the tile set is no file name; it was not made by Quadrat"
+            )
+    return [folder, f"{stem}.png"]
+
+
+def balance(tileset: str, out: str, *, seed: int = 0, overwrite: bool = False) -> TileSet:
+    """A copy of a tile set in which every class has as many tiles as the rarest, in each split."""
+    source = sets.open_tileset(tileset)
+    if source.legend is None:
+        raise TileSetError(f"{storage.redact(tileset)} has no labels; cut it with --labels")
+    out = storage.normalise(out)
+    with storage.lock(out):
+        claim(out, storage.digest_json([source.digest, "balance", seed]), overwrite)
+        return _rewrite(source, out, _balanced(source, seed), seed)
+
+
+def rebalance(made: TileSet, seed: int) -> TileSet:
+    """The tile set itself, balanced in place where it is not; the caller holds its lock."""
+    keep = _balanced(made, seed)
+    return made if keep.all() else _rewrite(made, made.uri, keep, seed)
+
+
+def _balanced(source: TileSet, seed: int) -> NDArray[np.bool_]:
+    table = sets.read_index(source, ["row", "col", "path", "label", "split"])
+    assert_legend = source.legend
+    if assert_legend is None:
+        return np.ones(len(table), np.bool_)
+    labels, splits = label_ids(table, assert_legend), split_ids(table)
+    keep = np.ones(len(table), np.bool_)
+    for s in np.unique(splits):
+        mine = (splits == s) & (labels >= 0)
+        keep &= ~mine | splitting.balance(labels, seed, mine)
+    return keep
+
+
+def _rewrite(source: TileSet, out: str, keep: NDArray[np.bool_], seed: int) -> TileSet:
+    """Write the kept rows of every part to `out`, part by part, each in one step."""
+    start, names = 0, []
+    for part in source.parts():
+        mine = keep[start : start + part.count]
+        start += part.count
+        target = storage.join(out, "parts", f"{part.name}.parquet")
+        if mine.all() and target == part.uri:
+            names.append((f"{part.name}.parquet", part.count))
+            continue
+        table = geoparquet.read_part(part.uri).filter(pa.array(mine))
+        if len(table):
+            crs = source.grid.crs if source.grid else None
+            geoparquet.write_part(target, table, crs)
+            names.append((f"{part.name}.parquet", len(table)))
+    info = {k: v for k, v in source.info.items() if k not in ("counts", "audit")}
+    info["dropped"] = {**info.get("dropped", {}), "balance": int((~keep).sum())}
+    digest = storage.digest_json([source.digest, "balance", seed])
+    return finish(
+        out, source.grid, source.legend, source.size_px, source.encoding, names, digest, info
+    )

@@ -1,0 +1,257 @@
+"""Tile sets on disk: `tileset.json` and GeoParquet parts. It does not know where
+pixels come from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from quadrat import codec, geoparquet, storage
+from quadrat import grid as grids
+from quadrat import legend as legends
+from quadrat.errors import GridError, ImageError, LegendError, StorageError, TileSetError
+from quadrat.grid import MAX_SIZE_PX, Grid
+from quadrat.legend import Legend
+from quadrat.tiles.types import INDEX, Batch, empty_chips
+
+FORMAT = "quadrat-tileset"
+VERSION = 1
+MANIFEST = "tileset.json"
+PART = re.compile(r"part-\d{5,9}\.parquet")
+
+
+@dataclass(frozen=True)
+class SetPart:
+    """One Parquet part of a tile set."""
+
+    name: str
+    count: int
+    uri: str
+    size_px: int
+    encoding: str
+
+
+@dataclass(frozen=True)
+class TileSet:
+    """A tile set that exists.
+
+    Attributes:
+        encoding: how the tiles are kept (`quadrat.codec.ENCODINGS`).
+        names: file names of the parts, with the tiles in each.
+        info: everything else of `tileset.json`: counts, dropped, audit, provenance.
+    """
+
+    uri: str
+    grid: Grid | None
+    legend: Legend | None
+    size_px: int
+    encoding: str
+    names: tuple[tuple[str, int], ...]
+    digest: str
+    info: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "tileset"
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles."""
+        return sum(n for _, n in self.names)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where the pixels and labels come from."""
+        found = self.info.get("provenance", {})
+        return found if isinstance(found, dict) else {}
+
+    def parts(self) -> Sequence[SetPart]:
+        """The parts in the order of their numbers."""
+        return [
+            SetPart(
+                name.removesuffix(".parquet"),
+                count,
+                storage.join(self.uri, "parts", name),
+                self.size_px,
+                self.encoding,
+            )
+            for name, count in self.names
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a script wants to know."""
+        return {
+            "uri": self.uri,
+            "tiles": self.tiles,
+            "size_px": self.size_px,
+            "grid": self.grid.to_dict() if self.grid else None,
+            "legend": self.legend.name if self.legend else None,
+            "digest": self.digest,
+            **{k: v for k, v in self.info.items() if k != "provenance"},
+        }
+
+
+def is_tileset(uri: str) -> bool:
+    """Whether a folder holds a finished tile set."""
+    return storage.exists(storage.join(uri, MANIFEST))
+
+
+def write_manifest(
+    uri: str,
+    *,
+    grid: Grid | None,
+    legend: Legend | None,
+    size_px: int,
+    encoding: str,
+    names: Sequence[tuple[str, int]],
+    digest: str,
+    info: Mapping[str, Any],
+) -> TileSet:
+    """Write `tileset.json`, which makes the parts a tile set."""
+    storage.write_json(
+        storage.join(uri, MANIFEST),
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "grid": grid.to_dict() if grid else None,
+            "legend": legend.to_dict() if legend else None,
+            "size_px": size_px,
+            "encoding": encoding,
+            "parts": [{"name": n, "tiles": k} for n, k in names],
+            "digest": digest,
+            **info,
+        },
+    )
+    return open_tileset(uri)
+
+
+def open_tileset(uri: str) -> TileSet:
+    """Read `tileset.json`; TileSetError when it is missing, damaged or foreign."""
+    uri = storage.normalise(uri)
+    place = storage.join(uri, MANIFEST)
+    if not storage.exists(place):
+        raise TileSetError(
+            f"{storage.redact(uri)} holds no {MANIFEST}; make a tile set with quadrat tile or pack"
+        )
+    try:
+        data = storage.read_json(place)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise TileSetError(f"{storage.redact(place)} is not of a Quadrat tile set")
+        if data.get("version") != VERSION:
+            raise TileSetError(
+                f"{storage.redact(uri)} has format version {data.get('version')}, this Quadrat "
+                f"reads {VERSION}; cut it again"
+            )
+        return _parse(uri, data)
+    except (KeyError, TypeError, ValueError, AttributeError, GridError, LegendError) as error:
+        raise TileSetError(
+            f"{storage.redact(place)} is damaged ({error}); make the tile set again"
+        ) from None
+
+
+def _parse(uri: str, data: Mapping[str, Any]) -> TileSet:
+    names = tuple((str(p["name"]), int(p["tiles"])) for p in data["parts"])
+    for name, _ in names:
+        if not PART.fullmatch(name):
+            raise TileSetError(
+                f"{storage.redact(uri)} names {name[:60]!r}, which is no part's name"
+            )
+    size_px, encoding = int(data["size_px"]), str(data["encoding"])
+    if encoding not in codec.ENCODINGS:
+        raise TileSetError(f"{storage.redact(uri)} has tiles in the unknown encoding {encoding!r}")
+    if not 1 <= size_px <= MAX_SIZE_PX:
+        raise TileSetError(f"{storage.redact(uri)} has tiles of {size_px} pixels")
+    known = {"format", "version", "grid", "legend", "size_px", "encoding", "parts", "digest"}
+    return TileSet(
+        uri=uri,
+        grid=grids.from_dict(data["grid"]) if data["grid"] else None,
+        legend=legends.from_dict(data["legend"]) if data["legend"] else None,
+        size_px=size_px,
+        encoding=encoding,
+        names=names,
+        digest=str(data["digest"]),
+        info={k: v for k, v in data.items() if k not in known},
+    )
+
+
+def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
+    """The tiles of a part; damaged ones are skipped and listed."""
+    decode = codec.get_encoding(part.encoding).decode_into
+    have = geoparquet.columns(part.uri)
+    missing = [n for n in (*INDEX.names, "image") if n not in have]
+    if missing:
+        raise TileSetError(
+            f"{storage.redact(part.uri)} lacks the column {missing[0]}; it is not a Quadrat part"
+        )
+    columns = [*INDEX.names, "image"]
+    for rows in geoparquet.iter_batches(part.uri, columns, batch_size):
+        images = rows.column(rows.schema.get_field_index("image"))
+        chips = np.empty((len(rows), part.size_px, part.size_px, 3), np.uint8)
+        good, skipped = [], []
+        for i in range(len(rows)):
+            data = images[i].as_buffer()
+            try:
+                if data is None:
+                    raise ImageError("it has no pixels")
+                decode(memoryview(data), chips[len(good)])
+                good.append(i)
+            except ImageError as error:
+                skipped.append((tile_name(rows, i), str(error)))
+        index = pa.Table.from_batches([rows.select(INDEX.names)]).cast(INDEX)
+        if len(good) < len(rows):
+            index, chips = index.take(good), chips[: len(good)]
+        yield Batch(index, chips if len(good) else empty_chips(part.size_px), tuple(skipped))
+
+
+def tile_name(rows: pa.RecordBatch | pa.Table, i: int) -> str:
+    """What to call a row in a message: its path, or its tile id."""
+    path = rows.column(rows.schema.get_field_index("path"))[i].as_py()
+    if path:
+        return str(path)
+    place = [rows.column(rows.schema.get_field_index(n))[i].as_py() for n in ("row", "col")]
+    return f"tile ({place[0]}, {place[1]})"
+
+
+def read_index(tiles: TileSet, columns: Sequence[str] | None = None) -> pa.Table:
+    """All light columns of all parts (no pixels), with a column `part`, in part order.
+
+    Raises:
+        TileSetError: a tile stands in it twice.
+    """
+    tables = []
+    for part in tiles.parts():
+        have = geoparquet.columns(part.uri)
+        wanted = [c for c in have if c != "image"] if columns is None else list(columns)
+        try:
+            table = geoparquet.read_part(part.uri, wanted)
+        except StorageError as error:
+            raise TileSetError(str(error)) from None
+        name = pa.array([part.name] * len(table)).dictionary_encode()
+        tables.append(table.append_column("part", name))
+    if not tables:
+        return INDEX.empty_table().append_column("part", pa.array([], pa.string()))
+    whole = pa.concat_tables(tables, promote_options="default")
+    check_unique(whole, tiles.uri)
+    return whole
+
+
+def check_unique(table: pa.Table, uri: str) -> None:
+    """TileSetError when a TileId or a path stands twice in the table."""
+    if "row" in table.column_names and table["row"].null_count == 0 and len(table):
+        key = table["row"].to_numpy().astype(np.int64) << 32
+        key = key + table["col"].to_numpy().astype(np.int64)
+        values, counts = np.unique(key, return_counts=True)
+        if (counts > 1).any():
+            first = int(values[counts > 1][0])
+            col = ((first & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
+            raise TileSetError(
+                f"{storage.redact(uri)}: tile ({(first - col) >> 32}, {col}) stands in it twice "
+                f"({int((counts > 1).sum())} tiles do); cut one date into one tile set"
+            )
+    elif "path" in table.column_names and table["path"].null_count == 0:
+        paths = table["path"].combine_chunks()
+        if len(paths.unique()) < len(paths):
+            raise TileSetError(f"{storage.redact(uri)}: a path stands in it twice; pack it again")

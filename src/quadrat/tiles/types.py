@@ -1,0 +1,150 @@
+"""What every source of tiles is made of: parts, batches, and the columns of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quadrat import geoparquet
+from quadrat.grid import Grid
+from quadrat.legend import Legend
+
+Chips = NDArray[np.uint8]  # (N, H, W, 3)
+
+INDEX = pa.schema(
+    [
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("path", pa.string()),
+        ("source", pa.string()),
+        ("date", pa.string()),
+        ("nodata", pa.float32()),
+        ("label", pa.string()),
+        ("split", pa.string()),
+        ("geometry", pa.binary()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some tiles of a part.
+
+    Attributes:
+        index: one row a tile, the columns of `INDEX`.
+        chips: `(N, size_px, size_px, 3) uint8`, RGB; rows as in `index`.
+        skipped: name and reason of each tile that could not be read.
+        dropped: tiles left out for nodata.
+    """
+
+    index: pa.Table
+    chips: Chips
+    skipped: tuple[tuple[str, str], ...] = ()
+    dropped: int = 0
+
+
+class Part(Protocol):
+    """A piece of a source, small and picklable.
+
+    Attributes:
+        name: unique in the source and the same in every run: `part-00012`.
+        count: tiles in it; for imagery, at most.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+
+class Source(Protocol):
+    """Tiles that can be read part by part: a tile set, a folder of pictures, or rasters.
+
+    Attributes:
+        kind: `tileset`, `folder` or `rasters`.
+        digest: changes when the tiles change.
+        provenance: where the pixels come from, as plain values for runs and reports.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def size_px(self) -> int: ...
+
+    @property
+    def grid(self) -> Grid | None: ...
+
+    @property
+    def legend(self) -> Legend | None: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+    def parts(self) -> Sequence[Part]:
+        """The parts, in a fixed order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of N rows that most sources fill alike; None stands for a column of nulls."""
+
+    rows: NDArray[np.int64] | None = None
+    cols: NDArray[np.int64] | None = None
+    path: Sequence[str | None] | None = None
+    source: Sequence[str] | None = None
+    date: Sequence[str | None] | None = None
+    nodata: NDArray[np.float32] | None = None
+    label: Sequence[str | None] | None = None
+    split: Sequence[str | None] | None = None
+    grid: Grid | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_index(n: int, c: Columns) -> pa.Table:
+    """A table with the columns of `INDEX` from what is known."""
+    place = c.rows is not None and c.cols is not None
+    outline = (
+        geoparquet.wkb_array(c.grid.wkb(c.rows, c.cols))
+        if c.grid is not None and c.rows is not None and c.cols is not None
+        else pa.nulls(n, pa.binary())
+    )
+    values: dict[str, Any] = {
+        "row": pa.array(c.rows, pa.int32()) if place else None,
+        "col": pa.array(c.cols, pa.int32()) if place else None,
+        "path": c.path,
+        "source": c.source,
+        "date": c.date,
+        "nodata": np.zeros(n, np.float32) if c.nodata is None else c.nodata,
+        "label": c.label,
+        "split": c.split,
+        "geometry": outline,
+    }
+    arrays = []
+    for name in INDEX.names:
+        kind, value = INDEX.field(name).type, values[name]
+        if value is None:
+            arrays.append(pa.nulls(n, kind))
+        elif isinstance(value, pa.Array):
+            arrays.append(value)
+        else:
+            arrays.append(pa.array(value, kind))
+    return pa.Table.from_arrays(arrays, schema=INDEX)
+
+
+def empty_chips(size_px: int) -> Chips:
+    """No tiles at all."""
+    return np.empty((0, size_px, size_px, 3), np.uint8)
