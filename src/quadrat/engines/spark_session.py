@@ -27,6 +27,8 @@ DEFAULTS = {
     "spark.python.worker.reuse": "true",  # a model is loaded once a process
 }
 
+MASTERS = r"local(\[.+\])?$|local-cluster\[|spark://.|yarn$|k8s://.|sc://."
+
 CONNECT_SLOTS = 64  # Spark Connect does not tell how many cores the cluster has
 
 _tags = itertools.count(1)
@@ -48,6 +50,11 @@ def open_session(
     master: str | None, workers: int | None, conf: Mapping[str, str], app: str
 ) -> Session:
     """The session that this process has, when it fits what is asked; else a new one."""
+    if master is not None and not re.match(MASTERS, master):
+        raise EngineError(
+            f"{master} is no Spark master; use local[*], spark://host:7077, yarn, k8s://... or "
+            "sc://host:15002"
+        )
     found = _found()
     if found is not None:
         return _joined(found, master, conf)
@@ -254,7 +261,7 @@ def translated(error: BaseException, what: str) -> EngineError:
 CURES = (
     (
         r"JAVA_GATEWAY_EXITED|JAVA_HOME",
-        "Java did not start; install Java 17 or newer (openjdk-17-jre-headless) or set JAVA_HOME",
+        "Java did not start (its own lines say more); install Java 17 or newer, or set JAVA_HOME",
     ),
     (
         r"PYTHON_VERSION_MISMATCH|different version than that in driver",
@@ -268,10 +275,6 @@ CURES = (
     (
         r"All masters are unresponsive|UnknownHostException|Failed to connect to master",
         "no Spark master answers there; check --master and that it runs",
-    ),
-    (
-        r"Could not parse Master URL",
-        "no such master; use local[*], spark://host:7077, yarn, k8s://... or sc://host:15002",
     ),
     (
         r"Python worker exited unexpectedly|EOFException|exit code 137|SIGKILL",
