@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from quadrat import storage
 from quadrat.engines import ENGINES, Engine, get_engine
 from quadrat.errors import EngineError, TileSetError
