@@ -1,0 +1,23 @@
+"""`score`: a model over a tile set, a folder of pictures, or imagery -> scores, resumable.
+
+Each part of the source becomes one part of the scores, written whole in one step; a rerun skips the
+parts that exist. It does not know which engine runs it.
+
+    task     what is done to one part
+    work     `score`
+    scores   scores on disk
+"""
+
+from quadrat.score.scores import Scores, open_scores
+from quadrat.score.task import ScoreResult, ScoreTask
+from quadrat.score.work import ScoresSummary, open_source, score
+
+__all__ = [
+    "ScoreResult",
+    "ScoreTask",
+    "Scores",
+    "ScoresSummary",
+    "open_scores",
+    "open_source",
+    "score",
+]

@@ -1,0 +1,131 @@
+"""What is done to one part: read, run the network, write the scores."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quadrat import geoparquet, storage
+from quadrat import model as models
+from quadrat.errors import ModelError
+from quadrat.tiles import Part, read_part
+
+LISTED = 20  # unreadable tiles that a part names; the rest is counted
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What became of a part: all small."""
+
+    name: str
+    tiles: int
+    dropped: int
+    skipped: int
+    listed: tuple[tuple[str, str], ...]
+    counts: tuple[int, ...]  # tiles labelled with each class
+    seconds: float
+
+
+def schema(names: tuple[str, ...]) -> pa.Schema:
+    """The columns of a part of scores."""
+    return pa.schema(
+        [
+            ("row", pa.int32()),
+            ("col", pa.int32()),
+            ("path", pa.string()),
+            ("source", pa.string()),
+            ("date", pa.string()),
+            ("truth", pa.string()),
+            ("split", pa.string()),
+            ("label", pa.string()),
+            *((f"p_{n}", pa.float32()) for n in names),
+            ("geometry", pa.binary()),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """Scores one part into a Parquet file; a part that is there already is only read back.
+
+    Attributes:
+        sample: share of the tiles that are scored, chosen by seed and place of the tile.
+        slots: tasks at the same time in a process: the network gets one stream for each.
+    """
+
+    model_uri: str
+    model_digest: str
+    precision: str
+    out: str
+    names: tuple[str, ...]
+    crs: str | None
+    sample: float
+    seed: int
+    slots: int
+    strict: bool
+
+    def __call__(self, part: Part) -> ScoreResult:
+        uri = storage.join(self.out, "parts", f"{part.name}.parquet")
+        if storage.exists(uri):
+            note = geoparquet.read_note(uri)
+            listed = tuple((str(a), str(b)) for a, b in note["listed"])
+            return ScoreResult(**{**note, "listed": listed, "counts": tuple(note["counts"])})
+        return self._score(part, uri)
+
+    def _score(self, part: Part, uri: str) -> ScoreResult:
+        start = time.perf_counter()
+        network = _network(self)
+        rng = np.random.default_rng([self.seed, int(part.name.rsplit("-", 1)[-1])])
+        tables, skipped, dropped = [], [], 0
+        counts = np.zeros(len(self.names), np.int64)
+        for batch in read_part(part, BATCH):
+            skipped += batch.skipped
+            if self.strict and skipped:
+                raise ModelError(f"{skipped[0][0]}: {skipped[0][1]} (--strict)")
+            dropped += batch.dropped
+            index, chips = batch.index, batch.chips
+            if self.sample < 1 and len(chips):
+                take = np.flatnonzero(rng.random(len(chips)) < self.sample)
+                index, chips = index.take(take), chips[take]
+            if not len(chips):
+                continue
+            probabilities = network(chips)  # (N, K) float32
+            best = probabilities.argmax(axis=1)
+            counts += np.bincount(best, minlength=len(self.names))
+            tables.append(self._table(index, probabilities, best))
+        whole = pa.concat_tables(tables) if tables else schema(self.names).empty_table()
+        result = ScoreResult(
+            part.name, len(whole), dropped, len(skipped), tuple(skipped[:LISTED]),
+            tuple(int(c) for c in counts), time.perf_counter() - start,
+        )  # fmt: skip
+        geoparquet.write_part(uri, whole, self.crs, note=vars(result))
+        return result
+
+    def _table(
+        self, index: pa.Table, probabilities: NDArray[np.float32], best: NDArray[np.int64]
+    ) -> pa.Table:
+        values = {n: index[n] for n in ("row", "col", "path", "source", "date", "split")}
+        values["truth"] = index["label"]
+        values["label"] = pa.DictionaryArray.from_arrays(
+            pa.array(best, pa.int32()), pa.array(self.names, pa.string())
+        ).cast(pa.string())
+        for k, name in enumerate(self.names):
+            values[f"p_{name}"] = pa.array(np.ascontiguousarray(probabilities[:, k]))
+        values["geometry"] = index["geometry"]
+        return pa.table([values[n] for n in schema(self.names).names], schema=schema(self.names))
+
+
+def _network(task: ScoreTask) -> models.Network:
+    """The model's network, compiled once in a process."""
+    model = models.load_model(task.model_uri)
+    if model.digest != task.model_digest:
+        raise ModelError(
+            f"{storage.redact(task.model_uri)} was changed while it was scoring; start again with "
+            "another --out"
+        )
+    return models.runner(model, task.precision, workers=task.slots)

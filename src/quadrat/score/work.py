@@ -1,0 +1,318 @@
+"""`score`: plan the parts, run them on an engine, write `scores.json`."""
+
+from __future__ import annotations
+
+import csv as csv_format
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quadrat import model as models
+from quadrat import storage
+from quadrat.engines import Engine, get_engine
+from quadrat.errors import ModelError, ScoresError, TileSetError
+from quadrat.model import Model
+from quadrat.score import scores
+from quadrat.score.scores import Scores, open_scores
+from quadrat.score.task import ScoreResult, ScoreTask
+from quadrat.tiles import Source, open_rasters, open_tiles, rasters, sets
+
+PLAN = "plan.json"
+RASTERS = (".tif", ".tiff", ".vrt")
+
+
+@dataclass(frozen=True)
+class ScoresSummary:
+    """What scoring gave.
+
+    Attributes:
+        counts: tiles labelled with each class.
+        dropped: tiles left out for nodata. skipped: tiles that could not be read, of which
+            `listed` names some with the reason.
+        seconds: of this run; tiles that an earlier run had scored are in `tiles` all the same.
+    """
+
+    uri: str
+    tiles: int
+    counts: Mapping[str, int]
+    precision: str
+    dropped: int
+    skipped: int
+    listed: tuple[tuple[str, str], ...]
+    seconds: float
+    csv: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**vars(self), "counts": dict(self.counts), "listed": [list(s) for s in self.listed]}
+
+
+def open_source(
+    source: str | Sequence[str],
+    model: Model,
+    *,
+    bands: tuple[int, int, int] | None = None,
+    nodata: float | None = None,
+    stretch: tuple[float, float] | None = None,
+    resampling: str = "bilinear",
+    max_nodata: float = rasters.MAX_NODATA,
+    within: str | None = None,
+    date: str | None = None,
+    crs: str | None = None,
+    resize: bool = False,
+) -> Source:
+    """What is to be scored: a tile set, a folder of pictures, or imagery on the model's grid.
+
+    Args:
+        source: one tile set or folder, or any number of raster files.
+        crs: the grid's CRS for imagery, the model's by default; for ground in another UTM zone.
+        resize: resize pictures of another size; pictures for a model that was trained on pictures
+            are resized anyway, as in training.
+
+    Raises:
+        TileSetError, RasterError, ModelError: naming the thing and the cure.
+    """
+    uris = [source] if isinstance(source, str) else list(source)
+    if not uris:
+        raise TileSetError("nothing to score was given; name a tile set, a folder or rasters")
+    if not _is_imagery(uris):
+        if len(uris) > 1:
+            raise TileSetError("several sources must all be rasters; score tile sets one by one")
+        given = {
+            "--bands": bands, "--nodata": nodata, "--stretch": stretch, "--within": within,
+            "--crs": crs,
+        }  # fmt: skip
+        for name, value in given.items():
+            if value is not None:
+                raise TileSetError(
+                    f"{name} is for rasters; {storage.redact(uris[0])} is cut already"
+                )
+        opened = open_tiles(
+            uris[0], size_px=model.size_px, resize=resize or model.grid is None,
+            legend=None,
+        )  # fmt: skip
+        _check_size(opened, model)
+        return opened
+    if model.grid is None:
+        raise ModelError(
+            f"{storage.redact(model.uri)} was trained on pictures without a place, so it has no "
+            "grid; cut the imagery with quadrat tile and score the tile set"
+        )
+    return open_rasters(
+        uris, crs=crs or model.grid.crs, tile_m=model.grid.tile_m, pixel_m=model.grid.pixel_m,
+        bands=bands, nodata=nodata, stretch=stretch, resampling=resampling,
+        max_nodata=max_nodata, within=within, date=date,
+    )  # fmt: skip
+
+
+def _is_imagery(uris: Sequence[str]) -> bool:
+    first = uris[0]
+    if first.split("?")[0].lower().endswith((*RASTERS, ".json", ".geojson")):
+        return True
+    if storage.is_local(first) and storage.is_dir(first) and not sets.is_tileset(first):
+        if storage.exists(storage.join(first, "fetch.json")):
+            return True
+        # a folder of georeferenced files is imagery; a folder of PNG or JPEG files is pictures
+        names = storage.list_names(first)
+        found = [n for n in names if n.lower().endswith(RASTERS)]
+        return bool(found) and not any(n.lower().endswith((".png", ".jpg", ".jpeg")) for n in names)
+    return False
+
+
+def _check_size(source: Source, model: Model) -> None:
+    if source.size_px != model.size_px:
+        raise ModelError(
+            f"{storage.redact(source.uri)} has tiles of {source.size_px} px and the model takes "
+            f"{model.size_px} px; cut or pack the tiles at {model.size_px} px"
+        )
+    a, b = source.grid, model.grid
+    if a and b and (a.tile_m, a.pixel_m) != (b.tile_m, b.pixel_m):
+        raise ModelError(
+            f"{storage.redact(source.uri)} has tiles of {a.tile_m} m at {a.pixel_m} m a pixel, the "
+            f"model was trained at {b.tile_m} m and {b.pixel_m} m; cut them alike"
+        )
+
+
+def score(
+    model: str,
+    source: str | Sequence[str],
+    out: str,
+    *,
+    precision: str = "auto",
+    sample_frac: float = 1.0,
+    seed: int = 0,
+    csv: str | None = None,
+    bands: tuple[int, int, int] | None = None,
+    nodata: float | None = None,
+    stretch: tuple[float, float] | None = None,
+    resampling: str = "bilinear",
+    max_nodata: float = rasters.MAX_NODATA,
+    within: str | None = None,
+    date: str | None = None,
+    crs: str | None = None,
+    resize: bool = False,
+    overwrite: bool = False,
+    strict: bool = False,
+    engine: Engine | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ScoresSummary:
+    """Score every tile of a source.
+
+    Killed at any moment and started again with the same arguments, it goes on where it was: every
+    tile is scored exactly once.
+
+    Args:
+        model: the bundle's URI.
+        source: a tile set, a folder of pictures, or raster files, which are read on the model's
+            grid with no tile files in between; see `open_source` for the arguments of rasters.
+        out: the scores' folder, any URI.
+        precision: `auto` (what the model was accepted in), `fp32`, `bf16` or `int8`.
+        sample_frac: share of the tiles that are scored, chosen at random by `seed`.
+        csv: also write `filepath,pred_label` to this URI.
+        overwrite: replace other scores in `out`.
+        strict: fail at the first tile that cannot be read instead of listing it.
+
+    Raises:
+        ModelError, TileSetError, RasterError, ScoresError, StorageError.
+    """
+    if not 0 < sample_frac <= 1:
+        raise ScoresError(f"--sample-frac {sample_frac} is not above 0 and at most 1")
+    start = time.perf_counter()
+    bundle = models.load_model(model)
+    opened = open_source(
+        source, bundle, bands=bands, nodata=nodata, stretch=stretch, resampling=resampling,
+        max_nodata=max_nodata, within=within, date=date, crs=crs, resize=resize,
+    )  # fmt: skip
+    engine = engine or get_engine()
+    chosen = models.resolve_precision(bundle, precision)
+    out = storage.normalise(out)
+    plan = storage.digest_json(
+        [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
+    )
+    task = ScoreTask(
+        bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
+        opened.grid.crs if opened.grid else None, sample_frac, seed, engine.slots, strict,
+    )  # fmt: skip
+    with storage.lock(out):
+        _claim(out, plan, overwrite)
+        results = _run(task, opened, engine, on_progress)
+        _write_manifest(out, bundle, opened, chosen, sample_frac, results)
+        done = open_scores(out)
+        if opened.kind == "tileset":
+            sets.check_unique(done.table(["row", "col", "path"]), opened.uri)
+        if csv:
+            _write_csv(done, csv)
+    return ScoresSummary(
+        uri=out,
+        tiles=done.tiles,
+        counts=done.info["counts"],
+        precision=chosen,
+        dropped=done.info["dropped"],
+        skipped=done.info["skipped"]["count"],
+        listed=tuple((a, b) for a, b in done.info["skipped"]["listed"]),
+        seconds=time.perf_counter() - start,
+        csv=csv,
+    )
+
+
+def _claim(out: str, plan: str, overwrite: bool) -> None:
+    """Make `out` ready: continue the same plan, refuse or remove another."""
+    place, names = storage.join(out, PLAN), storage.list_names(out)
+    if PLAN in names:
+        found = storage.read_json(place)
+        if isinstance(found, dict) and found.get("plan") == plan:
+            return
+    if names and not overwrite:
+        raise ScoresError(
+            f"{storage.redact(out)} holds other files ({names[0]}); choose another --out, or "
+            "--overwrite to replace the scores there"
+        )
+    if names:
+        if not {scores.MANIFEST, PLAN} & set(names):
+            raise ScoresError(
+                f"{storage.redact(out)} is no scores and is not overwritten; choose another --out"
+            )
+        for name in (scores.MANIFEST, PLAN):
+            storage.remove(storage.join(out, name))
+        for name in storage.list_names(storage.join(out, "parts"), ".parquet"):
+            storage.remove(storage.join(out, "parts", name))
+    storage.write_json(place, {"plan": plan})
+
+
+def _run(
+    task: ScoreTask,
+    source: Source,
+    engine: Engine,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[ScoreResult]:
+    parts = source.parts()
+    counts = {p.name: p.count for p in parts}
+    total, done, results = sum(counts.values()), 0, []
+    for result in engine.run(task, parts):
+        results.append(result)
+        done += counts[result.name]
+        if on_progress:
+            on_progress(done, total)
+    return sorted(results, key=lambda r: r.name)
+
+
+def _write_manifest(
+    out: str,
+    bundle: Model,
+    source: Source,
+    precision: str,
+    sample_frac: float,
+    results: Sequence[ScoreResult],
+) -> None:
+    totals = [sum(r.counts[k] for r in results) for k in range(len(bundle.legend))]
+    tiles = sum(r.tiles for r in results)
+    listed = [list(s) for r in results for s in r.listed]
+    if not tiles:
+        why = f"; first: {listed[0][1]}" if listed else ""
+        raise ScoresError(
+            f"no tile of {storage.redact(source.uri)} could be scored: "
+            f"{sum(r.dropped for r in results)} dropped for nodata, "
+            f"{sum(r.skipped for r in results)} unreadable{why}"
+        )
+    dates = sorted({str(i["date"]) for i in source.provenance.get("imagery", ()) if i.get("date")})
+    storage.write_json(
+        storage.join(out, scores.MANIFEST),
+        {
+            "format": scores.FORMAT,
+            "version": scores.VERSION,
+            "legend": bundle.legend.to_dict(),
+            "grid": source.grid.to_dict() if source.grid else None,
+            "parts": [r.name for r in results],
+            "size_px": bundle.size_px,
+            "model": {
+                "uri": storage.redact(bundle.uri), "digest": bundle.digest,
+                "run_id": bundle.info.run_id,
+            },
+            "source": {
+                "uri": storage.redact(source.uri), "kind": source.kind, "digest": source.digest,
+            },
+            "precision": precision,
+            "sample_frac": sample_frac,
+            "dates": dates,
+            "tiles": tiles,
+            "counts": dict(zip(bundle.legend.names, totals, strict=True)),
+            "dropped": sum(r.dropped for r in results),
+            "skipped": {"count": sum(r.skipped for r in results), "listed": listed[:100]},
+            "provenance": dict(source.provenance),
+        },
+    )  # fmt: skip
+
+
+def _write_csv(done: Scores, uri: str) -> None:
+    """`filepath,pred_label`, a line a tile; tiles without a file are called by their TileId."""
+    with storage.atomic_path(uri) as path, path.open("w", newline="") as file:
+        writer = csv_format.writer(file)
+        writer.writerow(["filepath", "pred_label"])
+        for name in done.names:
+            table = done.part(name, ["row", "col", "path", "label"])
+            for row in table.to_pylist():
+                writer.writerow([row["path"] or f"r{row['row']}_c{row['col']}", row["label"]])
+
+
+__all__ = ["ScoresSummary", "open_source", "score"]
