@@ -192,7 +192,8 @@ def score(
     )
     task = ScoreTask(
         bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
-        opened.grid.crs if opened.grid else None, sample_frac, seed, engine.slots, strict,
+        opened.grid.crs if opened.grid else None, sample_frac, seed,
+        engine.slots if engine.name == "local" else 1, strict,
     )  # fmt: skip
     with storage.lock(out):
         _claim(out, plan, overwrite)
