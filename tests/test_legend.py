@@ -1,0 +1,77 @@
+"""Legends: what NLCD's codes mean, how classes fold, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quadrat.errors import LegendError
+from quadrat.legend import fold, from_dict, from_names, load_legend
+
+# The groups of the reference system, written out here a second time on purpose.
+GROUPS = {
+    "Developed": {21, 22, 23, 24}, "Forest": {41, 42, 43, 90}, "Barren": {31}, "Shrub": {51, 52},
+    "Herbaceous": {71, 72, 73, 74, 95}, "Cultivated": {81, 82},
+}  # fmt: skip
+
+
+def test_nlcd6_has_the_reference_groups_and_water_has_no_class() -> None:
+    legend = load_legend("nlcd6")
+    assert {c.name: set(c.codes) for c in legend.classes} == GROUPS
+    assert legend.lookup()[11] == legend.lookup()[12] == -1
+    assert legend.lookup()[90] == legend.id("Forest")
+
+
+def test_nlcd6_folds_into_nlcd3() -> None:
+    fine, coarse = load_legend("nlcd6"), load_legend("nlcd3")
+    names = {fine.names[i]: coarse.names[j] for i, j in enumerate(fold(fine, coarse))}
+    assert names["Developed"] == "Developed" and names["Cultivated"] == "Cultivated"
+    assert {names[n] for n in ("Barren", "Forest", "Shrub", "Herbaceous")} == {"Undeveloped"}
+
+
+def test_a_fold_that_would_lose_a_class_is_refused() -> None:
+    with pytest.raises(LegendError, match="no place"):
+        fold(load_legend("nlcd3"), load_legend("nlcd6"))
+
+
+def test_a_legend_without_codes_folds_by_members() -> None:
+    fine = from_names(["beach", "forest"])
+    coarse = from_dict(
+        {"name": "two", "classes": [{"name": "Wood", "members": ["forest"]},
+                                    {"name": "Sand", "members": ["beach"]}]}
+    )  # fmt: skip
+    assert np.array_equal(fold(fine, coarse), [1, 0])
+
+
+def test_a_users_toml_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\n[[classes]]\nname = "Urban"\ncolor = "#ff0000"\ncodes = [21]\n')
+    legend = load_legend(str(file))
+    assert legend.names == ("Urban",) and legend.classes[0].rgb == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('name = "x"', "classes"),
+        ('name = "x"\nclasses = []', "no classes"),
+        ('name = "x"\n[[classes]]\nname = "A"\ncodes = [1]\n[[classes]]\nname = "A"', "twice"),
+        ('name = "x"\n[[classes]]\nname = "A"\ncodes = [1]\n[[classes]]\nname = "B"\ncodes = [1]',
+         "two classes"),
+        ('name = "x"\n[[classes]]\nname = "../A"', "class name"),
+        ('name = "x"\n[[classes]]\nname = "A"\ncolor = "red"', "rrggbb"),
+        ('name = "x"\ncolour = 1\n[[classes]]\nname = "A"', "unknown key"),
+        ("name = ", "TOML"),
+    ],
+)  # fmt: skip
+def test_a_wrong_legend_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(LegendError, match=says) as caught:
+        load_legend(str(file))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_legend_names_those_that_ship() -> None:
+    with pytest.raises(LegendError, match="nlcd6, nlcd3"):
+        load_legend("nlcd7")
