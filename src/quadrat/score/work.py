@@ -250,6 +250,8 @@ def _run(
     parts = source.parts()
     counts = {p.name: p.count for p in parts}
     total, done, results = sum(counts.values()), 0, []
+    if on_progress:
+        on_progress(0, total)
     for result in engine.run(task, parts):
         results.append(result)
         done += counts[result.name]

@@ -383,6 +383,8 @@ def _run(
     total, done = sum(c.count for c in cuts), 0
     counts: Mapping[str, int] = {c.name: c.count for c in cuts}
     results = []
+    if on_progress:
+        on_progress(0, total)
     for result in engine.run(task, cuts):
         results.append(result)
         done += counts[result.name]
