@@ -94,6 +94,35 @@ def test_resumed_work_does_not_count_as_speed() -> None:
     assert stream.getvalue().splitlines()[-1] == "score: 950 of 1,000 tiles in 10 s, 5.0 tiles/s"
 
 
+def test_parts_found_at_once_do_not_count_as_speed() -> None:
+    stream, clock = io.StringIO(), Clock()
+    report = Reporter("score", stream=stream, clock=clock)
+    clock.now += 3  # opening the model and the imagery
+    report.update(0, 10_000)
+    for part in range(1, 9):
+        clock.now += 0.01
+        report.update(part * 1_000, 10_000)
+    clock.now += 20
+    report.update(9_000, 10_000)
+    assert ", 50.0 tiles/s, 20 s left" in stream.getvalue().splitlines()[-1]
+
+
+def test_work_that_was_all_there_has_no_speed() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Reporter("train", stream=stream, clock=clock) as report:
+        clock.now += 3
+        report.update(500, 500)
+    assert stream.getvalue().splitlines()[-1] == "train: 500 of 500 tiles in 3.0 s"
+
+
+def test_bytes_are_shown_in_megabytes() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Reporter("fetch", "bytes", stream=stream, clock=clock) as report:
+        steps(report, clock, 10, 1_500_000, 15_000_000)
+    last = stream.getvalue().splitlines()[-1]
+    assert last == "fetch: 15.0 of 15.0 MB in 10 s, 1.5 MB/s"
+
+
 def test_the_total_may_grow_and_may_be_unknown() -> None:
     stream, clock = io.StringIO(), Clock()
     report = Reporter("fetch", "files", stream=stream, clock=clock)

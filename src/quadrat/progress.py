@@ -21,6 +21,7 @@ LONGEST_GAP_S = 60.0
 GAP_GROWTH = 1.5
 RATE_WINDOW_S = 20.0
 BAR_WIDTH = 24
+THERE_S = 0.2
 
 
 class Reporter:
@@ -32,9 +33,10 @@ class Reporter:
         stream: where to write; stderr when None.
         clock: seconds that only grow.
 
-    A job's first call says what is there before it starts (0, or what an earlier run finished), so
-    that the rate counts only new work. The total may grow while the job runs, and may be 0 (not
-    known yet). A `done` that falls starts a new phase. Calls are cheap, and safe from threads.
+    A job calls first with 0, when the work starts. What it reports within `THERE_S` of that was
+    there already, from an earlier run, and does not count as speed. The total may grow while the
+    job runs, and may be 0 (not known yet). A `done` that falls starts a new phase. Calls are cheap,
+    and safe from threads. Bytes are shown as MB.
     """
 
     def __init__(
@@ -98,14 +100,16 @@ class Reporter:
     __call__ = update  # so that a Reporter itself serves as `on_progress`
 
     def _start_phase(self, now: float, done: int, total: int) -> None:
-        if self._seen:
-            self._start = now  # a later phase; the first one is timed from construction
-        # A single report of everything at the end was work too.
-        self._first_done = done if done < total else 0
+        if self._seen or not done:
+            self._start = now
+        self._first_done = done if done >= total > 0 else 0  # all of it was there
         self._samples = deque([(self._start, self._first_done)])
         self._seen = True
 
     def _sample(self, now: float) -> None:
+        if now - self._start <= THERE_S:
+            self._first_done = self._done
+            self._samples = deque([(now, self._done)])
         if now - self._samples[-1][0] >= BAR_EVERY_S:
             self._samples.append((now, self._done))
         while len(self._samples) > 2 and now - self._samples[1][0] > RATE_WINDOW_S:
@@ -117,16 +121,23 @@ class Reporter:
         return (self._done - done) / (now - then) if now > then else 0.0
 
     def _count_text(self) -> str:
-        if self._total:
-            return f"{self._done:,} of {self._total:,} {self.unit}"
-        return f"{self._done:,} {self.unit}"
+        if self.unit == "bytes":
+            done, total, unit = f"{self._done / 1e6:,.1f}", f"{self._total / 1e6:,.1f}", "MB"
+        else:
+            done, total, unit = f"{self._done:,}", f"{self._total:,}", self.unit
+        return f"{done} of {total} {unit}" if self._total else f"{done} {unit}"
+
+    def _rate_text(self, rate: float) -> str:
+        if self.unit == "bytes":
+            return f"{rate_text(rate / 1e6)} MB/s"
+        return f"{rate_text(rate)} {self.unit}/s"
 
     def _line_text(self, now: float) -> str:
         text, rate = self._count_text(), self._rate(now)
         if self._total:
             text += f" ({100 * self._done // self._total}%)"
         if rate > 0:
-            text += f", {rate_text(rate)} {self.unit}/s"
+            text += f", {self._rate_text(rate)}"
             if self._total > self._done:
                 text += f", {time_text((self._total - self._done) / rate)} left"
         return text
@@ -143,7 +154,7 @@ class Reporter:
         text = f"{self.what}: {self._count_text()} in {time_text(seconds)}"
         made = self._done - self._first_done
         if made > 0 and seconds > 0:
-            text += f", {rate_text(made / seconds)} {self.unit}/s"
+            text += f", {self._rate_text(made / seconds)}"
         return text
 
     def _draw(self, text: str) -> None:

@@ -27,8 +27,9 @@ import functools
 import json
 import math
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol, TypeVar
@@ -121,6 +122,21 @@ def set_up() -> None:
     cache = defaults().cache
     if cache is not None:
         os.environ["QUADRAT_CACHE"] = cache if "://" in cache else str(Path(cache).absolute())
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows in aligned columns; columns of numbers to the right."""
+    lines = [list(heads), *map(list, rows)] if heads else [list(r) for r in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    body = [list(r) for r in rows]
+    right = [all(re.fullmatch(r"[-+]?[\d,.%]*", r[i]) for r in body) for i in range(len(widths))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
 
 
 def progress(what: str, unit: str = "tiles") -> Reporter:

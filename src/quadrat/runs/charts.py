@@ -8,6 +8,7 @@ from typing import Any
 
 # Okabe and Ito's colours, told apart with the common colour-vision deficiencies.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
+DASHES = ("-", "--", "-.", ":")
 
 
 def confusion(names: Sequence[str], matrix: Sequence[Sequence[int]], title: str) -> bytes:
@@ -52,7 +53,11 @@ def comparison(
     """
     from matplotlib.figure import Figure
 
-    bars = {n: v for n, v in metrics.items() if all(x is None or 0 <= x <= 1 for x in v)}
+    bars = {
+        n: v
+        for n, v in metrics.items()
+        if n != "seconds" and all(x is None or 0 <= x <= 1 for x in v)
+    }
     panels = (1 if bars else 0) + len(curves)
     columns = min(3, max(1, len(curves)))
     rows = (1 if bars else 0) + -(-len(curves) // columns)
@@ -94,7 +99,9 @@ def _draw_curves(axes: Any, name: str, runs: Sequence[Sequence[tuple[int, float]
     for i, points in enumerate(runs):
         if points:
             steps, values = zip(*points, strict=True)
-            axes.plot(steps, values, marker=".", color=COLORS[i % len(COLORS)])
+            # dashes too: curves that lie on each other stay visible, and so without colour
+            dash = DASHES[i % len(DASHES)]
+            axes.plot(steps, values, dash, marker=".", color=COLORS[i % len(COLORS)])
     axes.set_title(name.removeprefix("epoch/"), fontsize=9)
     axes.set_xlabel("epoch", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

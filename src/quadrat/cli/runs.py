@@ -1,0 +1,130 @@
+"""quadrat runs: the run history as lists, tables, a chart and MLflow's own pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from quadrat.cli import common
+
+if TYPE_CHECKING:
+    from quadrat.runs import Comparison, Record
+
+
+@click.group()
+def command() -> None:
+    """List, show and compare training runs."""
+
+
+@common.verb(command, "list")
+@click.option("--kind", help="Only runs of this kind: train, finetune.")
+@click.option("--sort", metavar="METRIC", help="Best first by a metric (validation/overall).")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many."
+)
+@common.tracking_option
+def list_(
+    kind: str | None, sort: str | None, limit: int, tracking_uri: str | None
+) -> common.Answer:
+    """List runs, newest first, or best first with --sort."""
+    from quadrat.runs import list_runs
+
+    found = list_runs(kind=kind, sort=sort, limit=limit, tracking_uri=tracking_uri)
+    heads = ["id", "name", "kind", "status", "started", "seconds", "overall", "macro F1"]
+    rows = [[*_about(r), *_figures(r, sort)] for r in found]
+    if sort:
+        heads[-2:] = [sort]
+    text = common.table(heads, rows) if rows else "no runs yet; `quadrat train` makes one"
+    return common.Answer({"runs": [r.to_dict() for r in found]}, text)
+
+
+@common.verb(command, "show")
+@click.argument("run")
+@common.tracking_option
+def show(run: str, tracking_uri: str | None) -> common.Answer:
+    """Show one run: settings, figures, digests and where its files lie.
+
+    RUN is an id, the beginning of one, or a name.
+    """
+    from quadrat.runs import show_run
+
+    record = show_run(run, tracking_uri=tracking_uri)
+    return common.Answer(record, _described(record))
+
+
+@common.verb(command, "compare")
+@click.argument("runs", nargs=-1, required=True)
+@click.option(
+    "--out",
+    default="compare.png",
+    show_default=True,
+    metavar="PNG",
+    help="The chart: figures as bars, and learning curves where runs have epochs.",
+)
+@click.option("--metrics", multiple=True, metavar="METRIC", help="A metric to compare; repeat.")
+@common.tracking_option
+def compare(
+    runs: Sequence[str], out: str, metrics: Sequence[str], tracking_uri: str | None
+) -> common.Answer:
+    """Compare runs in a table and a chart.
+
+    RUNS are ids, beginnings of ids, or names.
+    """
+    from quadrat.runs import compare as compare_runs
+
+    found = compare_runs(runs, out=out, metrics=metrics, tracking_uri=tracking_uri)
+    return common.Answer(found, _compared(found))
+
+
+@common.verb(command, "ui")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="TCP port."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@common.tracking_option
+def ui(port: int, host: str, tracking_uri: str | None) -> None:
+    """Open MLflow's own pages on the run history, until stopped."""
+    from quadrat.runs import ui as run_ui
+
+    click.echo(f"http://{host}:{port} (Ctrl-C stops it)", err=True)
+    run_ui(port, host=host, tracking_uri=tracking_uri)
+
+
+def _about(record: Record) -> list[str]:
+    seconds = "" if record.seconds is None else f"{record.seconds:,.1f}"
+    started = record.started.replace("T", " ").removesuffix("+00:00")
+    return [record.id[:12], record.name, record.kind, record.status, started, seconds]
+
+
+def _figures(record: Record, sort: str | None) -> list[str]:
+    names = [sort] if sort else ["validation/overall", "validation/macro_f1"]
+    return [_number(record.metrics.get(name)) for name in names]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _described(record: Record) -> str:
+    lines = ["  ".join(_about(record)), f"files: {record.artifacts}"]
+    for title, values in (
+        ("settings", record.params),
+        ("figures", {k: _number(v) for k, v in record.metrics.items()}),
+        ("tags", record.tags),
+    ):
+        if values:
+            lines += ["", title, common.table((), list(values.items()))]
+    return "\n".join(lines)
+
+
+def _compared(found: Comparison) -> str:
+    heads = ["", *(r.name for r in found.runs)]
+    rows = [["id", *(r.id[:12] for r in found.runs)], ["status", *(r.status for r in found.runs)]]
+    rows += [[name, *("" if v is None else v for v in row)] for name, row in found.params.items()]
+    rows += [[name, *map(_number, row)] for name, row in found.metrics.items()]
+    text = common.table(heads, rows)
+    return f"{text}\n\nchart: {found.chart}" if found.chart else text
