@@ -23,6 +23,10 @@ from quadrat.errors import LockedError, MissingExtraError, StorageError
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 
+# object stores: what is put there is not seen before it is whole
+ONE_PUT = ("s3", "s3a", "az", "abfs", "abfss", "adl", "gs", "gcs", "memory")
+TEMPORARY = ".part-"  # names of files that are being written begin so; no listing shows them
+
 
 def _scheme(uri: str) -> str:
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", uri)
@@ -173,7 +177,43 @@ def open_read(uri: str) -> BinaryIO:
     with _translated(uri, "reading"):
         if is_local(uri):
             return local_path(uri).open("rb")
-        return cast(BinaryIO, _filesystem(uri).open(uri, "rb"))
+        return cast(BinaryIO, _Remote(uri, _filesystem(uri).open(uri, "rb")))
+
+
+class _Remote(io.RawIOBase):
+    """A remote file whose errors, which come when it is read, are translated too."""
+
+    def __init__(self, uri: str, file: Any) -> None:
+        self._uri, self._file = uri, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def read(self, size: int | None = -1) -> bytes:
+        with _translated(self._uri, "reading"):
+            return cast(bytes, self._file.read(-1 if size is None else size))
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, target: Any) -> int:
+        data = self.read(len(target))
+        target[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def make_dirs(uri: str) -> None:
@@ -198,8 +238,7 @@ def write_bytes(uri: str, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         return
-    with _translated(uri, "writing"):
-        _filesystem(uri).pipe_file(uri, bytes(data))
+    _put(uri, bytes(data))
 
 
 @contextmanager
@@ -212,8 +251,8 @@ def atomic_path(uri: str) -> Iterator[Path]:
     folder = str(local_path(uri).parent) if local else tempfile.gettempdir()
     make_dirs(folder)
     suffix = Path(basename(uri)).suffix
-    with _translated(uri, "writing"):
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix=f".tmp{suffix}", dir=folder)
+    with _translated(uri if local else folder, "writing"):
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f".tmp{suffix}", dir=folder)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -223,9 +262,37 @@ def atomic_path(uri: str) -> Iterator[Path]:
                 temporary.chmod(mode)
                 temporary.replace(local_path(uri))
             else:
-                _filesystem(uri).pipe_file(uri, temporary.read_bytes())
+                _put(uri, temporary.read_bytes())
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _put(uri: str, data: bytes) -> None:
+    """Write a remote file in one step."""
+    with _translated(uri, "writing"):
+        system = _filesystem(uri)
+        if _scheme(uri) in ONE_PUT:
+            system.pipe_file(uri, data)
+            return
+        # file systems such as HDFS show a file while it grows, but rename it in one step
+        system.makedirs(parent(uri), exist_ok=True)
+        temporary = join(parent(uri), f"{TEMPORARY}{os.urandom(8).hex()}.tmp")
+        try:
+            system.pipe_file(temporary, data)
+            _rename(system, temporary, uri)
+        except BaseException:
+            with suppress(Exception):
+                system.rm_file(temporary)
+            raise
+
+
+def _rename(system: Any, old: str, new: str) -> None:
+    try:
+        system.mv(old, new)
+    except Exception:  # noqa: BLE001 - each file system has its own way to say that `new` exists
+        # HDFS does not rename onto a file; what stands there is whole, and so is its successor
+        system.rm_file(new)
+        system.mv(old, new)
 
 
 def _umask() -> int:
@@ -270,7 +337,7 @@ def list_names(uri: str, suffix: str = "") -> list[str]:
         except FileNotFoundError:
             return []
         names = (str(e).rstrip("/").rsplit("/", 1)[-1] for e in entries_)
-        return sorted(n for n in names if n.endswith(suffix))
+        return sorted(n for n in names if n.endswith(suffix) and not n.startswith("."))
 
 
 def remove(uri: str) -> None:
