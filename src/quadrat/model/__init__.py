@@ -18,6 +18,7 @@ from quadrat.model.runtime import (
     has_cuda,
     resolve_precision,
     runner,
+    shared_network,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "runner",
     "save_model",
     "serialise",
+    "shared_network",
 ]

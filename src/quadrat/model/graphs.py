@@ -154,13 +154,14 @@ def _architecture(proto: onnx.ModelProto) -> str:
     return total.hexdigest()
 
 
-def join_graphs(feature_onnx: bytes, head_onnx: bytes) -> bytes:
+def join_graphs(feature_onnx: bytes, head_onnx: bytes, size_px: int | None = None) -> bytes:
     """One graph from chips to probabilities: a feature graph followed by a head.
 
     Args:
         feature_onnx: chips `(N, H, W, 3) uint8` -> features `(N, D) float32`, opset 13 or later.
         head_onnx: features `(N, D) float32` -> probabilities `(N, K) float32`, of operators whose
             meaning has not changed since opset 13.
+        size_px: the side of the tiles, for a feature graph that takes any.
 
     Returns:
         The ONNX file's bytes; input as in the feature graph, output `probabilities`.
@@ -170,6 +171,8 @@ def join_graphs(feature_onnx: bytes, head_onnx: bytes) -> bytes:
     feature = parse(feature_onnx, "the feature graph")
     head = parse(head_onnx, "the head")
     info = describe(feature, "the feature graph")
+    if size_px is not None:
+        fix_size(feature, info, size_px)
     if opset(feature) < OPSET:
         raise ModelError(
             f"the feature graph uses ONNX opset {opset(feature)}; export it at opset {OPSET} or "
@@ -206,6 +209,15 @@ def join_graphs(feature_onnx: bytes, head_onnx: bytes) -> bytes:
     joined.graph.output.add().CopyFrom(head.graph.output[0])
     joined.graph.output[0].name = "probabilities"
     return serialise(joined)
+
+
+def fix_size(proto: onnx.ModelProto, info: GraphInfo, size_px: int) -> None:
+    """Make a graph that takes tiles of any size one that takes tiles of `size_px`."""
+    if info.size_px is None:
+        for tensor in proto.graph.input:
+            if tensor.name == info.input:
+                for i in (1, 2):
+                    tensor.type.tensor_type.shape.dim[i].dim_value = size_px
 
 
 def serialise(proto: onnx.ModelProto) -> bytes:

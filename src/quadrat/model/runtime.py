@@ -77,6 +77,7 @@ def compile_network(
     threads: int = 1,
     workers: int | None = None,
     runtime: str = "auto",
+    size_px: int | None = None,
 ) -> Network:
     """Make a graph ready to run on this machine.
 
@@ -88,6 +89,7 @@ def compile_network(
         workers: calls at the same time; by default one a core that this process may use.
         runtime: `openvino`, `onnxruntime`, `cuda`, or `auto`: CUDA where there is a GPU and the
             graph is float, else the faster of the two by a short measurement that is kept on disk.
+        size_px: the side of the tiles, for a graph that takes any.
 
     Raises:
         ModelError: a graph that is not one, that no runtime takes, or a precision that this machine
@@ -102,7 +104,12 @@ def compile_network(
     proto = graphs.parse(onnx, "the network")
     info = graphs.describe(proto, "the network")
     if info.size_px is None:
-        raise ModelError("the network does not say its tile size; export it with H and W fixed")
+        if size_px is None:
+            raise ModelError("the network takes tiles of any size; say which with size_px")
+        graphs.fix_size(proto, info, size_px)
+        info = graphs.describe(proto, "the network")
+    elif size_px not in (None, info.size_px):
+        raise ModelError(f"the network takes tiles of {info.size_px} px, not {size_px}")
     # the bytes that were checked are the bytes that run
     data = graphs.serialise(proto)
     workers = workers or max(1, available_cpus() // threads)
@@ -285,8 +292,16 @@ def resolve_precision(model: Model, precision: str = "auto") -> str:
     return precision
 
 
-_runners: dict[tuple[str, str, int, str], Network] = {}
-_runners_lock = threading.Lock()
+_compiled: dict[tuple[object, ...], Network] = {}
+_compiled_lock = threading.Lock()
+
+
+def _once(key: tuple[object, ...], compile_it: Callable[[], Network]) -> Network:
+    """A network compiled once in a process, whichever thread asks first."""
+    with _compiled_lock:
+        if key not in _compiled:
+            _compiled[key] = compile_it()
+        return _compiled[key]
 
 
 def runner(
@@ -300,10 +315,29 @@ def runner(
     """
     chosen = resolve_precision(model, precision)
     count = workers or available_cpus()
-    key = (model.digest, chosen, count, runtime)
-    with _runners_lock:
-        if key not in _runners:
-            _runners[key] = compile_network(
-                model.onnx(chosen), precision=chosen, workers=count, runtime=runtime
-            )
-        return _runners[key]
+    return _once(
+        ("model", model.digest, chosen, count, runtime),
+        lambda: compile_network(
+            model.onnx(chosen), precision=chosen, workers=count, runtime=runtime
+        ),
+    )
+
+
+def shared_network(
+    uri: str, sha256: str, *, precision: str, workers: int, size_px: int, runtime: str = "auto"
+) -> Network:
+    """The network of an ONNX file, compiled once in a process: for tasks that carry its address.
+
+    Args:
+        sha256: of the file; ModelError when it is another.
+    """
+
+    def compile_it() -> Network:
+        data = storage.read_bytes(uri)
+        if storage.digest_bytes(data) != sha256:
+            raise ModelError(f"{storage.redact(uri)} is not the network that was asked for")
+        return compile_network(
+            data, precision=precision, workers=workers, size_px=size_px, runtime=runtime
+        )
+
+    return _once(("file", sha256, precision, workers, size_px, runtime), compile_it)

@@ -1,0 +1,27 @@
+"""Heads: classifiers on a frozen backbone's features, and the models that they become.
+
+    export      any head's numbers -> ONNX
+    fit         logistic regression and random forest; the only home of scikit-learn
+    calibrate   the temperature of probabilities
+    samples     which tiles train, which validate
+    training    features -> head -> model bundle
+
+It does not know imagery, engines' insides, or the run history.
+"""
+
+from __future__ import annotations
+
+from quadrat.heads.calibrate import fit_temperature
+from quadrat.heads.export import Tree, export_forest, export_logistic
+from quadrat.heads.fit import Settings
+from quadrat.heads.training import TrainResult, train
+
+__all__ = [
+    "Settings",
+    "TrainResult",
+    "Tree",
+    "export_forest",
+    "export_logistic",
+    "fit_temperature",
+    "train",
+]

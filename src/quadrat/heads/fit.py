@@ -1,0 +1,246 @@
+"""Heads that scikit-learn fits. The only home of it; what comes out are plain arrays.
+
+A fitted head gives logits, so that one calibration serves all: a logistic head its scores, a forest
+the logarithm of its shares. Knows features and class ids, not tiles.
+
+Linear algebra runs on one thread: a thread of BLAS that waits for a busy core makes every small
+product wait, which cost up to thirty times on a machine with other work.
+"""
+
+from __future__ import annotations
+
+import warnings as python_warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat.engines.local import available_cpus
+from quadrat.errors import TrainError
+from quadrat.heads.calibrate import softmax
+from quadrat.heads.export import Tree, export_forest, export_logistic
+
+Features = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+CLASS_WEIGHTS = ("none", "balanced")
+# the logit of a class that training never saw: its probability is 0 in float32 at every temperature
+ABSENT = -1e5
+BLOCK = 4096
+# added to a forest's shares: few trees give a share of 0 to what is merely rare, and a likelihood
+# of 0 can be neither believed nor calibrated
+FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a head is fitted.
+
+    Attributes:
+        head: `logistic` or `forest`.
+        reg: L2 strength of `logistic`: what is minimised is the mean loss + reg / 2 * |coef|^2 on
+            standardised features, as in Spark ML, so that it means the same for any number of
+            tiles.
+        max_iter: steps of L-BFGS at most.
+        trees, depth: of `forest`.
+        class_weight: `none`, or `balanced`: each class weighs the same however many tiles it has.
+    """
+
+    head: str = "logistic"
+    reg: float = 0.01
+    max_iter: int = 200
+    trees: int = 20
+    depth: int = 5
+    class_weight: str = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.head not in FITTERS:
+            raise TrainError(f"no head {self.head!r}; choose one of {', '.join(FITTERS)}")
+        if self.class_weight not in CLASS_WEIGHTS:
+            raise TrainError(
+                f"no class weights {self.class_weight!r}; choose one of {', '.join(CLASS_WEIGHTS)}"
+            )
+        if not (np.isfinite(self.reg) and self.reg > 0):
+            raise TrainError(f"--reg {self.reg} must be above 0")
+        if min(self.max_iter, self.trees, self.depth) < 1:
+            raise TrainError("--max-iter, --trees and --depth must be 1 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What decides this head; not the settings of the other one."""
+        own: dict[str, Any] = {"reg": self.reg, "max_iter": self.max_iter}
+        if self.head == "forest":
+            own = {"trees": self.trees, "depth": self.depth}
+        return {
+            "head": self.head,
+            **own,
+            "class_weight": self.class_weight,
+            "seed": self.seed,
+        }
+
+
+class Head(Protocol):
+    """A fitted head."""
+
+    def logits(self, x: Features) -> Floats:
+        """(N, D) -> (N, K); -inf where a class is impossible."""
+
+    def export(self, temperature: float) -> bytes:
+        """The ONNX graph, features -> probabilities."""
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """`softmax(((x - mean) / scale) @ coef.T + intercept)`; coef (K, D)."""
+
+    coef: Floats
+    intercept: Floats
+    mean: Floats
+    scale: Floats
+
+    def logits(self, x: Features) -> Floats:
+        """See Head."""
+        out = np.empty((len(x), len(self.coef)))
+        with one_thread():
+            for i in range(0, len(x), BLOCK):
+                standard = (x[i : i + BLOCK].astype(np.float64) - self.mean) / self.scale
+                out[i : i + BLOCK] = standard @ self.coef.T + self.intercept
+        out[:, self.intercept <= ABSENT] = -np.inf
+        return out
+
+    def export(self, temperature: float) -> bytes:
+        """See Head."""
+        return export_logistic(self.coef, self.intercept, self.mean, self.scale, temperature)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The mean of the trees' class shares, lifted by `floor` (K,)."""
+
+    trees: tuple[Tree, ...]
+    features: int
+    floor: Floats
+
+    def logits(self, x: Features) -> Floats:
+        """See Head."""
+        total = np.zeros((len(x), self.trees[0].values.shape[1]))
+        rows = np.arange(len(x))
+        for tree in self.trees:
+            node = np.zeros(len(x), np.int64)
+            while (inner := tree.left[node] >= 0).any():
+                at = node[inner]
+                goes_left = x[rows[inner], tree.feature[at]] <= tree.threshold[at]
+                node[inner] = np.where(goes_left, tree.left[at], tree.right[at])
+            total += tree.values[node]
+        with np.errstate(divide="ignore"):
+            return np.log(total / len(self.trees) + self.floor)
+
+    def export(self, temperature: float) -> bytes:
+        """See Head."""
+        return export_forest(self.trees, self.features, temperature, self.floor)
+
+
+def probabilities(head: Head, x: Features, temperature: float = 1.0) -> Floats:
+    """(N, D) -> (N, K)."""
+    return softmax(head.logits(x), temperature)
+
+
+def fit(x: Features, y: Ints, k: int, settings: Settings) -> tuple[Head, tuple[str, ...]]:
+    """Fit a head to features (N, D) and class ids (N,) of k classes.
+
+    Returns:
+        The head, and what a user should know of the fit, a sentence each.
+
+    Raises:
+        TrainError: fewer than two classes, features that are not finite.
+    """
+    present = np.unique(y)
+    if len(present) < 2:
+        raise TrainError("training needs tiles of at least two classes; label more tiles")
+    if not np.isfinite(x).all():
+        raise TrainError("the backbone gives features that are not finite; use other weights")
+    return FITTERS[settings.head](x, y, k, settings)
+
+
+def _fit_logistic(x: Features, y: Ints, k: int, settings: Settings) -> tuple[Head, tuple[str, ...]]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    mean = x.mean(axis=0, dtype=np.float64)
+    scale = x.std(axis=0, dtype=np.float64)
+    # a feature that never varies says nothing, and dividing by its rounding error would be noise
+    scale[scale <= 1e-6 * np.maximum(1.0, np.abs(mean))] = 1.0
+    standard = x - mean.astype(np.float32)
+    standard /= scale.astype(np.float32)
+    model = LogisticRegression(
+        C=1.0 / (settings.reg * len(x)),
+        max_iter=settings.max_iter,
+        class_weight=None if settings.class_weight == "none" else "balanced",
+    )
+    with one_thread(), python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore", ConvergenceWarning)  # told below, in our words
+        model.fit(standard, y)
+    notes: tuple[str, ...] = ()
+    if int(model.n_iter_.max()) >= settings.max_iter:
+        notes = (
+            f"the logistic head had not converged after {settings.max_iter} steps; "
+            "raise --max-iter for the last bit of accuracy",
+        )
+    present = model.classes_.astype(np.int64)
+    coef, intercept = np.zeros((k, x.shape[1])), np.full(k, ABSENT)
+    if len(present) == 2:  # scikit-learn keeps one row: the logit of the second class
+        coef[present[1]] = model.coef_[0]
+        intercept[present] = (0.0, float(model.intercept_[0]))
+    else:
+        coef[present], intercept[present] = model.coef_, model.intercept_
+    return Logistic(coef, intercept, mean, scale), notes
+
+
+def _fit_forest(x: Features, y: Ints, k: int, settings: Settings) -> tuple[Head, tuple[str, ...]]:
+    from sklearn.ensemble import RandomForestClassifier
+
+    model = RandomForestClassifier(
+        n_estimators=settings.trees,
+        max_depth=settings.depth,
+        class_weight=None if settings.class_weight == "none" else "balanced",
+        random_state=settings.seed,
+        n_jobs=available_cpus(),
+    )
+    with one_thread():
+        model.fit(x, y)
+    trees = tuple(_tree(e.tree_, model.classes_.astype(np.int64), k) for e in model.estimators_)
+    floor = np.zeros(k)
+    floor[model.classes_] = FLOOR
+    return Forest(trees, x.shape[1], floor), ()
+
+
+def _tree(tree: Any, present: Ints, k: int) -> Tree:
+    values = np.zeros((tree.node_count, k))
+    shares = tree.value[:, 0, :]
+    values[:, present] = shares / shares.sum(axis=1, keepdims=True)
+    return Tree(
+        left=tree.children_left.astype(np.int64),
+        right=tree.children_right.astype(np.int64),
+        feature=tree.feature.astype(np.int64),
+        threshold=tree.threshold.astype(np.float64),
+        values=values,
+    )
+
+
+FITTERS: dict[str, Callable[[Features, Ints, int, Settings], tuple[Head, tuple[str, ...]]]] = {
+    "logistic": _fit_logistic,
+    "forest": _fit_forest,
+}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """BLAS and OpenMP of this process on one thread while the block lasts."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        yield
