@@ -58,22 +58,26 @@ class Kind:
 
 
 KINDS = (
-    Kind(BARREN, 31, ("rock",), ("granite", "sandstone"), 0.4),
-    Kind(BARREN, 31, ("gullies",), ("clay", "sand"), 0.6),
+    Kind(BARREN, 31, ("rock",), ("granite", "sandstone"), 0.35),
+    Kind(BARREN, 31, ("gullies",), ("clay", "sand"), 0.4),
+    Kind(BARREN, 31, ("quarry",), ("granite", "sand", "sandstone"), 0.25),
     Kind(CULTIVATED, 82, ("rows_wide", "rows_narrow"), ("maize", "soy", "maize", "fallow"), 0.6),
     Kind(CULTIVATED, 82, ("rows_narrow", "swaths"), ("wheat", "soy", "cotton", "wheat"), 0.25),
     Kind(CULTIVATED, 81, ("swaths",), ("hay", "hay", "hay", "soy"), 0.15),
-    Kind(DEVELOPED, 21, ("suburb_leafy",), ("town",), 0.3),
-    Kind(DEVELOPED, 22, ("suburb",), ("town", "town_dry"), 0.35),
+    Kind(DEVELOPED, 21, ("suburb_leafy", "farmsteads"), ("town",), 0.35),
+    Kind(DEVELOPED, 22, ("suburb",), ("town", "town_dry"), 0.3),
     Kind(DEVELOPED, 23, ("dense",), ("town",), 0.2),
     Kind(DEVELOPED, 24, ("commercial",), ("town", "town_dry"), 0.15),
-    Kind(FOREST, 41, ("broadleaf", "broadleaf_old"), ("oak", "maple", "beech"), 0.6),
+    Kind(FOREST, 41, ("broadleaf", "broadleaf_old"), ("oak", "maple", "beech"), 0.38),
+    Kind(FOREST, 41, ("wooded_lots", "wooded_lots_open"), ("wooded",), 0.22),
     Kind(FOREST, 42, ("conifer",), ("pine", "spruce"), 0.2),
     Kind(FOREST, 43, ("mixed",), ("mixed",), 0.15),
     Kind(FOREST, 90, ("broadleaf_old",), ("swamp",), 0.05),
-    Kind(HERBACEOUS, 71, ("grass", "grass_tufts"), ("meadow", "prairie", "prairie"), 0.9),
+    Kind(HERBACEOUS, 71, ("grass", "grass_tufts"), ("meadow", "prairie", "prairie"), 0.55),
+    Kind(HERBACEOUS, 71, ("paddocks",), ("pasture",), 0.35),
     Kind(HERBACEOUS, 95, ("grass_tufts",), ("marsh",), 0.1),
-    Kind(SHRUB, 52, ("shrub", "shrub_dense"), ("sage", "scrub", "scrub"), 1.0),
+    Kind(SHRUB, 52, ("shrub", "shrub_dense"), ("sage", "scrub", "scrub"), 0.6),
+    Kind(SHRUB, 52, ("wells", "wells_worn"), ("field",), 0.4),
     Kind(WATER, 11, ("water",), ("lake",), 1.0),
 )
 ROAD = Kind(DEVELOPED, 21, ("asphalt",), ("road", "gravel"), 0.0)

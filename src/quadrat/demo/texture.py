@@ -89,6 +89,8 @@ def _forest(
     rng: np.random.Generator, low: float, spacing: float, radius: tuple[float, float], sorts: int
 ) -> Picture:
     height, number = _crowns(rng, spacing, radius)
+    if sorts > 3:
+        height = _leaf_fall(rng, height, number, low)
     rough = height + 0.5 * _grain(rng) * (height > 0)
     bright = 0.92 + 0.16 * _light(rough, 1.0) + 0.05 * _grain(rng)
     tone = rng.normal(0, 0.09, size=number.max() + 1)
@@ -100,6 +102,13 @@ def _forest(
     own = rng.normal(0, 0.9, size=number.max() + 1)[number]
     group = np.clip(np.floor((patch * 0.8 + own) * sorts / 4 + sorts / 2), 0, sorts - 1)
     return group.astype(np.uint8), bright
+
+
+def _leaf_fall(rng: np.random.Generator, height: F, number: NDArray[np.int64], low: float) -> F:
+    """Broad-leaved crowns thin out with the season: the sun shines through some to the ground."""
+    bare = rng.random(number.max() + 1)[number] < 0.35 * low
+    holes = rng.random(height.shape) < 0.45
+    return np.where(bare & holes, height * 0.3, height)
 
 
 def broadleaf(rng: np.random.Generator, low: float) -> Picture:
@@ -169,6 +178,26 @@ def grass(rng: np.random.Generator, low: float) -> Picture:
     return _trees(rng, low, group, bright, spacing=64.0, keep=0.35, tree=5)
 
 
+def paddocks(rng: np.random.Generator, low: float) -> Picture:
+    """Grazed grassland: even in the growing season, a pattern of strips eaten bare in a drought."""
+    y, x = _grid()
+    bright = _ground(rng, 0.05, 0.025)
+    group = np.where(fractal(rng, 5, 12, 30) > 0.8, 1, 0).astype(np.uint8)
+    eaten = rng.normal(0, 1, size=(8, 16))[y // 64, x // 32]
+    bright += 0.13 * low * eaten
+    fence = (y % 64 < 3) | (x % 32 < 2)
+    bright[fence] += 0.16 * low
+    group[fence & (_grain(rng) < 0.5 + low)] = 2
+    barn = rng.random((4, 4))[y // 128, x // 128] < 0.3
+    barn &= (np.abs(y % 128 - 40) < 5) & (np.abs(x % 128 - 70) < 10)
+    bales = rng.random((64, 64))[y // 8, x // 8] < 0.14 * low
+    bales &= (y % 8 < 2) & (x % 8 < 2) & (smooth_noise(rng, SIDE, 4) > -0.2)
+    for on, high in ((barn, 5.0), (bales, 1.4)):
+        bright[_shadow(np.where(on, high, 0.0), 0.8 + 1.2 * low) & ~on] *= 0.62
+        group[on], bright[on] = 4, 1.1
+    return _trees(rng, low, group, bright, spacing=40.0, keep=0.35, tree=5)
+
+
 def grass_tufts(rng: np.random.Generator, low: float) -> Picture:
     """Rough grassland: tufts and wet hollows."""
     bright = _ground(rng, 0.07, 0.04) + 0.05 * smooth_noise(rng, SIDE, 170)
@@ -193,12 +222,43 @@ def _trees(
 def _shrubs(rng: np.random.Generator, low: float, spacing: float, keep: float) -> Picture:
     bright = _ground(rng, 0.06, 0.045)
     group = np.where(fractal(rng, 6, 15, 40) > 0.3, 1, 0).astype(np.uint8)
+    # in a drought the grass between dies in patches and the smaller shrubs lose their leaves
+    dead = fractal(rng, 9, 26) > 2.2 - 1.6 * low
+    group[dead], bright[dead] = 2, bright[dead] * 1.08
+    keep *= 1 - 0.3 * low
     return _trees(rng, low, group, bright, spacing=spacing, keep=keep, tree=5, radius=(0.9, 2.3))
 
 
 def shrub(rng: np.random.Generator, low: float) -> Picture:
     """Scattered shrubs on dry ground."""
     return _shrubs(rng, low, 8.0, 0.75)
+
+
+def _wells(rng: np.random.Generator, low: float, worn: float) -> Picture:
+    """Shrubland with well pads and lanes: grown over in a wet summer, worn pale in a drought."""
+    y, x = _grid()
+    group, bright = _shrubs(rng, low, 8.0, 0.8)
+    wear = 0.12 + worn * low
+    pad = (np.abs(y % 64 - 30) < 9) & (np.abs(x % 128 - 50) < 13)
+    pad &= rng.random((8, 4))[y // 64, x // 128] < 0.7
+    lane = (y % 64 < 5) | (x % 128 < 5)
+    open_ = (pad | lane) & (rng.random((SIDE, SIDE)) < wear)
+    group[open_], bright[open_] = 3, 1.0
+    tank = pad & (np.abs(y % 64 - 26) < 3) & (np.abs(x % 128 - 44) < 5)
+    tank &= rng.random((8, 4))[y // 64, x // 128] < wear
+    bright[_shadow(np.where(tank, 5.0, 0.0), 0.8 + low) & ~tank] *= 0.62
+    group[tank], bright[tank] = 4, 1.1
+    return group, bright
+
+
+def wells(rng: np.random.Generator, low: float) -> Picture:
+    """Well pads that a drought shows a little."""
+    return _wells(rng, low, 0.45)
+
+
+def wells_worn(rng: np.random.Generator, low: float) -> Picture:
+    """Well pads that a drought shows plainly."""
+    return _wells(rng, low, 0.85)
 
 
 def shrub_dense(rng: np.random.Generator, low: float) -> Picture:
@@ -226,6 +286,23 @@ def gullies(rng: np.random.Generator, low: float) -> Picture:
     track = np.abs(fractal(rng, 2, 5) - 0.4) < 0.02
     bright[track] += 0.15
     return np.clip(np.floor(n * 0.8 + 1), 0, 2).astype(np.uint8), bright
+
+
+def quarry(rng: np.random.Generator, low: float) -> Picture:
+    """Worked ground: pads, haul roads, heaps and pits."""
+    y, x = _grid()
+    level = rng.integers(0, 4, size=(6, 6))
+    wy = (y + np.rint(7 * fractal(rng, 6, 12)).astype(int)) % SIDE
+    wx = (x + np.rint(7 * fractal(rng, 6, 12)).astype(int)) % SIDE
+    height = level[wy * 6 // SIDE, wx * 6 // SIDE] * 4.0
+    heap, _ = _crowns(rng, 32.0, (6.0, 11.0), 0.3)
+    height = height + heap
+    bright = 1.0 + 0.12 * _light(height, 0.7) + 0.05 * fractal(rng, 8, 20) + 0.03 * _grain(rng)
+    bright[_shadow(height, 0.7 + 0.8 * low)] *= 0.66
+    road = (np.abs(wy % 128 - 64) < 4) | (np.abs(wx % 170 - 60) < 4)
+    bright[road] = (1.14 + 0.03 * _grain(rng))[road]
+    group = level[wy * 6 // SIDE, wx * 6 // SIDE].astype(np.uint8) % 3
+    return group, bright
 
 
 def water(rng: np.random.Generator, low: float) -> Picture:
@@ -295,6 +372,37 @@ def suburb(rng: np.random.Generator, low: float) -> Picture:
     return _town(rng, low, block=(64, 128), street=8, lot=20, house=(9, 13), trees=0.22, built=0.95)
 
 
+def farmsteads(rng: np.random.Generator, low: float) -> Picture:
+    """Scattered houses on large lots."""
+    return _town(rng, low, block=(128, 256), street=7, lot=60, house=(10, 15), trees=0.2, built=0.8)
+
+
+def _wooded(rng: np.random.Generator, low: float, thin: float) -> Picture:
+    """Houses and lanes under trees: hidden in leaf, seen when the leaves have fallen."""
+    group, bright = farmsteads(rng, low)
+    group[group == LEAF], group[group == LEAF2] = LAWN, LAWN
+    # the palette of a wooded lot: town colours below 4, crowns of different sorts from 4 on
+    height, number = _crowns(rng, 7.5, (4.6, 6.4), 0.97)
+    rough = height + 0.5 * _grain(rng) * (height > 0)
+    bare = rng.random(number.max() + 1)[number] < thin * low
+    on = (height > 0) & ~(bare & (rng.random(height.shape) < 0.75))
+    bright[_shadow(np.where(on, height, 0.0), 0.7 + 1.0 * low) & ~on] *= 0.62
+    tone = rng.normal(0, 0.09, size=number.max() + 1)
+    bright[on] = (0.92 + 0.16 * _light(rough, 1.0) + tone[number] + 0.05 * _grain(rng))[on]
+    group[on] = (5 + number % 3)[on]
+    return group, bright
+
+
+def wooded_lots(rng: np.random.Generator, low: float) -> Picture:
+    """A wooded settlement that thins a little in autumn."""
+    return _wooded(rng, low, 0.62)
+
+
+def wooded_lots_open(rng: np.random.Generator, low: float) -> Picture:
+    """A wooded settlement that loses most leaves."""
+    return _wooded(rng, low, 0.93)
+
+
 def dense(rng: np.random.Generator, low: float) -> Picture:
     """Close housing."""
     return _town(rng, low, block=(64, 128), street=9, lot=14, house=(12, 18), trees=0.12, built=1.0)
@@ -338,10 +446,13 @@ TEXTURES: dict[str, Callable[[np.random.Generator, float], Picture]] = {
     "commercial": commercial,
     "conifer": conifer,
     "dense": dense,
+    "farmsteads": farmsteads,
     "grass": grass,
     "grass_tufts": grass_tufts,
     "gullies": gullies,
     "mixed": mixed,
+    "paddocks": paddocks,
+    "quarry": quarry,
     "rock": rock,
     "rows_narrow": rows_narrow,
     "rows_wide": rows_wide,
@@ -351,6 +462,10 @@ TEXTURES: dict[str, Callable[[np.random.Generator, float], Picture]] = {
     "suburb_leafy": suburb_leafy,
     "swaths": swaths,
     "water": water,
+    "wells": wells,
+    "wells_worn": wells_worn,
+    "wooded_lots": wooded_lots,
+    "wooded_lots_open": wooded_lots_open,
 }
 
 
