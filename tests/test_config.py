@@ -81,6 +81,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         ("/m/lite0", "/m/lite0"),
         ("az://m/lite0", "az://m/lite0"),
         (".", "."),
+        ("county.tif", "county.tif"),
     ],
 )
 def test_bare_words_lie_in_the_configured_folder(name: str, found: str) -> None:

@@ -57,10 +57,11 @@ class Config:
         """Where the tile set, model or scores called `name` lies.
 
         A bare word is looked for in the folder that `kind` ("tiles", "models", "scores") is set to;
-        anything with a slash, and every name when nothing is set, is a path or URI as it stands.
+        anything with a slash or a dot (a file's ending), and every name when nothing is set, is a
+        path or URI as it stands.
         """
         folder: str | None = getattr(self, kind)
-        if folder is None or "/" in name or os.sep in name or name in ("", ".", ".."):
+        if folder is None or not name or set(name) & {"/", os.sep, "."}:
             return name
         return f"{folder.rstrip('/')}/{name}"
 

@@ -29,17 +29,22 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from quadrat import config
 from quadrat.progress import Reporter
 
+if TYPE_CHECKING:
+    from quadrat.engines import Engine
+
 F = TypeVar("F", bound=Callable[..., Any])
+# The library's choices, written again so that help needs not load it; a test keeps them equal.
+RESAMPLINGS = ("bilinear", "cubic")
 
 
 class HasDict(Protocol):
@@ -139,6 +144,25 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def number_text(value: float | None) -> str:
+    """A figure between 0 and 1 with three digits; a dash where it is not defined."""
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def figure_text(figure: Mapping[str, Any]) -> str:
+    """A figure with its interval: `0.912 (0.880 to 0.940)`."""
+    text = number_text(figure["value"])
+    low, high = figure.get("low"), figure.get("high")
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return text
+    return f"{text} ({number_text(low)} to {number_text(high)})"
+
+
+def last_name(uri: str) -> str:
+    """The last part of a path or URI."""
+    return uri.rstrip("/").rsplit("/", 1)[-1]
+
+
 def progress(what: str, unit: str = "tiles") -> Reporter:
     """A context manager that shows progress on stderr and serves as `on_progress`."""
     return Reporter(what, unit)
@@ -149,13 +173,15 @@ def place(kind: str, name: str) -> str:
     return defaults().place(kind, name)
 
 
-def place_argument(name: str, kind: str) -> Callable[[F], F]:
+def place_argument(name: str, kind: str, nargs: int = 1) -> Callable[[F], F]:
     """An argument that names a tile set ("tiles"), a model ("models") or scores ("scores")."""
-    return click.argument(name, callback=lambda _c, _p, value: _placed(kind, value))
+    return click.argument(
+        name, nargs=nargs, required=True, callback=lambda _c, _p, value: _placed(kind, value)
+    )
 
 
 def out_option(kind: str, help_text: str = "") -> Callable[[F], F]:
-    """`--out URI`: where the result is written."""
+    """`--out URI`: where the result is written; `kind` as in `place_argument`, or "" for a path."""
     return click.option(
         "--out",
         required=True,
@@ -166,6 +192,8 @@ def out_option(kind: str, help_text: str = "") -> Callable[[F], F]:
 
 
 def _placed(kind: str, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    if not kind:
+        return value
     if isinstance(value, tuple):
         return tuple(place(kind, v) for v in value)
     return None if value is None else place(kind, value)
@@ -190,6 +218,26 @@ def tracking_option(function: F) -> F:
         show_default="quadrat-work/runs.db",
         metavar="URI",
         help="Where the run history is kept: anything that MLflow takes.",
+    )(function)
+
+
+def run_options(function: F) -> F:
+    """`--name` and `--tracking-uri` of a run of the history."""
+    option = click.option("--name", help="What the run is called; the last part of --out if not.")
+    return option(tracking_option(function))
+
+
+def overwrite_option(function: F) -> F:
+    """`--overwrite`."""
+    return click.option(
+        "--overwrite", is_flag=True, help="Replace what an earlier command wrote to --out."
+    )(function)
+
+
+def strict_option(function: F) -> F:
+    """`--strict`."""
+    return click.option(
+        "--strict", is_flag=True, help="Fail at the first unreadable file instead of listing it."
     )(function)
 
 
@@ -223,21 +271,86 @@ def engine_options(function: F) -> F:
             help="Parts worked on at once.",
         ),
     )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return _with(options, function)
 
 
-def engine(name: str, master: str | None, workers: int | None) -> Any:
-    """The engine that `engine_options` describe.
+@contextlib.contextmanager
+def engine(name: str, master: str | None, workers: int | None) -> Iterator[Engine]:
+    """The engine that `engine_options` describe, closed afterwards.
 
     Raises:
         click.UsageError: `--master` without the Spark engine.
     """
     from quadrat.engines import get_engine
 
-    if name == "spark":
-        return get_engine(name, master=master or defaults().master, workers=workers)
-    if master is not None:
-        raise click.UsageError("--master needs --engine spark")
-    return get_engine(name, workers=workers)
+    if name != "spark":
+        if master is not None:
+            raise click.UsageError("--master needs --engine spark")
+        yield get_engine(name, workers=workers)
+        return
+    made: Any = get_engine(name, master=master or defaults().master, workers=workers)
+    with made:
+        if made.ui:
+            click.echo(f"Spark's own page: {made.ui}", err=True)
+        yield made
+
+
+def imagery_options(function: F) -> F:
+    """How rasters are read: `--bands` to `--date`."""
+    options = (
+        click.option(
+            "--bands",
+            type=click.IntRange(min=1),
+            nargs=3,
+            metavar="R G B",
+            help="Numbers of the red, green and blue band, from 1.",
+        ),
+        click.option("--nodata", type=float, help="Pixel value that means no data."),
+        click.option(
+            "--stretch",
+            type=float,
+            nargs=2,
+            metavar="LOW HIGH",
+            help="Values mapped to 0 and 255, for imagery that is not 8-bit.",
+        ),
+        click.option(
+            "--resampling",
+            type=click.Choice(RESAMPLINGS),
+            default="bilinear",
+            show_default=True,
+            help="Kernel where imagery is not on the grid; shrinking averages areas.",
+        ),
+        click.option(
+            "--max-nodata",
+            type=click.FloatRange(0, 1),
+            default=0.0002,
+            show_default=True,
+            help="Tiles with a larger share of nodata pixels are dropped (10 px of 224 x 224).",
+        ),
+        click.option(
+            "--within", metavar="FILE", help="Polygons; only tiles with their centre inside."
+        ),
+        click.option("--date", help="Acquisition date, YYYY-MM-DD or YYYY."),
+        click.option("--crs", help="CRS of the grid, in metres (EPSG:26917)."),
+    )
+    return _with(options, function)
+
+
+def _with(options: Sequence[Callable[[F], F]], function: F) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def skipped_text(listed: Sequence[Sequence[str]], count: int) -> list[str]:
+    """Lines that list what could not be read."""
+    if not count:
+        return []
+    lines = [f"skipped: {count:,} that could not be read"]
+    lines += [f"  {name}: {reason}" for name, reason in listed[:10]]
+    return [*lines, f"  and {count - 10:,} more"] if count > 10 else lines
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """`Developed 120, Forest 88`."""
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
