@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat.demo.texture import LEVELS, LOW, STEP
+from quadrat.demo.shapes import LEVELS, LOW, STEP
 
 RGB = tuple[int, int, int]
 GAINS = 16  # brightness steps of the ground itself, about NEUTRAL_GAIN

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat.demo import palette, texture
+from quadrat.demo import palette, shapes, texture
 from quadrat.demo.land import (
     ALL_KINDS,
     CELL,
@@ -22,8 +22,8 @@ from quadrat.demo.land import (
     smooth_noise,
 )
 
-_MASK = texture.SIDE - 1
-_BITS = texture.SIDE.bit_length() - 1
+_MASK = shapes.SIDE - 1
+_BITS = shapes.SIDE.bit_length() - 1
 
 
 class Painter:
