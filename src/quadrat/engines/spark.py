@@ -205,9 +205,15 @@ class _Waves:
 
 
 def pandas_udf(function: Callable[..., Any], returns: str) -> Any:
-    """A pandas UDF, for modules that must not import pyspark themselves.
+    """A pandas UDF for the session that this process has, whose workers get this package.
+
+    For modules that must not import pyspark themselves.
 
     Args:
         returns: the result's type in Spark's words (`"array<float>"`).
+
+    Raises:
+        EngineError: there is no session.
     """
+    spark_session.current_session().ready()
     return spark_session.import_pyspark("pyspark.sql.functions").pandas_udf(function, returns)

@@ -68,6 +68,14 @@ def open_session(
         raise translated(error, f"Spark cannot start on {master or 'local[*]'}") from None
 
 
+def current_session() -> Session:
+    """The session that this process has; EngineError without one."""
+    found = _found()
+    if found is None:
+        raise EngineError("there is no Spark session; make one first (SparkSession.builder...)")
+    return Session(found, owned=False)
+
+
 def _found() -> Any:
     """This process's session, or None. A process has one Spark context at most."""
     import_pyspark("pyspark.sql")

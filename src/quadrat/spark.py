@@ -1,0 +1,119 @@
+"""A model for Spark users' own DataFrames and SQL: `predict_udf`.
+
+It knows models and Spark's functions; reading, writing and jobs are the engine's (`engines.spark`).
+Scores and tile sets need nothing from here: they are Parquet, `spark.read.parquet(".../parts")`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quadrat.errors import ModelError
+
+BATCH = 64
+RESULTS = ("label", "probabilities")
+
+
+def predict_udf(
+    model: str, result: str = "label", *, precision: str = "auto", encoding: str | None = None
+) -> Any:
+    """A pandas UDF that scores a column of pictures.
+
+        predict = quadrat.spark.predict_udf("s3://bucket/model")
+        frame = spark.read.format("binaryFile").load("s3://bucket/tiles/*.png")
+        frame.select("path", predict("content").alias("label"))
+
+    and in SQL after `spark.udf.register("land_use", predict)`. The model is read once on the driver
+    (so that what is wrong with it is told at once) and once in each Python process of a worker.
+
+    Args:
+        model: the bundle's URI, as the workers see it.
+        result: `label` (the class name, a string) or `probabilities` (`array<float>`, in the
+            legend's order).
+        precision: `auto`, `fp32`, `bf16` or `int8`.
+        encoding: None for picture files (PNG, JPEG, ...: any size, resized as for folders of
+            pictures); a tile set's encoding for its column `image`.
+
+    A null gives a null; so does a picture that cannot be read.
+
+    Raises:
+        ModelError: the model cannot be used. ImageError: no such encoding. EngineError: there is no
+            Spark session, or its workers lack a library. MissingExtraError: no pyspark.
+    """
+    from quadrat import codec, storage
+    from quadrat import model as models
+    from quadrat.engines.spark import pandas_udf
+
+    if result not in RESULTS:
+        raise ModelError(f"no result {result!r} of predict_udf; choose {' or '.join(RESULTS)}")
+    if encoding is not None:
+        codec.get_encoding(encoding)
+    bundle = models.load_model(storage.normalise(model))
+    chosen = models.resolve_precision(bundle, precision)
+    scorer = _Scorer(bundle.uri, bundle.digest, chosen, encoding, result)
+
+    def predict(column: Any) -> Any:
+        import pandas
+
+        return pandas.Series(scorer(column), index=column.index, dtype=object)
+
+    # pyspark reads the kind of UDF off these
+    series = _pandas_series()
+    predict.__annotations__ = {"column": series, "return": series}
+    return pandas_udf(predict, "string" if result == "label" else "array<float>")
+
+
+def _pandas_series() -> Any:
+    import pandas
+
+    return pandas.Series
+
+
+class _Scorer:
+    """Pictures -> results, on a worker."""
+
+    def __init__(
+        self, uri: str, digest: str, precision: str, encoding: str | None, result: str
+    ) -> None:
+        self.uri, self.digest, self.precision = uri, digest, precision
+        self.encoding, self.result = encoding, result
+
+    def __call__(self, column: Any) -> list[Any]:
+        import numpy as np
+
+        from quadrat import model as models
+
+        bundle = models.load_model(self.uri)
+        if bundle.digest != self.digest:
+            raise ModelError(f"{self.uri} was changed while it was scoring; make the UDF again")
+        network = models.runner(bundle, self.precision, workers=1)
+        values = list(column)
+        out: list[Any] = [None] * len(values)
+        for start in range(0, len(values), BATCH):
+            chips, places = self._decode(values[start : start + BATCH], bundle.size_px, start)
+            if not places:
+                continue
+            probabilities = network(np.stack(chips))
+            names = bundle.legend.names
+            for place, row in zip(places, probabilities, strict=True):
+                out[place] = names[int(row.argmax())] if self.result == "label" else row.tolist()
+        return out
+
+    def _decode(self, values: list[Any], size_px: int, start: int) -> tuple[list[Any], list[int]]:
+        from quadrat import codec
+        from quadrat.errors import ImageError
+
+        chips, places = [], []
+        for i, value in enumerate(values):
+            if value is None:
+                continue
+            try:
+                if self.encoding is None:
+                    chip = codec.resize(codec.read_image(bytes(value)), size_px)
+                else:
+                    chip = codec.decode(bytes(value), self.encoding, size_px)
+            except ImageError:
+                continue
+            chips.append(chip)
+            places.append(start + i)
+        return chips, places
