@@ -350,6 +350,13 @@ def remove(uri: str) -> None:
                 _filesystem(uri).rm_file(uri)
 
 
+def sweep(uri: str) -> None:
+    """Remove what a killed process left half-written in a local folder; its lock must be held."""
+    if is_local(uri) and local_path(uri).is_dir():
+        for path in local_path(uri).glob(".part-*.tmp*"):
+            path.unlink(missing_ok=True)
+
+
 def digest_bytes(data: bytes) -> str:
     """SHA-256 as hexadecimal text."""
     return hashlib.sha256(data).hexdigest()

@@ -219,6 +219,7 @@ def score(
 
 def _claim(out: str, plan: str, overwrite: bool) -> None:
     """Make `out` ready: continue the same plan, refuse or remove another."""
+    storage.sweep(storage.join(out, "parts"))
     place, names = storage.join(out, PLAN), storage.list_names(out)
     if PLAN in names:
         found = storage.read_json(place)

@@ -30,6 +30,7 @@ def claim(out: str, plan: str, overwrite: bool) -> None:
     Raises:
         TileSetError: it holds something else and `overwrite` was not given.
     """
+    storage.sweep(storage.join(out, "parts"))
     place = storage.join(out, PLAN)
     if storage.exists(place):
         found = storage.read_json(place)

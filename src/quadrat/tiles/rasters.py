@@ -283,8 +283,8 @@ def _share(valid: NDArray[np.bool_] | None, take: NDArray[np.int64]) -> NDArray[
     if valid is None:
         return np.zeros(len(take), np.float32)
     size = valid.shape[0]
-    good = valid.reshape(size, -1, size).mean(axis=(0, 2), dtype=np.float32)
-    return (1 - good)[take]
+    bad = (~valid).reshape(size, -1, size).sum(axis=(0, 2), dtype=np.int64)
+    return (bad[take] / size**2).astype(np.float32)
 
 
 def _batch(
