@@ -124,7 +124,7 @@ def test_killed_at_any_moment_and_started_again_every_tile_is_scored_once(
     subprocess.run(command, check=True, timeout=120)
     rows = open_scores(out).table(["path"])["path"].to_pylist()
     assert len(rows) == len(set(rows)) == county_tiles.tiles
-    assert not [p for p in Path(out).rglob("*.tmp*")]
+    assert not list(Path(out).rglob("*.tmp*"))
 
 
 def test_two_processes_on_one_output_are_one_too_many(
