@@ -49,7 +49,7 @@ class TileRange(NamedTuple):
     c1: int
 
     @property
-    def count(self) -> int:
+    def n_tiles(self) -> int:
         """How many tiles."""
         return max(0, self.r1 - self.r0) * max(0, self.c1 - self.c0)
 
@@ -113,7 +113,8 @@ class Grid:
         self, rows: NDArray[np.integer[Any]], cols: NDArray[np.integer[Any]]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """x and y of the tiles' centres, shapes (N,) float64."""
-        return (cols + 0.5) * self.tile_m, -(rows + 0.5) * self.tile_m
+        r, c = np.asarray(rows, np.float64), np.asarray(cols, np.float64)
+        return (c + 0.5) * self.tile_m, -(r + 0.5) * self.tile_m
 
     def wkb(
         self, rows: NDArray[np.integer[Any]], cols: NDArray[np.integer[Any]]

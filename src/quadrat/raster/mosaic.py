@@ -361,4 +361,5 @@ def _to_8bit(pixels: NDArray[Any], stretch: tuple[float, float] | None) -> NDArr
         return pixels
     low, high = stretch
     scaled = (pixels.astype(np.float32) - low) * (255.0 / (high - low))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    eight: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return eight

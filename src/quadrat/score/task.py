@@ -81,7 +81,9 @@ class ScoreTask:
         start = time.perf_counter()
         network = _network(self)
         rng = np.random.default_rng([self.seed, int(part.name.rsplit("-", 1)[-1])])
-        tables, skipped, dropped = [], [], 0
+        tables: list[pa.Table] = []
+        skipped: list[tuple[str, str]] = []
+        dropped = 0
         counts = np.zeros(len(self.names), np.int64)
         for batch in read_part(part, BATCH):
             skipped += batch.skipped

@@ -97,7 +97,8 @@ def audit_table(table: pa.Table, legend: Legend) -> splitting.Audit:
 
 def label_ids(table: pa.Table, legend: Legend) -> NDArray[np.int64]:
     """Class ids of an index's labels, -1 for none; TileSetError for a label of no class."""
-    lookup = {None: -1, **{n: i for i, n in enumerate(legend.names)}}
+    lookup: dict[str | None, int] = {n: i for i, n in enumerate(legend.names)}
+    lookup[None] = -1
     try:
         return np.array([lookup[v] for v in table["label"].to_pylist()], np.int64)
     except KeyError as error:
@@ -106,7 +107,8 @@ def label_ids(table: pa.Table, legend: Legend) -> NDArray[np.int64]:
 
 def split_ids(table: pa.Table) -> NDArray[np.int8]:
     """0 train, 1 validation, 2 test, -1 none; TileSetError for another word."""
-    lookup = {None: -1, **{n: i for i, n in enumerate(SPLITS)}}
+    lookup: dict[str | None, int] = {n: i for i, n in enumerate(SPLITS)}
+    lookup[None] = -1
     try:
         return np.array([lookup[v] for v in table["split"].to_pylist()], np.int8)
     except KeyError as error:

@@ -249,7 +249,7 @@ def _read_strip(part: RasterPart, strip: TileRange, take: NDArray[np.int64]) -> 
         pixels, valid = raster.read_block(part.imagery, strip)
         return _batch(part, strip.r0, strip.c0 + take, _cut(pixels, take), _share(valid, take))
     except ReadFailure as error:
-        if strip.count == 1:
+        if strip.n_tiles == 1:
             name = f"tile ({strip.r0}, {strip.c0})"
             index = make_index(0, Columns(grid=part.imagery.grid))
             return Batch(index, empty_chips(part.imagery.grid.size_px), ((name, str(error)),))
@@ -284,7 +284,8 @@ def _share(valid: NDArray[np.bool_] | None, take: NDArray[np.int64]) -> NDArray[
         return np.zeros(len(take), np.float32)
     size = valid.shape[0]
     bad = (~valid).reshape(size, -1, size).sum(axis=(0, 2), dtype=np.int64)
-    return (bad[take] / size**2).astype(np.float32)
+    share: NDArray[np.float32] = (bad[take] / size**2).astype(np.float32)
+    return share
 
 
 def _batch(

@@ -190,7 +190,8 @@ def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
     for rows in geoparquet.iter_batches(part.uri, columns, batch_size):
         images = rows.column(rows.schema.get_field_index("image"))
         chips = np.empty((len(rows), part.size_px, part.size_px, 3), np.uint8)
-        good, skipped = [], []
+        good: list[int] = []
+        skipped: list[tuple[str, str]] = []
         for i in range(len(rows)):
             data = images[i].as_buffer()
             try:
