@@ -1,0 +1,301 @@
+"""Scores -> maps: GeoTIFFs that open on the right ground, a picture with a legend, GeoJSON.
+
+    arrays     folding, certainty, smoothing: pure numpy
+    picture    the PNG
+
+The map is two cloud-optimised GeoTIFFs of one pixel a tile, because a TIFF can hold a colour table
+only where the class is its one band: the classes (uint8 with colours, 255 where there is no tile),
+and beside them, `..._certainty.tif`, the probability of the class shown and the entropy in bits
+(float32, NaN where there is no tile). It does not know models or imagery.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import legend as legends
+from quadrat import raster, storage
+from quadrat.errors import InputError, ScoresError
+from quadrat.grid import Bounds, Grid
+from quadrat.legend import Legend
+from quadrat.maps.arrays import NO_TILE, Frame, fold, frame, plurality, summarise
+from quadrat.maps.picture import picture
+from quadrat.score import Scores, open_scores
+
+__all__ = [
+    "NO_TILE",
+    "MapResult",
+    "TileMap",
+    "fold",
+    "frame",
+    "make_map",
+    "picture",
+    "plurality",
+    "summarise",
+    "tile_map",
+]
+
+MOST_OUTLINES = 100_000
+
+
+@dataclass(frozen=True)
+class TileMap:
+    """A map in memory, one pixel a tile, rows south and columns east.
+
+    Attributes:
+        classes: (R, C) uint8, ids of `legend`; NO_TILE where there is no tile.
+        probability: (R, C) float32, of the class shown; NaN where there is no tile.
+        entropy: (R, C) float32, bits; NaN where there is no tile.
+        changed: tiles whose class smoothing changed.
+    """
+
+    legend: Legend
+    grid: Grid
+    frame: Frame
+    classes: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    changed: int = 0
+
+    @property
+    def bounds(self) -> Bounds:
+        """The ground of the map, in the grid's CRS."""
+        return self.grid.range_bounds(self.frame.area)
+
+    @property
+    def transform(self) -> tuple[float, float, float, float, float, float]:
+        """From (col, row) of a pixel's corner to x and y, in rasterio's order."""
+        m = self.grid.tile_m
+        return (m, 0.0, self.bounds.left, 0.0, -m, self.bounds.top)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tiles of each class."""
+        n = np.bincount(self.classes[self.classes != NO_TILE], minlength=len(self.legend))
+        return dict(zip(self.legend.names, n.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """What was written.
+
+    Attributes:
+        uri: the GeoTIFF of classes; `certainty`: of probability and entropy.
+        counts: tiles of each class of `legend`.
+        smoothed: tiles whose class smoothing changed.
+        bounds: left, bottom, right, top in `crs`.
+    """
+
+    uri: str
+    certainty: str
+    png: str | None
+    geojson: str | None
+    legend: str
+    tiles: int
+    counts: Mapping[str, int]
+    smoothed: int
+    crs: str
+    bounds: Bounds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**vars(self), "counts": dict(self.counts), "bounds": list(self.bounds)}
+
+
+def make_map(
+    scores: str | Scores,
+    out: str,
+    *,
+    png: str | None = None,
+    geojson: str | None = None,
+    legend: str | None = None,
+    smooth: float | None = None,
+    title: str | None = None,
+    limit: int = MOST_OUTLINES,
+) -> MapResult:
+    """Map scores: `out` (classes) and the GeoTIFF of certainty beside it, both cloud-optimised.
+
+    Args:
+        scores: a folder that `score` wrote, or what `open_scores` gave.
+        out: the GeoTIFF to write (`map.tif`).
+        png: a picture with legend, scale and title.
+        geojson: the tiles' outlines with class, probability and entropy, in longitude and latitude.
+        legend: a coarser legend (`nlcd3`, a TOML file) that the classes fold into: probabilities
+            are summed before the most likely class is taken.
+        smooth: a 3 x 3 plurality vote, with so many votes for the tile itself; None: no smoothing.
+            Probability is then that of the class shown, entropy stays the model's.
+        title: of the picture.
+        limit: most outlines that a GeoJSON may get.
+
+    Raises:
+        ScoresError: no scores, pictures without a place, a tile twice, too many for `limit`.
+        LegendError: a class has no place in `legend`.
+        InputError: `smooth` is not a number from 0 on, or two outputs have one name.
+    """
+    _check(out, png, geojson, smooth)
+    opened = open_scores(scores) if isinstance(scores, str) else scores
+    tiles = tile_map(opened, legend=legend, smooth=smooth)
+    count = len(tiles.frame.at)
+    if geojson and count > limit:
+        raise ScoresError(
+            f"{count:,} outlines are more than --limit {limit:,}; raise it, or use the GeoTIFF"
+        )
+    certainty = _certainty_name(out)
+    _write_rasters(tiles, out, certainty, _tags(opened, tiles.legend, smooth))
+    if png:
+        storage.write_bytes(png, _png(tiles, title or _title(tiles.legend), smooth))
+    if geojson:
+        storage.write_bytes(geojson, outlines(tiles))
+    return MapResult(
+        uri=out,
+        certainty=certainty,
+        png=png,
+        geojson=geojson,
+        legend=tiles.legend.name,
+        tiles=count,
+        counts=tiles.counts,
+        smoothed=tiles.changed,
+        crs=tiles.grid.crs,
+        bounds=tiles.bounds,
+    )
+
+
+def _check(out: str, png: str | None, geojson: str | None, smooth: float | None) -> None:
+    if not out.lower().endswith((".tif", ".tiff")):
+        raise InputError(f"{out} is no name for a GeoTIFF; end it with .tif")
+    names = [n for n in (out, _certainty_name(out), png, geojson) if n]
+    if len({storage.normalise(n) for n in names}) < len(names):
+        raise InputError(f"two outputs of the map have the name {out}; give each its own")
+    if smooth is not None and not (np.isfinite(smooth) and smooth >= 0):
+        raise InputError(f"--smooth {smooth} cannot be; give the tile itself 0 or more votes")
+
+
+def _certainty_name(out: str) -> str:
+    stem, ending = out.rsplit(".", 1)
+    return f"{stem}_certainty.{ending}"
+
+
+def tile_map(scores: Scores, *, legend: str | None = None, smooth: float | None = None) -> TileMap:
+    """The map of scores in memory; arguments and errors as in `make_map`. 14 bytes a tile."""
+    if scores.grid is None:
+        raise ScoresError(
+            f"{storage.redact(scores.uri)} are scores of pictures without a place; "
+            "score imagery or tiles cut from it to get a map"
+        )
+    shown = legends.load_legend(legend) if legend else scores.legend
+    to = legends.fold(scores.legend, shown) if legend else None
+    rows, cols, probabilities = [], [], []
+    wanted = ["row", "col", *(f"p_{n}" for n in scores.legend.names)]
+    for name in scores.names:
+        table = scores.part(name, wanted)
+        p = scores.probabilities(table)
+        probabilities.append(p if to is None else fold(p, to, len(shown)))
+        rows.append(table["row"].to_numpy())
+        cols.append(table["col"].to_numpy())
+    if not rows:
+        raise ScoresError(f"{storage.redact(scores.uri)} holds no tiles; score some first")
+    return from_arrays(
+        np.concatenate(rows), np.concatenate(cols), np.concatenate(probabilities),
+        shown, scores.grid, smooth,
+    )  # fmt: skip
+
+
+def from_arrays(
+    rows: NDArray[Any],
+    cols: NDArray[Any],
+    probabilities: NDArray[Any],
+    legend: Legend,
+    grid: Grid,
+    smooth: float | None = None,
+) -> TileMap:
+    """The map of tiles (N,) with the probabilities (N, K) of the legend's classes."""
+    where = frame(rows, cols)
+    cls, entropy = summarise(probabilities)
+    before = where.place(cls, NO_TILE)
+    classes = before if smooth is None else plurality(before, len(legend), smooth)
+    own = classes.ravel()[where.at]
+    shown = np.take_along_axis(probabilities, own[:, None].astype(np.int64), 1)[:, 0]
+    return TileMap(
+        legend=legend,
+        grid=grid,
+        frame=where,
+        classes=classes,
+        probability=where.place(shown.astype(np.float32), np.nan),
+        entropy=where.place(entropy, np.nan),
+        changed=int((classes != before).sum()),
+    )
+
+
+def _write_rasters(tiles: TileMap, out: str, certainty: str, tags: Mapping[str, str]) -> None:
+    colours = {i: (*c.rgb, 255) for i, c in enumerate(tiles.legend.classes)}
+    colours[NO_TILE] = (0, 0, 0, 0)
+    raster.write_cog(
+        out, tiles.classes[None], tiles.grid.crs, tiles.transform, nodata=NO_TILE,
+        colormap=colours, band_names=("class",), tags=tags, overview_resampling="mode",
+    )  # fmt: skip
+    raster.write_cog(
+        certainty, np.stack([tiles.probability, tiles.entropy]), tiles.grid.crs, tiles.transform,
+        nodata=float("nan"), band_names=("probability of the class shown", "entropy, bits"),
+        tags=tags, overview_resampling="average",
+    )  # fmt: skip
+
+
+def _tags(scores: Scores, legend: Legend, smooth: float | None) -> dict[str, str]:
+    """What a reader of the file alone needs: what the numbers mean and where they are from."""
+    tags = {f"CLASS_{i}": name for i, name in enumerate(legend.names)}
+    tags["LEGEND"] = legend.name
+    tags["SMOOTHED"] = "no" if smooth is None else f"3x3 plurality, {smooth:g} votes for the centre"
+    for key in ("model", "source"):
+        about = scores.info.get(key)
+        if isinstance(about, Mapping) and about.get("digest"):
+            tags[f"{key.upper()}_DIGEST"] = str(about["digest"])
+    return tags
+
+
+def _title(legend: Legend) -> str:
+    return legend.title or f"Land use ({legend.name})"
+
+
+def _png(tiles: TileMap, title: str, smooth: float | None) -> bytes:
+    m = tiles.grid.tile_m
+    note = f"{len(tiles.frame.at):,} tiles of {m:g} x {m:g} m, {tiles.grid.crs[:40]}, grid north up"
+    if smooth is not None:
+        note += f"; 3 x 3 plurality, {smooth:g} votes for the tile itself"
+    return picture(tiles.classes, tiles.legend, tile_m=m, title=title, note=note)
+
+
+def outlines(tiles: TileMap) -> bytes:
+    """GeoJSON (RFC 7946: longitude and latitude) of the tiles, in the order of the scores."""
+    area, at = tiles.frame.area, tiles.frame.at
+    rows, cols = at // (area.c1 - area.c0) + area.r0, at % (area.c1 - area.c0) + area.c0
+    m = tiles.grid.tile_m
+    # counter-clockwise from the south-west corner, closed
+    x = (cols[:, None] + np.array([0, 1, 1, 0, 0])) * m
+    y = -(rows[:, None] + np.array([1, 1, 0, 0, 1])) * m
+    lon, lat = raster.transform_points(tiles.grid.crs, "EPSG:4326", x, y)
+    corners = np.stack([lon, lat], -1).round(7)
+    names = tiles.legend.names
+    features = [
+        {
+            "type": "Feature",
+            "properties": {
+                "row": int(r),
+                "col": int(c),
+                "class": names[k],
+                "probability": round(float(p), 4),
+                "entropy": round(float(e), 4),
+            },
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+        }
+        for r, c, k, p, e, ring in zip(
+            rows, cols, tiles.classes.ravel()[at], tiles.probability.ravel()[at],
+            tiles.entropy.ravel()[at], corners.tolist(), strict=True,
+        )
+    ]  # fmt: skip
+    return json.dumps({"type": "FeatureCollection", "features": features}).encode()
