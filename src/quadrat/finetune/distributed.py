@@ -1,0 +1,184 @@
+"""Several processes that train as one: joining, sums over all of them, shared batch statistics.
+
+Processes are started by torchrun (see `launch`), by a cluster's own starter or by Spark's
+TorchDistributor; all set the same variables. Each process draws the same random choices for the
+whole batch and works on every size-th tile of it, so that a run with several processes follows the
+same loss curve as one process with the same global batch. It does not know tiles or networks.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as shared
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from quadrat.errors import TrainError
+
+TIMEOUT_S = 1800  # rank 0 may decode, validate or write alone for long
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together.
+
+    Attributes:
+        rank, size: this process's place, and how many there are.
+        device: where this process computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over all processes, in double precision: the same everywhere."""
+        if self.size == 1:
+            return values
+        x = torch.from_numpy(np.ascontiguousarray(values, np.float64)).to(self.device)
+        dist.all_reduce(x)
+        summed: NDArray[np.float64] = x.cpu().numpy()
+        return summed
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        return bool(self.total(np.array([float(flag)]))[0] > 0)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.total(np.zeros(1))
+
+    def from_first(self, data: bytes) -> bytes:
+        """The first process's bytes, in all of them."""
+        if self.size == 1:
+            return data
+        count = int(self.total(np.array([float(len(data)) if self.first else 0.0]))[0])
+        x = torch.zeros(count, dtype=torch.uint8, device=self.device)
+        if self.first:
+            x.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        dist.broadcast(x, 0)
+        return x.cpu().numpy().tobytes()
+
+    def share(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This process's part of them: every size-th."""
+        return ids[self.rank :: self.size]
+
+
+@contextmanager
+def joined(device: str, threads: int | None) -> Iterator[Group]:
+    """Join the processes that the environment names, or stand alone.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`.
+        threads: threads of this process; None leaves torch's own number.
+
+    Raises:
+        TrainError: no GPU where one was asked for; the others cannot be reached.
+    """
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    chosen = _device(device, local)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if size == 1:
+        yield Group(0, 1, chosen)
+        return
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=datetime.timedelta(seconds=TIMEOUT_S))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TrainError(
+            f"process {rank} of {size} cannot reach the others ({reason}); "
+            "check the address and port given to torchrun"
+        ) from None
+    try:
+        yield Group(rank, size, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(wanted: str, local: int) -> torch.device:
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise TrainError("--device cuda: there is no GPU that torch can use; use --device cpu")
+    if wanted == "cpu" or not there:
+        return torch.device("cpu")
+    if local >= torch.cuda.device_count():
+        raise TrainError(
+            f"process {local} has no GPU of its own: there are {torch.cuda.device_count()}; "
+            "use as many processes as GPUs"
+        )
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+def shared_statistics(module: nn.Module, group: Group) -> nn.Module:
+    """The network with batch normalisation over the global batch, as one process would see it."""
+    if group.size == 1:
+        return module
+    if group.device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return converted
+    for name, each in list(module.named_modules()):
+        if type(each) is nn.BatchNorm2d:
+            module.set_submodule(name, SharedBatchNorm.like(each))
+    return module
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation with the statistics of all processes' tiles, on any device.
+
+    torch's own SyncBatchNorm has no CPU form. Means and variances are combined in two sums (Chan,
+    Golub & LeVeque 1979), which does not lose precision as a difference of squares would.
+    """
+
+    @classmethod
+    def like(cls, other: nn.BatchNorm2d) -> SharedBatchNorm:
+        """The same layer, with the same tensors."""
+        made = cls(other.num_features, other.eps, other.momentum)
+        made.weight, made.bias = other.weight, other.bias
+        made.running_mean, made.running_var = other.running_mean, other.running_var
+        made.num_batches_tracked = other.num_batches_tracked
+        made.training = other.training
+        return made
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+        if not self.training:
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            x = input.float()
+            count = torch.tensor([float(x.numel() / x.shape[1])], device=x.device)
+            var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+            sums: Tensor = shared.all_reduce(torch.cat([count * mean, count]))
+            total = sums[-1].detach()
+            whole = sums[:-1] / total
+            spread: Tensor = shared.all_reduce(count * (var + (mean - whole) ** 2)) / total
+            self._follow(whole.detach(), spread.detach(), float(total))
+            scale = self.weight * torch.rsqrt(spread + self.eps)
+            y = (x - whole.view(1, -1, 1, 1)) * scale.view(1, -1, 1, 1)
+            y = y + self.bias.view(1, -1, 1, 1)
+        return y.to(input.dtype)
+
+    def _follow(self, mean: Tensor, var: Tensor, total: float) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        with torch.no_grad():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            rate = 0.1 if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, rate)
+            self.running_var.lerp_(var * (total / max(1.0, total - 1.0)), rate)

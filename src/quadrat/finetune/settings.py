@@ -1,0 +1,162 @@
+"""What a fine-tuning run is asked to do: plain values, checked. It loads no torch.
+
+Every value here, and the data, decide the result; where and with how many processes it runs does
+not belong here (see `Machine`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from quadrat.errors import TrainError
+
+DEPTHS = ("last_only", "fully_connected", "all")
+FROM = "from:"
+OPTIMIZERS = ("adamw", "sgd")
+CLASS_WEIGHTS = ("none", "balanced")
+BATCH_NORMS = ("batch", "frozen")
+PRECISIONS = ("auto", "fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+RANDOM = "random"
+
+# Peak learning rates of a whole network and of a new last layer alone, per optimiser.
+LEARNING_RATES = {"adamw": (5e-4, 5e-3), "sgd": (1e-2, 1e-1)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes:
+        backbone: a network's name: `efficientnet_lite0`, any classification network of torchvision,
+            or any of timm where timm is installed (`timm:NAME` to prefer timm's).
+        depth: what is retrained: `last_only` (a new last layer on the frozen network),
+            `fully_connected` (the fully connected layers), `all`, or `from:LAYER` (the named layer
+            and all after it).
+        weights: a file of weights in the network's own layout (torch state dict or safetensors);
+            "random" for none; None for the network's published ImageNet weights.
+        pixels: side of the pictures that the network sees; the backbone's own when None.
+        epochs: passes over the training tiles.
+        batch: tiles a step, over all processes together.
+        optimizer: `adamw` or `sgd` (Nesterov momentum 0.9).
+        lr: peak learning rate; None for a default that depends on optimiser and depth.
+        weight_decay: L2 strength, on weights alone (not on biases and normalisation).
+        warmup: epochs of linear warm-up before the cosine decay; may be a fraction.
+        label_smoothing: share of the target spread over all classes.
+        class_weight: `none`, or `balanced` (a class weighs as much as any other, however few tiles
+            it has).
+        crop: side of the random square crop as a share of the tile's side; 1 for none.
+        jitter: largest relative change of brightness, contrast and saturation; 0 for none.
+        flips: mirror and turn tiles by quarter turns at random: the ground has no upright.
+        sample_frac: share of the training tiles to use, above 0 and at most 1.
+        views: `last_only` alone: how many versions of each tile are featurized, the plain one and
+            `views - 1` augmented ones; epochs take them in turn.
+        batch_norm: `batch` (statistics follow the data where layers are retrained) or `frozen`.
+        patience: stop after so many epochs without a better validation macro F1; 0 for never.
+        precision: `fp32`, `bf16` (mixed) or `auto`: bf16 where the device computes in it.
+        seed: of everything random.
+    """
+
+    backbone: str = "efficientnet_lite0"
+    depth: str = "all"
+    weights: str | None = None
+    pixels: int | None = None
+    epochs: int = 10
+    batch: int = 32
+    optimizer: str = "adamw"
+    lr: float | None = None
+    weight_decay: float = 0.01
+    warmup: float = 1.0
+    label_smoothing: float = 0.1
+    class_weight: str = "none"
+    crop: float = 0.85
+    jitter: float = 0.2
+    flips: bool = True
+    sample_frac: float = 1.0
+    views: int = 1
+    batch_norm: str = "batch"
+    patience: int = 0
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _choice("depth", self.depth, DEPTHS, prefix=FROM)
+        _choice("optimizer", self.optimizer, OPTIMIZERS)
+        _choice("class-weight", self.class_weight, CLASS_WEIGHTS)
+        _choice("batch-norm", self.batch_norm, BATCH_NORMS)
+        _choice("precision", self.precision, PRECISIONS)
+        _range("epochs", self.epochs, 1)
+        _range("batch", self.batch, 1)
+        _range("views", self.views, 1)
+        _range("patience", self.patience, 0)
+        _range("seed", self.seed, 0)
+        _range("warmup", self.warmup, 0, self.epochs)
+        _range("weight-decay", self.weight_decay, 0)
+        _range("label-smoothing", self.label_smoothing, 0, 0.99)
+        _range("sample-frac", self.sample_frac, 1e-9, 1)
+        _range("crop", self.crop, 0.05, 1)
+        _range("jitter", self.jitter, 0, 1)
+        if self.lr is not None:
+            _range("lr", self.lr, 1e-12)
+        if self.pixels is not None:
+            _range("pixels", self.pixels, 16, 4096)
+        if self.views > 1 and self.depth != "last_only":
+            raise TrainError(
+                f"--views {self.views} needs --depth last_only; other depths augment every epoch anew"
+            )
+
+    @property
+    def peak_lr(self) -> float:
+        """The peak learning rate: the one given, or the default of optimiser and depth."""
+        if self.lr is not None:
+            return self.lr
+        whole, last = LEARNING_RATES[self.optimizer]
+        return last if self.depth == "last_only" else whole
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to train; none of it is meant to change the result.
+
+    Attributes:
+        device: `auto` (a GPU where there is one), `cpu` or `cuda`.
+        nproc: processes on this machine; more than 1 starts them through torchrun.
+        threads: threads of one process; None for the cores divided by the processes.
+        memory_mb: tiles are held decoded in memory up to this size, else in a temporary file.
+    """
+
+    device: str = "auto"
+    nproc: int = 1
+    threads: int | None = None
+    memory_mb: int = 4096
+
+    def __post_init__(self) -> None:
+        _choice("device", self.device, DEVICES)
+        _range("nproc", self.nproc, 1)
+        _range("memory-mb", self.memory_mb, 0)
+        if self.threads is not None:
+            _range("threads", self.threads, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+def _choice(name: str, value: str, known: tuple[str, ...], prefix: str = "") -> None:
+    if value in known or (prefix and value.startswith(prefix) and len(value) > len(prefix)):
+        return
+    more = f" or {prefix}LAYER" if prefix else ""
+    raise TrainError(f"--{name} {value!r} is unknown; it may be {', '.join(known)}{more}")
+
+
+def _range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    if not (low <= value <= high and math.isfinite(value)):
+        limits = f"from {low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
+        raise TrainError(f"--{name} {value:g} is out of range; it must be {limits}")
