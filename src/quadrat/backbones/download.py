@@ -32,7 +32,7 @@ def torchvision_file(backbone: Backbone) -> Path:
     if path.exists():
         return path
     try:
-        from torchvision.models import get_model_weights  # type: ignore[import-untyped]
+        from torchvision.models import get_model_weights
     except ImportError:
         raise MissingExtraError(f"the backbone {backbone.name}", "finetune") from None
     weights = get_model_weights(backbone.name)["IMAGENET1K_V1"]

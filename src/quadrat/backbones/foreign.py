@@ -61,6 +61,23 @@ def wrap(
     Raises:
         BackboneError: naming what is wrong.
     """
+    try:
+        return _wrap(data, what, size_px, mean, std, default)
+    except TypeError:
+        # protobuf hands out a name that is no UTF-8 as bytes, which no step here can use
+        raise BackboneError(
+            f"{what} is not a sound ONNX network (a name is not text); export it again"
+        ) from None
+
+
+def _wrap(
+    data: bytes,
+    what: str,
+    size_px: int | None,
+    mean: Pixels | None,
+    std: Pixels | None,
+    default: tuple[Pixels, Pixels],
+) -> Wrapped:
     network = _parse(data, what)
     _check_contained(network, what)
     network = _checked(network, what)
