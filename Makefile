@@ -1,59 +1,95 @@
-# make demo   set up a virtual environment, install the base package, make a map offline
-# make test   install what the tests need and run them
-# make check  the gate before a commit: lint, format, types, architecture, tests
+# make demo    the whole job on a synthetic county, offline, to a map (installs the base package)
+# make test    installs what the tests need and runs all but the slow ones
+# make check   what must hold before a change lands: style, types, tests, a run without extras
+#
+# Everything is installed into .venv; stamps there keep a second run from installing again.
+# PYTHON=... chooses the interpreter (3.11 or newer), DEMO=... the demo's folder.
 
-VENV ?= .venv
-BIN := $(VENV)/bin
-PY := $(BIN)/python
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	&& echo $$p && break; done)
-DEMO ?= demo
-EXTRAS := finetune,spark,fetch,azure,s3,notebook,fast-png,test
-
-.PHONY: demo test test-slow check lint docs debian clean
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 
-$(PY):
-	@test -n "$(PYTHON)" || { echo "Quadrat needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+VENV := .venv
+BARE := .venv-base
+BIN := $(VENV)/bin
+EXTRAS := finetune,spark,fetch,azure,s3,test
+DEMO ?= demo
+TESTS ?= tests
+# Bytecode is made when a module is first loaded: most modules of most packages never are.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --no-compile
+# Two-thread BLAS on a busy machine can be far slower than one thread.
+export OMP_NUM_THREADS ?= 1
 
-$(VENV)/base.stamp: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable .
-	@touch $@
+FIND_PYTHON = for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	  if "$$p" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  then echo "$$p"; exit 0; fi; \
+	done; \
+	echo "no Python 3.11 or newer with venv: install python3 and python3-venv, or say PYTHON=..." >&2; \
+	exit 1
 
-$(VENV)/test.stamp: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[$(EXTRAS)]'
-	@touch $@ $(VENV)/base.stamp
+.PHONY: demo test test-slow check smoke docs system clean
 
-demo: $(VENV)/base.stamp
-	$(BIN)/quadrat demo --out $(DEMO)
+demo: $(VENV)/.base
+	@$(BIN)/quadrat demo --out $(DEMO)
 
-# Debian packages that some tests use; those tests are skipped, and say so, where they are missing
-debian:
-	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		missing=""; \
-		command -v chromium >/dev/null || missing="$$missing chromium chromium-driver"; \
-		command -v java >/dev/null || missing="$$missing default-jre-headless"; \
-		if [ -n "$$missing" ]; then apt-get update -qq && \
-			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing \
-			>/dev/null || echo "some Debian packages are missing:$$missing"; fi; fi
+test: $(VENV)/.test system
+	@$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
-test: $(VENV)/test.stamp debian
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow"
+test-slow: $(VENV)/.test system
+	@$(BIN)/python -m pytest -m slow $(TESTS)
 
-test-slow: $(VENV)/test.stamp debian
-	OMP_NUM_THREADS=1 $(PY) -m pytest
+check: $(VENV)/.test system
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -W error -m "not slow" $(TESTS)
+	@$(MAKE) --no-print-directory smoke
 
-lint: $(VENV)/test.stamp
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/mypy
+# The package as users get it: a built wheel, no extras, another folder.
+smoke:
+	@rm -rf $(BARE)
+	@python=$$($(FIND_PYTHON)); "$$python" -m venv $(BARE)
+	@$(BARE)/bin/python $(INSTALL) .
+	@bare="$$PWD/$(BARE)/bin"; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; cd "$$folder"; \
+	"$$bare/python" -c 'import importlib.util as u, sys; \
+	sys.exit(any(map(u.find_spec, ("torch", "pyspark", "pystac_client"))))'; \
+	"$$bare/quadrat" --help > /dev/null; \
+	"$$bare/quadrat" demo --out demo --tiles 320; \
+	"$$bare/quadrat" finetune demo/tiles --out model 2>&1 | grep -q "quadrat\[finetune\]"
 
-check: lint test
-
-docs: $(VENV)/base.stamp
-	$(PY) -m quadrat.cli.reference > docs/cli.md
+docs: $(VENV)/.base
+	@$(BIN)/python -m quadrat.cli.reference > docs/cli.md.new
+	@mv docs/cli.md.new docs/cli.md
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(BARE) .mypy_cache .ruff_cache .pytest_cache build dist
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@python=$$($(FIND_PYTHON)); "$$python" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.base: pyproject.toml | $(VENV)/.made
+	@echo "installing quadrat into $(VENV)"
+	@$(BIN)/python $(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/.made
+	@echo "installing quadrat and what its tests need into $(VENV)"
+	@$(BIN)/python $(INSTALL) -e '.[$(EXTRAS)]'
+	@touch $(VENV)/.base $@
+
+# Programs that some tests need: a browser for the report, Java for Spark, npm for Azurite.
+system:
+	@need=""; \
+	command -v chromium > /dev/null || need="$$need chromium"; \
+	command -v java > /dev/null || need="$$need default-jre-headless"; \
+	command -v npm > /dev/null || need="$$need npm"; \
+	if [ -z "$$need" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  echo "installing$$need"; \
+	  apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need > /dev/null; \
+	else \
+	  echo "not installed:$$need; the tests that need them are skipped"; \
+	fi

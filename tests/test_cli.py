@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -15,8 +16,12 @@ import numpy as np
 import pytest
 
 import quadrat.cli as frame
+from quadrat import codec, config, heads, labels, maps, score, split, tiles
 from quadrat.cli import common
+from quadrat.cli import tile as cli_tile
+from quadrat.engines import ENGINES
 from quadrat.errors import InputError, MissingExtraError
+from quadrat.raster import mosaic
 
 
 class Result:
@@ -134,8 +139,48 @@ def test_a_mistake_in_the_file_is_told(
 
 
 def test_a_master_without_spark_is_wrong_usage() -> None:
-    with pytest.raises(click.UsageError, match="--engine spark"):
-        common.engine("local", "yarn", None)
+    with (
+        pytest.raises(click.UsageError, match="--engine spark"),
+        common.engine("local", "yarn", None),
+    ):
+        pass
+
+
+LIBRARY: dict[str, tuple[Callable[..., object], set[str]]] = {
+    "tile": (tiles.tile, set()),
+    "pack": (tiles.pack, set()),
+    "unpack": (tiles.unpack, set()),
+    "train": (heads.train, {"name", "tracking_uri"}),
+    "score": (score.score, set()),
+    "map": (maps.make_map, set()),
+}
+ENGINE = {"engine", "master", "workers"}
+HOOKS = {"on_progress", "on_event", "run_id"}
+
+
+@pytest.mark.parametrize("verb", LIBRARY)
+def test_options_are_the_librarys_parameters_with_its_defaults(verb: str) -> None:
+    function, own = LIBRARY[verb]
+    command = frame.cli.get_command(click.Context(frame.cli), verb)
+    assert command is not None
+    options = {p.name: p for p in command.params if p.name not in ("as_json", "debug")}
+    params = {n: p for n, p in inspect.signature(function).parameters.items() if n not in HOOKS}
+    if "engine" in params:
+        assert set(options) >= ENGINE
+    assert set(options) - ENGINE - own == set(params) - {"engine"}
+    arguments = ["x" for p in command.params if isinstance(p, click.Argument)]
+    given = command.make_context(verb, [*arguments, "--out", "x"]).params
+    for name, param in params.items():
+        if param.default is not inspect.Parameter.empty and name != "engine":
+            assert given[name] == param.default, name
+
+
+def test_choices_are_the_librarys() -> None:
+    assert tuple(labels.RULES) == cli_tile.RULES
+    assert set(cli_tile.SPLITS) == {*split.METHODS, "none"}
+    assert set(cli_tile.ENCODINGS) == set(codec.ENCODINGS)
+    assert common.RESAMPLINGS == mosaic.RESAMPLING
+    assert tuple(ENGINES) == config.ENGINES
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

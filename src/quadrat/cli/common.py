@@ -83,12 +83,15 @@ def verb(
             if answer is not None:
                 show(answer, as_json)
 
-        call = click.option("--debug", is_flag=True, help="Show the traceback of an error.")(call)
-        call = click.option(
-            "--json", "as_json", is_flag=True, help="Print the result as JSON, for scripts."
-        )(call)
         own = name or function.__module__.rsplit(".", 1)[-1]
-        return (group.command if group else click.command)(own)(call)
+        command = (group.command if group else click.command)(own)(call)
+        command.params += [
+            click.Option(
+                ["--json", "as_json"], is_flag=True, help="Print the result as JSON, for scripts."
+            ),
+            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+        ]
+        return command
 
     return decorate
 

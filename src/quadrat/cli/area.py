@@ -1,0 +1,95 @@
+"""quadrat area: error-adjusted areas of classes or changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from quadrat.cli import common
+
+if TYPE_CHECKING:
+    from quadrat.area import AreaResult
+
+
+@common.verb()
+@common.place_argument("scores", "scores")
+@click.argument("scores_b", required=False, metavar="[SCORES_B]")
+@click.option(
+    "--out", metavar="URI", help="Folder for area.md, area.csv, area.json and the figure area.png."
+)
+@click.option(
+    "--reference",
+    metavar="FILE",
+    help="CSV of interpreted plots: row,col (or x,y) and label; for two dates label_a,label_b.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(("auto", "test", "validation", "all")),
+    default="auto",
+    show_default=True,
+    help="Which of the scores' labelled tiles are the reference.",
+)
+@common.legend_option(None, "Fold the classes into this legend first, as nlcd3.")
+@click.option("--unadjusted", is_flag=True, help="Count the map as it is, errors included.")
+@click.option(
+    "--blocks",
+    type=click.IntRange(min=0),
+    metavar="TILES",
+    help="Side of the blocks the reference was drawn in, tiles; 0: tile by tile.  [default: look]",
+)
+@click.option(
+    "--level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
+def command(
+    scores: str,
+    scores_b: str | None,
+    out: str | None,
+    reference: str | None,
+    split: str,
+    legend: str | None,
+    unadjusted: bool,
+    blocks: int | None,
+    level: float,
+) -> common.Answer:
+    """Hectares of each class of SCORES, adjusted for the map's errors, with intervals.
+
+    With SCORES_B, a later date of the same ground: hectares of each change between the two.
+    """
+    from quadrat.area import area
+
+    result = area(
+        scores,
+        None if scores_b is None else common.place("scores", scores_b),
+        out,
+        reference=reference,
+        split=split,
+        legend=legend,
+        unadjusted=unadjusted,
+        blocks=blocks,
+        level=level,
+    )
+    return common.Answer(result, described(result))
+
+
+def described(result: AreaResult) -> str:
+    """The table in words, for a terminal."""
+    from quadrat.area.tables import number
+
+    heads = ["", "tiles", "mapped ha"]
+    if result.adjusted:
+        heads += ["ha", "std. error", f"{result.level:.0%} low", "high"]
+    lines = []
+    for row in result.rows:
+        cells = [row.name, f"{row.tiles:,}", number(row.raw_ha)]
+        if row.adjusted is not None:
+            ends = (row.adjusted.value, row.se_ha, row.adjusted.low, row.adjusted.high)
+            cells += [number(v) for v in ends]
+        lines.append(cells)
+    marked = [] if result.adjusted else ["UNADJUSTED: the map's errors are included."]
+    written = [f"written: {uri}" for uri in result.files.values()]
+    return "\n".join([result.title, common.table(heads, lines), *marked, *result.notes, *written])

@@ -1,0 +1,60 @@
+"""quadrat map: scores -> GeoTIFF, PNG and GeoJSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quadrat.cli import common
+
+if TYPE_CHECKING:
+    from quadrat.maps import MapResult
+
+
+@common.verb()
+@common.place_argument("scores", "scores")
+@common.out_option("", "The GeoTIFF of classes, .tif; its certainty is written beside it.")
+@click.option("--png", metavar="URI", help="Also draw a picture with legend, scale and title.")
+@click.option(
+    "--geojson", metavar="URI", help="Also write the tiles' outlines with class and certainty."
+)
+@click.option(
+    "--legend",
+    metavar="NAME|FILE",
+    help="A coarser legend that the classes fold into (nlcd3).",
+)
+@click.option(
+    "--smooth",
+    type=click.FloatRange(min=0),
+    metavar="VOTES",
+    help="A 3 x 3 plurality filter, with so many votes for the tile itself.",
+)
+@click.option("--title", help="Title of the picture.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=100_000,
+    show_default=True,
+    help="Most outlines that a GeoJSON may get.",
+)
+def command(scores: str, out: str, **options: Any) -> common.Answer:
+    """Draw SCORES as a cloud-optimised GeoTIFF, one pixel a tile, with colours."""
+    from quadrat.maps import make_map
+
+    result = make_map(scores, out, **options)
+    return common.Answer(result, described(result))
+
+
+def described(result: MapResult) -> str:
+    """A map in words."""
+    lines = [
+        f"{result.uri}: {result.tiles:,} tiles, legend {result.legend}",
+        f"classes: {common.counts_text(result.counts)}",
+        f"certainty: {result.certainty}",
+    ]
+    if result.smoothed:
+        lines.append(f"smoothing changed {result.smoothed:,} tiles")
+    lines += [f"picture: {result.png}"] if result.png else []
+    lines += [f"outlines: {result.geojson}"] if result.geojson else []
+    return "\n".join(lines)

@@ -1,0 +1,217 @@
+"""The rules of docs/design.md that hold the package together: who may import whom, and what."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quadrat import errors
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "quadrat"
+HEAVY = ("torch", "pyspark", "mlflow", "matplotlib")
+
+# The words of docs/design.md for what has one home -> the packages that they mean.
+DEPENDENCIES = {
+    "fsspec": ("fsspec", "s3fs", "adlfs"),
+    "pyarrow.parquet": ("pyarrow.parquet",),
+    "rasterio": ("rasterio",),
+    "STAC clients": ("pystac", "pystac_client", "planetary_computer"),
+    "pyspark": ("pyspark",),
+    "the inference runtimes": ("onnxruntime", "openvino"),
+    "scikit-learn": ("sklearn",),
+    "torch": ("torch", "torchvision", "timm"),
+    "mlflow": ("mlflow",),
+}
+
+
+def layers() -> dict[str, str]:
+    """Module -> its line of the list in docs/design.md, in order."""
+    text = (ROOT / "docs" / "design.md").read_text("utf-8")
+    block = text.split("## Layers", 1)[1].split("\n\n", 2)[1]
+    found = {}
+    for line in block.splitlines():
+        match = re.match(r"    ([a-z0-9_]+)/?\s{2,}(.+)", line)
+        assert match, f"docs/design.md: {line!r} is no line of the list of layers"
+        found[match[1]] = match[2]
+    return found
+
+
+def homes() -> dict[str, set[str]]:
+    """Dependency in the words of docs/design.md -> the modules that may import it."""
+    found: dict[str, set[str]] = {}
+    for module, line in layers().items():
+        for names in re.findall(r"home of ([^;()]+)", line):
+            for name in re.split(r",\s*|\s+and\s+", names.strip()):
+                found.setdefault(name, set()).add(module)
+    return found
+
+
+def sources() -> Iterator[tuple[str, Path, ast.Module]]:
+    """(module at the top of the package, file, its syntax tree)."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        inside = path.relative_to(PACKAGE)
+        if inside.parts[0] in ("__init__.py", "__main__.py", "data"):
+            continue
+        yield inside.parts[0].removesuffix(".py"), path, ast.parse(path.read_text("utf-8"))
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Every imported name with its line, those inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node.lineno
+
+
+def test_every_module_has_its_place_in_the_list_of_layers() -> None:
+    assert sorted({module for module, _, _ in sources()} - set(layers())) == []
+
+
+def test_modules_import_only_from_those_above_them() -> None:
+    order = list(layers())
+    wrong = []
+    for module, path, tree in sources():
+        for name, line in imports(tree):
+            parts = name.split(".")
+            if parts[0] != "quadrat" or len(parts) < 2 or not {module, parts[1]} <= set(order):
+                continue
+            if parts[1] != module and order.index(parts[1]) > order.index(module):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {parts[1]}, which is below")
+    assert wrong == []
+
+
+def test_heavy_dependencies_have_one_home() -> None:
+    found = homes()
+    assert set(found) == set(DEPENDENCIES), "docs/design.md and this test name the same"
+    wrong = []
+    for module, path, tree in sources():
+        for name, line in imports(tree):
+            for words, packages in DEPENDENCIES.items():
+                mine = any(name == p or name.startswith(p + ".") for p in packages)
+                if mine and module not in found[words]:
+                    wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}: its home is "
+                                 f"{' or '.join(sorted(found[words]))}")  # fmt: skip
+    assert wrong == []
+
+
+def test_loading_the_librarys_modules_loads_nothing_heavy() -> None:
+    """Torch, pyspark, mlflow and matplotlib come when a function needs them."""
+    names = [n for n in layers() if n != "cli" and (PACKAGE / n).with_suffix(".py").exists()]
+    names += [n for n in layers() if n != "cli" and (PACKAGE / n / "__init__.py").exists()]
+    loads = "; ".join(f"import quadrat.{name}" for name in names)
+    loaded = run_python(f"import sys; {loads}; print(*sys.modules)").split()
+    assert [n for n in HEAVY if n in loaded] == []
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import quadrat, sys; print(*sys.modules)"
+    loaded = run_python(code).split()
+    assert [n for n in (*HEAVY, "numpy", "pyarrow", "click") if n in loaded] == []
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import quadrat.cli as c, sys; c.run(['--help']); print(*sys.modules)"
+    loaded = run_python(code).split()
+    heavy = (*HEAVY, "numpy", "pyarrow", "rasterio", "sklearn", "onnxruntime", "openvino", "fsspec")
+    assert [n for n in heavy if n in loaded] == []
+
+
+def test_no_verbs_help_loads_what_is_heavy() -> None:
+    code = (
+        "import quadrat.cli as c, sys\n"
+        "for verb in c.cli.list_commands(None): assert c.run([verb, '--help']) == 0\n"
+        "print(*sys.modules)"
+    )
+    assert [n for n in HEAVY if n in run_python(code).split()] == []
+
+
+def test_help_is_quick() -> None:
+    command = [sys.executable, "-m", "quadrat.cli", "--help"]
+    best = 10.0
+    for _ in range(5):  # the best of some: the machine may have other things to do
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.3
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_no_path_of_one_machine_and_no_registry_is_named() -> None:
+    roots = ("wor" + "k", "hom" + "e", "roo" + "t", "User" + "s")
+    hosts = ("pypi" + ".org", "python" + "hosted", "npmjs" + ".org")
+    wanted = re.compile(
+        "|".join([rf"(?<![\w./:])/{r}/" for r in roots] + [re.escape(h) for h in hosts])
+    )
+    files = [p for folder in ("src", "tests", "docs", "benchmarks", "notebooks")
+             for p in (ROOT / folder).rglob("*")
+             if p.suffix in (".py", ".md", ".toml", ".ipynb", ".sh")]  # fmt: skip
+    files += [ROOT / name for name in ("README.md", "Makefile", "pyproject.toml", ".ci/run")]
+    found = []
+    for path in files:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if wanted.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
+    assert found == []
+
+
+def test_every_error_is_drawn_in_the_tree_under_its_parent() -> None:
+    drawn: dict[str, str | None] = {}
+    path: list[tuple[int, str]] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"([\s│├└─]*)([A-Z]\w+Error)\b", line)
+        if match and line.startswith("    "):
+            depth = len(match[1])
+            path = [p for p in path if p[0] < depth]
+            drawn[match[2]] = path[-1][1] if path else None
+            path.append((depth, match[2]))
+    real = {
+        name: (None if cls.__base__ is Exception else cls.__base__.__name__)
+        for name, cls in vars(errors).items()
+        if isinstance(cls, type) and issubclass(cls, errors.QuadratError)
+    }
+    assert drawn == real
+
+
+def test_every_error_survives_the_way_between_processes() -> None:
+    import pickle
+
+    for cls in vars(errors).values():
+        if isinstance(cls, type) and issubclass(cls, errors.QuadratError):
+            args = ("the engine", "spark") if cls is errors.MissingExtraError else ("a.tif: why",)
+            error = cls(*args)
+            again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+            assert (type(again), str(again)) == (cls, str(error))
+
+
+@pytest.mark.parametrize("name", ["utils", "helpers", "misc", "common_utils"])
+def test_there_is_no_drawer_for_everything(name: str) -> None:
+    assert not list(PACKAGE.rglob(name)) and not list(PACKAGE.rglob(f"{name}.py"))
+
+
+def test_no_statement_checks_input_by_assert() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for _, path, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assert)
+    ]
+    assert found == []
