@@ -1,0 +1,201 @@
+"""Which tiles say what lies on the ground: the scores' own labels, or a table of plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import metrics, storage
+from quadrat.area.dates import Dated, Ints, shared
+from quadrat.errors import InputError, LabelError
+from quadrat.grid import Grid
+from quadrat.legend import Legend
+
+SPLITS = ("auto", "test", "validation", "all")
+HELD_OUT = ("test", "validation", "")  # "": tiles that no split names
+BLOCK = 8  # tiles a side, as the split's blocks
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Reference labels of some tiles of a map.
+
+    Attributes:
+        places: (n,) where they are among the map's tiles.
+        truth: (n, D) class ids, one column a date.
+        clusters: (n,) block ids where the references lie in blocks, else None.
+        notes: what a reader must know about them.
+    """
+
+    places: Ints
+    truth: Ints
+    clusters: Ints | None
+    notes: tuple[str, ...]
+
+
+def from_scores(
+    dates: tuple[Dated, ...], split: str = "auto", block: int | None = None
+) -> Reference:
+    """The labelled tiles of the scores that took no part in training.
+
+    Args:
+        split: `test`, `validation`, `all`, or `auto`: the test tiles where there are some, else
+            the validation tiles, else those that no split names.
+        block: side of a block in tiles; 0 takes tiles as drawn one by one; None looks.
+    """
+    if split not in SPLITS:
+        raise InputError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
+    first = dates[0]
+    known = np.logical_and.reduce([d.truth >= 0 for d in dates])
+    if split == "all":
+        inside, named = np.ones(len(first), bool), "all"
+    else:
+        wanted = HELD_OUT if split == "auto" else (split,)
+        named = next((s for s in wanted if (known & (first.split == s)).any()), wanted[0])
+        inside = first.split == named
+    places = np.flatnonzero(known & inside)
+    if not len(places):
+        _none(dates, known, split)
+    notes = [_words(named, len(places), int(inside.sum()))]
+    if named == "all" and (first.split[places] == "train").any():
+        notes.append(
+            "Some reference tiles trained the model: accuracy is overstated and areas are biased "
+            "towards the map."
+        )
+    if named == "":
+        notes.append("The scores name no split; these tiles must not have trained the model.")
+    unlabelled = int(inside.sum()) - len(places)
+    if unlabelled > 0.05 * inside.sum():
+        notes.append(
+            f"{unlabelled:,} of {int(inside.sum()):,} tiles there have no reference label "
+            "(mixed plots, water, unmapped ground); the sample does not represent them."
+        )
+    clusters, note = _clusters(first, inside, places, block)
+    return Reference(
+        places, np.stack([d.truth[places] for d in dates], axis=1), clusters, (*notes, *note)
+    )
+
+
+def _words(named: str, used: int, inside: int) -> str:
+    where = {"": "labelled tiles", "all": "labelled tiles of every split"}.get(
+        named, f"{named} tiles"
+    )
+    return f"Reference: {used:,} {where}."
+
+
+def _none(dates: tuple[Dated, ...], known: NDArray[np.bool_], split: str) -> None:
+    what = " and ".join(storage.redact(d.uri) for d in dates)
+    if not known.any():
+        raise LabelError(
+            f"{what}: no tile has a reference label{' on both dates' if len(dates) > 1 else ''}; "
+            "give --reference with labelled plots, or --unadjusted for the map's own areas"
+        )
+    raise LabelError(
+        f"{what}: labelled tiles are all in other splits than {split} "
+        f"({', '.join(sorted(set(dates[0].split[known]) - {''}))}); areas need tiles that did not "
+        "train the model: give --reference, or --unadjusted for the map's own areas"
+    )
+
+
+def from_table(uri: str, dates: tuple[Dated, ...], block: int | None = None) -> Reference:
+    """Plots from a CSV with `row,col` (or `x,y` in the grid's CRS) and a label a date.
+
+    The label columns are `label` for one date, `label_a` and `label_b` for two. Plots outside the
+    map are left out and counted.
+    """
+    names = ("label",) if len(dates) == 1 else ("label_a", "label_b")
+    rows, cols, truth = _read_csv(uri, names, dates[0].grid, dates[0].legend)
+    key = rows * (1 << 31) + cols
+    if len(np.unique(key)) < len(key):
+        raise LabelError(f"{storage.redact(uri)} has a tile twice; keep one plot a tile")
+    places, at = shared(dates[0].rows, dates[0].cols, rows, cols)
+    if not len(places):
+        raise LabelError(
+            f"{storage.redact(uri)}: none of {len(rows):,} plots lies on a mapped tile; check that "
+            "row and col (or x and y) are of the map's grid"
+        )
+    notes = [f"Reference: {len(places):,} plots of {storage.basename(uri)}."]
+    if len(places) < len(rows):
+        notes.append(f"{len(rows) - len(places):,} plots lie outside the map and were left out.")
+    inside = np.zeros(len(dates[0]), bool)
+    inside[places] = True
+    clusters, note = _clusters(dates[0], inside, places, block)
+    return Reference(places, truth[at], clusters, (*notes, *note))
+
+
+def _read_csv(
+    uri: str, names: tuple[str, ...], grid: Grid, legend: Legend
+) -> tuple[Ints, Ints, Ints]:
+    try:
+        text = storage.read_bytes(uri).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise LabelError(f"{storage.redact(uri)} is not UTF-8 text; save it as CSV") from None
+    reader = csv.DictReader(io.StringIO(text))
+    header = reader.fieldnames or []
+    by_tile = "row" in header and "col" in header
+    missing = [n for n in names if n not in header]
+    if missing or not (by_tile or ("x" in header and "y" in header)):
+        raise LabelError(
+            f"{storage.redact(uri)} has the columns {', '.join(header) or 'none'}; it needs "
+            f"row and col (or x and y) and {' and '.join(names)}"
+        )
+    rows, cols, truth = [], [], []
+    for line, record in enumerate(reader, start=2):
+        try:
+            if by_tile:
+                row, col = int(record["row"]), int(record["col"])
+            else:
+                row, col = grid.tile_at(float(record["x"]), float(record["y"]))
+        except (TypeError, ValueError, OverflowError):
+            raise LabelError(
+                f"{storage.redact(uri)} line {line} names no place; correct or remove it"
+            ) from None
+        words = [(record[n] or "").strip() for n in names]
+        unknown = [w for w in words if w not in legend.names]
+        if unknown:
+            raise LabelError(
+                f"{storage.redact(uri)} line {line} has the label {unknown[0]!r}; the legend has "
+                f"{', '.join(legend.names)}"
+            )
+        rows.append(row)
+        cols.append(col)
+        truth.append([legend.id(w) for w in words])
+    table = np.array(truth, np.int64).reshape(len(truth), len(names))
+    return np.array(rows, np.int64), np.array(cols, np.int64), table
+
+
+def _clusters(
+    tiles: Dated, inside: NDArray[np.bool_], places: Ints, block: int | None
+) -> tuple[Ints | None, tuple[str, ...]]:
+    """Block ids of the reference tiles, when they were drawn as blocks, and the words for it."""
+    if block is None:
+        block = BLOCK if in_blocks(tiles.rows, tiles.cols, inside) else 0
+    if not block:
+        return None, ()
+    ids = metrics.block_ids(tiles.rows[places], tiles.cols[places], block)
+    n = len(np.unique(ids))
+    if n < 2:
+        raise InputError(
+            f"all reference tiles lie in one block of {block} x {block} tiles, which says nothing "
+            "about the spread; use smaller --blocks, or 0 for single tiles"
+        )
+    note = f"They lie in {n} blocks of {block} x {block} tiles; errors are between blocks."
+    few = ("Fewer than 15 blocks: the intervals are rough.",) if n < 15 else ()
+    return ids, (note, *few)
+
+
+def in_blocks(rows: Ints, cols: Ints, inside: NDArray[np.bool_]) -> bool:
+    """Whether the marked tiles are together much more than tiles drawn one by one would be."""
+    share = inside.mean()
+    if inside.sum() < 30 or share > 0.9:
+        return False
+    together = []
+    for dr, dc in ((0, 1), (1, 0)):
+        here, there = shared(rows, cols, rows - dr, cols - dc)
+        both = inside[here] & inside[there]
+        together.append(both.sum() / max(inside[here].sum(), 1))
+    return bool((np.mean(together) - share) / (1 - share) > 0.4)

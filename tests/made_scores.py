@@ -1,0 +1,91 @@
+"""Scores on disk from arrays, as `quadrat score` writes them, for tests of what reads scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from quadrat import geoparquet, storage
+from quadrat.grid import Grid
+from quadrat.legend import Legend, load_legend
+from quadrat.score import open_scores
+from quadrat.score.task import schema
+
+GRID = Grid("EPSG:26917", 224.0, 1.0)
+
+
+def write_scores(
+    uri: str,
+    rows: np.ndarray,
+    cols: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    truth: np.ndarray | None = None,
+    split: np.ndarray | None = None,
+    date: str | None = None,
+    legend: Legend | None = None,
+    grid: Grid | None = GRID,
+    source: str = "imagery.tif",
+    parts: int = 2,
+    **info: Any,
+) -> str:
+    """Scores of N tiles; truth (N,) class ids, -1 for none; split (N,) words, "" for none."""
+    legend = legend or load_legend("nlcd6")
+    names, n = legend.names, len(rows)
+    words = np.array([*names, None], dtype=object)
+    values: dict[str, Any] = {
+        "row": rows,
+        "col": cols,
+        "path": [None] * n,
+        "source": [source] * n,
+        "date": [date] * n,
+        "truth": words[np.full(n, -1) if truth is None else truth],
+        "split": [None] * n if split is None else [s or None for s in split],
+        "label": words[probabilities.argmax(1)],
+        "geometry": geoparquet.wkb_array((grid or GRID).wkb(rows, cols)),
+    }
+    for k, name in enumerate(names):
+        values[f"p_{name}"] = probabilities[:, k].astype(np.float32)
+    layout = schema(names)
+    table = pa.table([pa.array(values[f.name], f.type) for f in layout], schema=layout)
+    made = []
+    for i, at in enumerate(np.array_split(np.arange(n), parts)):
+        made.append(f"part-{i:05d}")
+        place = storage.join(uri, "parts", f"{made[-1]}.parquet")
+        geoparquet.write_part(place, table.take(at), (grid or GRID).crs)
+    manifest = {
+        "format": "quadrat-scores",
+        "version": 1,
+        "legend": legend.to_dict(),
+        "grid": grid.to_dict() if grid else None,
+        "parts": made,
+        "size_px": 224,
+        "model": {"uri": "model", "digest": "0" * 64, "run_id": None},
+        "source": {"uri": source, "kind": "rasters", "digest": "1" * 64},
+        "precision": "fp32",
+        "sample_frac": 1.0,
+        "dates": [date] if date else [],
+        "tiles": n,
+        "counts": {},
+        "dropped": 0,
+        "skipped": {"count": 0, "listed": []},
+        "provenance": {},
+        **info,
+    }
+    storage.write_json(storage.join(uri, "scores.json"), manifest)
+    return open_scores(uri).uri
+
+
+def square(side: int, row: int = -18326, col: int = 2503) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of side x side tiles."""
+    r, c = np.divmod(np.arange(side * side), side)
+    return r + row, c + col
+
+
+def certain(ids: np.ndarray, k: int = 6, p: float = 0.9) -> np.ndarray:
+    """Probabilities (N, K) that say the class with p."""
+    out = np.full((len(ids), k), (1 - p) / (k - 1))
+    out[np.arange(len(ids)), ids] = p
+    return out
