@@ -12,7 +12,7 @@ SHELL := /bin/bash
 VENV := .venv
 BARE := .venv-base
 BIN := $(VENV)/bin
-EXTRAS := finetune,spark,fetch,azure,s3,test
+EXTRAS := finetune,spark,fetch,azure,s3,notebook,fast-png,test
 DEMO ?= demo
 TESTS ?= tests
 # Bytecode is made when a module is first loaded: most modules of most packages never are.
@@ -82,7 +82,7 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.made
 # Programs that some tests need: a browser for the report, Java for Spark, npm for Azurite.
 system:
 	@need=""; \
-	command -v chromium > /dev/null || need="$$need chromium"; \
+	command -v chromedriver > /dev/null || need="$$need chromium chromium-driver"; \
 	command -v java > /dev/null || need="$$need default-jre-headless"; \
 	command -v npm > /dev/null || need="$$need npm"; \
 	if [ -z "$$need" ]; then exit 0; fi; \
