@@ -7,6 +7,7 @@ the county. It does not know how ground or pictures are made (land, render), nor
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def _check(tiles: int, seed: int, dates: int, workers: int | None) -> None:
 def shape(tiles: int) -> tuple[int, int]:
     """Rows and columns of a county of at least `tiles` tiles: wider than high, little waste."""
     side = tiles**0.5
-    heights = range(max(2, int(side / 1.35)), max(3, int(side) + 1))
+    heights = range(max(2, math.ceil(side / 1.35)), int(side) + 1)
     return min(
         ((h, -(-tiles // h)) for h in heights if -(-tiles // h) > h),
         key=lambda s: (s[0] * s[1] - tiles, s[1] - s[0]),

@@ -9,6 +9,7 @@ not know the ground, palettes or dates beyond how far the season is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ TEXTURES: dict[str, Callable[[np.random.Generator, float], Picture]] = {
 }
 
 
+@lru_cache(maxsize=3)
 def atlas(seed: int, low: float) -> NDArray[np.uint8]:
     """All textures in the order of TEXTURES, (T, SIDE, SIDE) uint8.
 
@@ -53,7 +55,10 @@ def atlas(seed: int, low: float) -> NDArray[np.uint8]:
         low: how low the sun stands, 0 (midsummer noon) to 1 (late autumn): longer shadows. The same
             seed gives the same trees and houses at every sun.
     """
-    pictures = []
-    for i, draw in enumerate(TEXTURES.values()):
-        pictures.append(shapes.pack(*draw(np.random.default_rng([seed, 3, i]), low)))
-    return np.stack(pictures)
+    drawn = [
+        shapes.pack(*draw(np.random.default_rng([seed, 3, i]), low))
+        for i, draw in enumerate(TEXTURES.values())
+    ]
+    pages = np.stack(drawn)
+    pages.flags.writeable = False  # shared by the callers
+    return pages
