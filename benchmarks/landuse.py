@@ -2,11 +2,11 @@
 
     python benchmarks/landuse.py UCMERCED WV [--out FOLDER]
 
-UC Merced's 21 classes fold into the land-use classes that it has (river and harbor are water and have
-none; nothing in it is herbaceous). A head is fitted on half of it and tested on the other half, then
-scores NAIP patches of West Virginia (WV: imagery `*_2011.tif`, `*_2014.tif`, labels `nlcd.tif`), cut
-on the grid and labelled with their NLCD. The pictures have pixels of 0.3 m and the patches of 1 m, so
-the second figure says how far such a model travels, not how good the method is.
+UC Merced's 21 classes fold into the land-use classes that it has (river and harbor are water and
+have none; nothing in it is herbaceous). A head is fitted on half of it and tested on the other half,
+then scores NAIP patches of West Virginia (WV: imagery `*_2011.tif`, `*_2014.tif`, labels
+`nlcd.tif`), cut on the grid and labelled with their NLCD. The pictures have pixels of 0.3 m and the
+patches of 1 m, so the second figure says how far such a model travels, not how good the method is.
 """
 
 import argparse
@@ -63,9 +63,7 @@ def fit(ucmerced: str, out: Path) -> dict:
     nlcd = {c.name: c for c in load_legend("nlcd6").classes}
     legend = Legend("ucmerced5", tuple(LandClass(n, nlcd[n].color, nlcd[n].codes) for n in CLASSES))
     made = pack(str(out / "pictures"), str(out / "packed"), validation=0.5, legend=legend)
-    result = train(
-        made.uri, str(out / "model"), class_weight="balanced", cache=str(out / "cache")
-    )
+    result = train(made.uri, str(out / "model"), class_weight="balanced", cache=str(out / "cache"))
     return {"tiles": made.tiles, "accuracy": round(result.accuracy, 4)}
 
 
