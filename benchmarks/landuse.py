@@ -3,8 +3,8 @@
     python benchmarks/landuse.py UCMERCED WV [--out FOLDER]
 
 UC Merced's 21 classes fold into the land-use classes that it has (river and harbor are water and
-have none; nothing in it is herbaceous). A head is fitted on half of it and tested on the other half,
-then scores NAIP patches of West Virginia (WV: imagery `*_2011.tif`, `*_2014.tif`, labels
+have none; nothing in it is herbaceous). A head is fitted on half of it and tested on the other
+half, then scores NAIP patches of West Virginia (WV: imagery `*_2011.tif`, `*_2014.tif`, labels
 `nlcd.tif`), cut on the grid and labelled with their NLCD. The pictures have pixels of 0.3 m and the
 patches of 1 m, so the second figure says how far such a model travels, not how good the method is.
 """
