@@ -85,7 +85,7 @@ HEDGE = Kind(CULTIVATED, 82, ("grass_tufts",), ("verge",), 0.0)
 ALL_KINDS = (*KINDS, ROAD, HEDGE)
 ROAD_ID, HEDGE_ID = len(KINDS), len(KINDS) + 1
 VARIANTS = 8
-# Parcel sides in metres (along, across) by class; powers of two times CELL are not needed.
+# Parcel sides in metres (along, across) by class.
 PARCEL = ((520, 430), (340, 230), (470, 410), (610, 480), (560, 450), (540, 470), (2000, 2000))
 
 
