@@ -97,6 +97,13 @@ class Reporter:
                 self._next = now + self._gap
                 self._write(f"{self.what}: {self._line_text(now)}\n")
 
+    def note(self, text: str) -> None:
+        """Write a line of its own above the bar."""
+        with self._lock:
+            self._erase()
+            self._write(f"{text}\n")
+            self._next = min(self._next, self._clock()) if self._terminal else self._next
+
     __call__ = update  # so that a Reporter itself serves as `on_progress`
 
     def _start_phase(self, now: float, done: int, total: int) -> None:
