@@ -26,7 +26,7 @@ from quadrat.finetune.launch import launch, processes, rank
 from quadrat.finetune.result import FinetuneResult, from_dict
 from quadrat.finetune.settings import Machine, Settings
 
-__all__ = ["FinetuneResult", "Machine", "Settings", "finetune", "rank", "stopped_run"]
+__all__ = ["FinetuneResult", "Machine", "Settings", "finetune", "rank", "require", "stopped_run"]
 
 CHECKPOINTS = "checkpoints"
 RUN_FILE = "run.json"
@@ -70,12 +70,8 @@ def finetune(
             that differs from the network. BackboneError: weights that cannot be had or do not fit.
         InputError, StorageError: tiles or folders that cannot be used.
     """
+    require()
     chosen, where = settings or Settings(), machine or Machine()
-    try:
-        import torch  # noqa: F401
-        import torchvision  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("fine-tuning", "finetune") from None
     if where.nproc > 1 and processes() == 1:
         return _launched(
             source, out, chosen, where, validation=validation, resume=resume,
@@ -89,6 +85,15 @@ def finetune(
         on_event or (lambda event, values: None), on_progress or (lambda done, total: None),
     )  # fmt: skip
     return job.run()
+
+
+def require() -> None:
+    """MissingExtraError when torch or torchvision is not installed."""
+    try:
+        import torch  # noqa: F401
+        import torchvision  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("fine-tuning", "finetune") from None
 
 
 def _launched(

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quadrat.finetune.depthwise import DepthwiseInFloat
+
 # (repeats, kernel, first stride, expansion, channels out) of each stage
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -29,26 +31,24 @@ DROP_PATH = 0.2  # of the last block; falls linearly to 0 at the first
 DROPOUT = 0.2
 
 
-class SameConv(nn.Conv2d):
+class SameConv(DepthwiseInFloat):
     """A convolution without bias and with "same" padding for any input size."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(cin, cout, kernel, stride, groups=groups, bias=False)
+        # without stride "same" is half the kernel on every side
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(cin, cout, kernel, stride, padding, groups=groups, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
-        pads: list[int] = []
-        for side, kernel, stride in zip(
-            (input.shape[-1], input.shape[-2]), self.kernel_size[::-1], self.stride[::-1],
-            strict=True,
-        ):  # fmt: skip
-            side = int(side)  # a plain number also while the network is traced for export
-            total = max(0, (math.ceil(side / stride) - 1) * stride + kernel - side)
-            pads += [total // 2, total - total // 2]
-        if pads[0] == pads[1] and pads[2] == pads[3]:
-            return F.conv2d(
-                input, self.weight, None, self.stride, (pads[2], pads[0]), 1, self.groups
-            )
-        return F.conv2d(F.pad(input, pads), self.weight, None, self.stride, 0, 1, self.groups)
+        if self.stride[0] > 1:
+            pads: list[int] = []
+            for side in (input.shape[-1], input.shape[-2]):
+                side = int(side)  # a plain number also while the network is traced for export
+                out = math.ceil(side / self.stride[0])
+                total = max(0, (out - 1) * self.stride[0] + self.kernel_size[0] - side)
+                pads += [total // 2, total - total // 2]
+            input = F.pad(input, pads)  # noqa: A001
+        return super().forward(input)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

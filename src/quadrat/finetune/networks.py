@@ -21,6 +21,7 @@ from quadrat.backbones import BACKBONES, load_weights
 from quadrat.backbones.download import torch_cache
 from quadrat.backbones.weights import read_weights
 from quadrat.errors import BackboneError, TrainError
+from quadrat.finetune.depthwise import in_float
 from quadrat.finetune.settings import FROM, RANDOM
 
 # State dict, SHA-256 of the file, and what it is.
@@ -105,7 +106,7 @@ def build(
     """
     recipe = find(name)
     torch.manual_seed(seed)
-    module = recipe.make()
+    module = in_float(recipe.make())
     head = _head_name(recipe.name, module)
     if weights == RANDOM:
         digest, described, licence = "", RANDOM, ""
