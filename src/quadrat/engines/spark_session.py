@@ -294,16 +294,15 @@ CURES = (
 
 def _reason(text: str) -> str:
     """The line of a Java or Python trace that says why."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip().lstrip(": ") for line in text.splitlines()]
     keep = [
         line
         for line in lines
-        if not re.match(
-            r"(at |:|\.\.\. |Traceback|File \"|An error occurred|\tat|Driver stack)", line
-        )
+        if line
+        and not re.match(r"at |\.\.\. |Traceback|File \"|An error occurred|Driver stack", line)
     ]
     caused = [line for line in keep if line.startswith("Caused by")]
-    return _clip((caused or keep or lines or [""])[-1 if caused else 0])
+    return _clip((caused[-1:] or keep or lines)[0])
 
 
 def _line(error: BaseException) -> str:
