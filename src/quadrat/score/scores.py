@@ -17,6 +17,7 @@ from quadrat import legend as legends
 from quadrat.errors import GridError, LegendError, ScoresError, StorageError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
+from quadrat.tiles import sets
 
 FORMAT = "quadrat-scores"
 VERSION = 1
@@ -77,7 +78,8 @@ def open_scores(uri: str) -> Scores:
     uri = storage.normalise(uri)
     place = storage.join(uri, MANIFEST)
     if not storage.exists(place):
-        if storage.exists(storage.join(uri, "plan.json")):
+        is_tileset = storage.exists(storage.join(uri, sets.MANIFEST))
+        if storage.exists(storage.join(uri, "plan.json")) and not is_tileset:
             raise ScoresError(
                 f"{storage.redact(uri)} holds unfinished scores; run the same quadrat score again"
             )

@@ -21,6 +21,7 @@ from quadrat.tiles.types import Batch, Columns, empty_chips, make_index
 
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 PART_TILES = 512
+UNLABELLED = "unlabelled"  # the folder that `unpack` writes tiles without a label to
 DEFAULT_PX = 224
 
 
@@ -145,7 +146,8 @@ def _picture(path: str, split_tree: bool) -> Picture:
     steps = path.split("/")
     split = SPLIT_FOLDERS[steps[0]] if split_tree and steps[0] in SPLIT_FOLDERS else None
     classes = steps[1:-1] if split else steps[:-1]
-    return Picture(path, classes[0] if classes else None, split)
+    label = classes[0] if classes and classes[0] != UNLABELLED else None
+    return Picture(path, label, split)
 
 
 def read(part: FolderPart, batch_size: int) -> Iterator[Batch]:

@@ -275,7 +275,7 @@ def unpack(
 
 
 def _file_name(row: Mapping[str, Any]) -> list[str]:
-    folder = str(row["label"] or "unlabelled")
+    folder = str(row["label"] or folders.UNLABELLED)
     if row["path"]:
         stem = str(row["path"]).rsplit("/", 1)[-1].rsplit(".", 1)[0]
     else:
