@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import quadrat.cli as frame
-from quadrat import codec, config, heads, labels, maps, score, split, tiles
+from quadrat import codec, config, heads, labels, maps, score, split, tiles, workspace
+from quadrat.cli import clean as cli_clean
 from quadrat.cli import common
 from quadrat.cli import tile as cli_tile
 from quadrat.engines import ENGINES
@@ -179,6 +180,7 @@ def test_choices_are_the_librarys() -> None:
     assert tuple(labels.RULES) == cli_tile.RULES
     assert set(cli_tile.SPLITS) == {*split.METHODS, "none"}
     assert set(cli_tile.ENCODINGS) == set(codec.ENCODINGS)
+    assert workspace.KINDS == cli_clean.KINDS
     assert common.RESAMPLINGS == mosaic.RESAMPLING
     assert tuple(ENGINES) == config.ENGINES
 

@@ -38,4 +38,4 @@ def test_every_command_and_option_has_its_words(name: str, command: click.Comman
     for param in command.params:
         if isinstance(param, click.Option):
             assert param.help, f"{name} {param.opts[0]} has no help"
-            assert param.help.endswith("."), f"{name} {param.opts[0]}: a sentence"
+            assert param.help.endswith((".", "]")), f"{name} {param.opts[0]}: a sentence"

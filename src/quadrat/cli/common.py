@@ -37,10 +37,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from quadrat import config
+from quadrat.errors import StorageError
 from quadrat.progress import Reporter
 
 if TYPE_CHECKING:
     from quadrat.engines import Engine
+    from quadrat.runs import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 # The library's choices, written again so that help needs not load it; a test keeps them equal.
@@ -56,10 +58,25 @@ class HasDict(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a verb gives back: the library's result, and the words for people."""
+    """What a verb gives back.
+
+    Attributes:
+        result: the library's result. text: the words for people.
+        made: (kind, uri) of what was written beside `--out`, for `quadrat clean`: "files" for a
+            file, or a kind of `workspace.FOLDERS`.
+    """
 
     result: HasDict | Mapping[str, Any]
     text: str = ""
+    made: tuple[tuple[str, str], ...] = ()
+
+
+class OutOption(click.Option):
+    """An `--out` that knows the kind of what is written there."""
+
+    def __init__(self, *args: Any, kind: str = "", **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.kind = kind
 
 
 def verb(
@@ -78,8 +95,9 @@ def verb(
             set_up()
             # Libraries that print would spoil the JSON; their words go to stderr.
             guard = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-            with guard:
+            with guard, _noted(command, kwargs.get("out")) as made:
                 answer = function(*args, **kwargs)
+                made += answer.made if answer is not None else ()
             if answer is not None:
                 show(answer, as_json)
 
@@ -94,6 +112,53 @@ def verb(
         return command
 
     return decorate
+
+
+@contextlib.contextmanager
+def _noted(command: click.Command, out: str | None) -> Iterator[list[tuple[str, str]]]:
+    """Note for `quadrat clean` what the block makes: `out`, also where it fails half-way."""
+    kinds = [p.kind for p in command.params if isinstance(p, OutOption)]
+    kind = kinds[0] if kinds and out else ""
+    made: list[tuple[str, str]] = []
+    if not kind or out is None:
+        yield made
+    else:
+        from quadrat import storage
+
+        is_new = not storage.exists(out)
+        try:
+            yield made
+        except BaseException:
+            if is_new and storage.exists(out):
+                note(kind, out)
+            raise
+        note(kind, out)
+    for what, uri in made:
+        note(what, uri)
+
+
+def note(kind: str, uri: str, run: str | None = None) -> None:
+    """Note what was made; a working folder that cannot be written is said, and is no failure."""
+    from quadrat import workspace
+
+    try:
+        workspace.note(kind, uri, run=run)
+    except StorageError as error:
+        click.echo(f"warning: `quadrat clean` will not know of {uri}: {error}", err=True)
+
+
+@contextlib.contextmanager
+def history(
+    kind: str, out: str, name: str | None, tracking_uri: str | None, params: Mapping[str, Any]
+) -> Iterator[Run]:
+    """A run of the history for a training verb, called like its `--out`."""
+    from quadrat import runs
+
+    with runs.start(
+        kind, name=name or last_name(out), params=params, tracking_uri=tracking_uri
+    ) as run:
+        note("runs", run.tracking_uri, run.id)
+        yield run
 
 
 def show(answer: Answer, as_json: bool) -> None:
@@ -184,9 +249,15 @@ def place_argument(name: str, kind: str, nargs: int = 1) -> Callable[[F], F]:
 
 
 def out_option(kind: str, help_text: str = "") -> Callable[[F], F]:
-    """`--out URI`: where the result is written; `kind` as in `place_argument`, or "" for a path."""
+    """`--out URI`: where the result is written.
+
+    Args:
+        kind: a folder's kind (`workspace.FOLDERS`); "" for a file, which the Answer then names.
+    """
     return click.option(
         "--out",
+        cls=OutOption,
+        kind=kind,
         required=True,
         metavar="URI",
         callback=lambda _c, _p, value: _placed(kind, value),
@@ -194,8 +265,11 @@ def out_option(kind: str, help_text: str = "") -> Callable[[F], F]:
     )
 
 
+PLACES = ("tiles", "models", "scores")
+
+
 def _placed(kind: str, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-    if not kind:
+    if kind not in PLACES:
         return value
     if isinstance(value, tuple):
         return tuple(place(kind, v) for v in value)

@@ -81,12 +81,19 @@ def command(
         result = run_all(
             out.rstrip("/"), tiles, seed, dates, tracking_uri or f"{out.rstrip('/')}/runs.db", made
         )
-    return common.Answer(result, described(result))
+    written = (
+        ("county", result.county.out),
+        ("tiles", result.tiles.uri),
+        ("models", result.model.uri),
+        ("scores", result.scores.uri),
+        *(("files", uri) for uri in (result.map.uri, result.map.certainty, result.map.png) if uri),
+    )
+    return common.Answer(result, described(result), written)
 
 
 def run_all(out: str, size: int, seed: int, dates: int, tracking_uri: str, engine: Engine) -> Made:
     """The documented steps, one after the other; a second run replaces what the first made."""
-    from quadrat import heads, maps, runs, storage
+    from quadrat import heads, maps, storage
     from quadrat import score as scoring
     from quadrat import tiles as cutting
     from quadrat.demo import make_demo
@@ -110,7 +117,7 @@ def run_all(out: str, size: int, seed: int, dates: int, tracking_uri: str, engin
             on_progress=report,
         )
     with (
-        runs.start("train", name="demo", params={"seed": seed}, tracking_uri=tracking_uri) as run,
+        common.history("train", out, "demo", tracking_uri, {"seed": seed}) as run,
         common.progress("features") as report,
     ):
         model = heads.train(

@@ -43,7 +43,9 @@ def command(scores: str, out: str, **options: Any) -> common.Answer:
     from quadrat.maps import make_map
 
     result = make_map(scores, out, **options)
-    return common.Answer(result, described(result))
+    written = (result.uri, result.certainty, result.png, result.geojson)
+    made = tuple(("files", uri) for uri in written if uri)
+    return common.Answer(result, described(result), made)
 
 
 def described(result: MapResult) -> str:

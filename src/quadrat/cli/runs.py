@@ -75,7 +75,7 @@ def compare(
     from quadrat.runs import compare as compare_runs
 
     found = compare_runs(runs, out=out, metrics=metrics, tracking_uri=tracking_uri)
-    return common.Answer(found, _compared(found))
+    return common.Answer(found, _compared(found), (("files", out),))
 
 
 @common.verb(command, "ui")

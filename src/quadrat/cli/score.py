@@ -57,7 +57,8 @@ def command(
     with common.engine(engine, master, workers) as made, common.progress("score") as report:
         sources = source[0] if len(source) == 1 else list(source)
         result = score(model, sources, out, engine=made, on_progress=report, **options)
-    return common.Answer(result, described(result))
+    files = (("files", result.csv),) if result.csv else ()
+    return common.Answer(result, described(result), files)
 
 
 def described(result: ScoresSummary) -> str:

@@ -80,7 +80,6 @@ def command(
     **options: Any,
 ) -> common.Answer:
     """Train a head on SOURCE: a tile set, or a folder of images with one subfolder a class."""
-    from quadrat import runs
     from quadrat.heads import train
     from quadrat.tiles import open_tiles
 
@@ -88,9 +87,7 @@ def command(
     params = {"source": source, "out": out, "engine": engine, **options}
     with (
         common.engine(engine, master, workers) as made,
-        runs.start(
-            "train", name=name or common.last_name(out), params=params, tracking_uri=tracking_uri
-        ) as run,
+        common.history("train", out, name, tracking_uri, params) as run,
         common.progress("features") as report,
     ):
         result = train(

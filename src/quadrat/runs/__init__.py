@@ -40,10 +40,29 @@ from typing import Any, NoReturn
 from quadrat import storage
 from quadrat.errors import QuadratError, RunError
 from quadrat.runs import charts, store
-from quadrat.runs.history import Comparison, Record, compare, list_runs, show_run
+from quadrat.runs.history import (
+    Comparison,
+    Record,
+    compare,
+    delete_run,
+    files_of,
+    list_runs,
+    show_run,
+)
 from quadrat.runs.origin import code
 
-__all__ = ["Comparison", "Record", "Run", "compare", "list_runs", "show_run", "start", "ui"]
+__all__ = [
+    "Comparison",
+    "Record",
+    "Run",
+    "compare",
+    "delete_run",
+    "files_of",
+    "list_runs",
+    "show_run",
+    "start",
+    "ui",
+]
 
 BATCH = 100  # MLflow takes 100 parameters a call
 

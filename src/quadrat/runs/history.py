@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from quadrat import storage
@@ -253,3 +255,54 @@ def _quoted(text: str) -> str:
     if set(text) & set("`'\"\\"):
         raise RunError(f"{text!r} cannot name a metric or a kind: leave out quotes")
     return text
+
+
+def files_of(run: str, *, tracking_uri: str | None = None) -> tuple[str, ...] | None:
+    """The files of a run's artifacts that lie on this machine; None when the run is gone.
+
+    Args:
+        run: the whole id.
+    """
+    uri = store.resolve(tracking_uri)
+    if _missing(uri):
+        return None
+    client = store.client(uri)
+    with store.translated(uri):
+        found = client.search_runs(
+            [e.experiment_id for e in client.search_experiments()],
+            f"attributes.run_id = '{_quoted(run)}'",
+        )
+    if not found:
+        return None
+    return tuple(str(p) for p in _artifact_folder(found[0]).rglob("*") if p.is_file())
+
+
+def delete_run(run: str, *, tracking_uri: str | None = None) -> None:
+    """Delete a run and its artifacts; an SQLite file without runs goes too.
+
+    On a server the run is marked as deleted, and the server decides when it goes.
+
+    Args:
+        run: the whole id.
+
+    Raises:
+        RunError: there is no such run, or the history cannot be written.
+    """
+    uri = store.resolve(tracking_uri)
+    client = store.client(uri)
+    with store.translated(uri):
+        folder = _artifact_folder(client.get_run(run))
+        client.delete_run(run)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        left = client.search_runs(experiments, max_results=1)
+    if not left and uri.startswith("sqlite:///"):
+        store.remove_database(uri)
+
+
+def _artifact_folder(row: Any) -> Path:
+    """A run's own folder of artifacts on this machine; a name that does not exist elsewhere."""
+    uri = str(row.info.artifact_uri).removeprefix("file://")
+    own = "://" not in uri and row.info.run_id in Path(uri).parts
+    return Path(uri) if own else Path(os.devnull) / row.info.run_id

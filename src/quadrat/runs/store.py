@@ -8,7 +8,7 @@ import re
 import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +157,23 @@ def experiment_id(mlflow_client: Any, uri: str, name: str) -> str:
                 "`mlflow experiments restore` or choose another name"
             )
         return str(found.experiment_id)
+
+
+def remove_database(uri: str) -> None:
+    """Delete an SQLite history that holds no runs, its lock, and its folder of artifacts if empty.
+
+    MLflow keeps deleted runs as rows, and its model registry in the same file: a file that MLflow
+    was used on by hand stays.
+    """
+    database = Path(uri.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(database)) as connection:
+        made_by_hand = connection.execute("SELECT count(*) FROM registered_models").fetchone()[0]
+    if made_by_hand:
+        return
+    names = [database.name, f".{database.name}.lock", f"{database.name}-journal"]
+    for name in names:
+        database.with_name(name).unlink(missing_ok=True)
+    root = database.parent / "artifacts"
+    for folder in (*(p for p in root.glob("*") if p.is_dir()), root):
+        with suppress(OSError):
+            folder.rmdir()

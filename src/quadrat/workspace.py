@@ -1,0 +1,335 @@
+"""What was made in a working folder, and taking it away again: `quadrat clean`.
+
+The command line notes every output in `quadrat-work/made.jsonl`. Nothing that is not noted there is
+listed, and of what is noted only files that Quadrat writes, by name, are deleted: a folder with
+other files in it stays, with these files. It does not know how anything is made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quadrat import storage
+from quadrat.errors import InputError, LockedError, StorageError
+
+FOLDER = "quadrat-work"
+LEDGER = f"{FOLDER}/made.jsonl"
+CACHES = ("decoded", "features", "fetch", "graphs", "runtimes", "boundaries")
+
+_PART = r"parts/part-\d{5,9}\.parquet"
+_LOCK, _PLAN = r"\.lock", r"plan\.json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder: the manifests of which one must be there, and the files that are ours."""
+
+    manifests: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+FOLDERS = {
+    "tiles": Kind(("tileset.json", "plan.json"), (r"tileset\.json", _PLAN, _LOCK, _PART)),
+    "models": Kind(
+        ("model.json", "checkpoints"),
+        (
+            r"model\.json",
+            r"model(\.bf16|\.int8)?\.onnx",
+            r"checkpoints/(last\.pt|best-\d+\.pt|run\.json)",
+            _LOCK,
+        ),
+    ),
+    "scores": Kind(("scores.json", "plan.json"), (r"scores\.json", _PLAN, _LOCK, _PART)),
+    "county": Kind(
+        ("demo.json",),
+        (r"(imagery|labels)_\d+\.tif", r"(demo\.json|truth\.csv|changes\.(csv|geojson))", _LOCK),
+    ),
+    "imagery": Kind(("fetch.json",), (r"(fetch\.json|outline\.geojson)", _LOCK)),
+}
+KINDS = (*FOLDERS, "files", "runs", "cache")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that was made and is still there.
+
+    Attributes:
+        kind: one of `KINDS`.
+        uri: its folder or file; for a run the history's address.
+        files: what would be deleted.
+        foreign: what lies in its folder and is not ours (some names), and stays.
+        run: the run's id.
+    """
+
+    kind: str
+    uri: str
+    bytes: int
+    files: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    run: str | None = None
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What `clean` did, or would do.
+
+    Attributes:
+        items: what was there. deleted: whether it is gone.
+        kept: uri and reason of what could not be deleted.
+    """
+
+    items: tuple[Item, ...]
+    deleted: bool
+    kept: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all items."""
+        return sum(item.bytes for item in self.items)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "deleted": self.deleted,
+            "bytes": self.bytes,
+            "kept": [list(k) for k in self.kept],
+            "items": [
+                {
+                    "kind": i.kind,
+                    "uri": storage.redact(i.uri),
+                    "bytes": i.bytes,
+                    "files": len(i.files),
+                    "foreign": list(i.foreign),
+                    "run": i.run,
+                }
+                for i in self.items
+            ],
+        }
+
+
+def note(kind: str, uri: str, *, run: str | None = None, workspace: str = ".") -> None:
+    """Write down that `uri` was made here.
+
+    Args:
+        kind: a folder's kind, "files" for one file, or "runs" for a run of the history at `uri`.
+        run: the run's id.
+    """
+    entry: dict[str, Any] = {"kind": kind, "uri": uri if kind == "runs" else storage.normalise(uri)}
+    if kind == "files":
+        entry["stamp"] = storage.stamp(uri)
+    if run is not None:
+        entry["run"] = run
+    place = Path(workspace, LEDGER)
+    storage.make_dirs(str(place.parent))
+    try:
+        # one write of one line, appended: processes that note at once do not mix
+        with place.open("a", encoding="utf-8") as ledger:
+            ledger.write(json.dumps(entry) + "\n")
+    except OSError as error:
+        raise StorageError(f"{place} cannot be written: {error.strerror}") from None
+
+
+def inventory(workspace: str = ".", *, kinds: Sequence[str] = ()) -> tuple[Item, ...]:
+    """What was made in a working folder and is still there.
+
+    Args:
+        kinds: only these of `KINDS`; all when empty.
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise InputError(f"no kind {unknown[0]!r}; choose of {', '.join(KINDS)}")
+    entries = _entries(workspace)
+    chosen = [e for e in entries if not kinds or e["kind"] in kinds]
+    items = [item for e in chosen if (item := _item(e)) is not None]
+    if entries and (not kinds or "cache" in kinds):
+        items += list(_caches())
+    return tuple(items)
+
+
+def clean(
+    workspace: str = ".",
+    *,
+    kinds: Sequence[str] = (),
+    dry_run: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Cleaned:
+    """Delete what was made in a working folder.
+
+    Args:
+        kinds: only these of `KINDS`; all when empty.
+        dry_run: list it and delete nothing.
+        on_progress: called with files deleted, and files to delete.
+
+    Raises:
+        InputError: a kind that is none.
+    """
+    items = inventory(workspace, kinds=kinds)
+    if dry_run:
+        return Cleaned(items, deleted=False)
+    done, total = 0, sum(len(i.files) for i in items)
+    kept = []
+    if on_progress:
+        on_progress(0, total)
+    for item in items:
+        try:
+            _delete(item)
+            _remove_parents(item, workspace)
+        except (StorageError, LockedError) as error:
+            kept.append((storage.redact(item.uri), str(error)))
+        done += len(item.files)
+        if on_progress:
+            on_progress(done, total)
+    _forget(workspace)
+    return Cleaned(items, deleted=True, kept=tuple(kept))
+
+
+def _entries(workspace: str) -> list[dict[str, Any]]:
+    """The ledger's lines, each thing once, in the order of the last time it was made."""
+    place = Path(workspace, LEDGER)
+    if not place.exists():
+        return []
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in storage.read_bytes(str(place)).decode("utf-8", "replace").splitlines():
+        with suppress(ValueError):  # a line that a killed process left half-written
+            entry = json.loads(line)
+            if isinstance(entry, dict) and entry.get("kind") in KINDS and entry.get("uri"):
+                key = (entry["kind"], entry["uri"], entry.get("run"))
+                found.pop(key, None)
+                found[key] = entry
+    return list(found.values())
+
+
+def _item(entry: Mapping[str, Any]) -> Item | None:
+    kind, uri = str(entry["kind"]), str(entry["uri"])
+    if kind == "runs":
+        return _run_item(uri, str(entry.get("run")))
+    if kind == "files":
+        if not storage.exists(uri) or storage.stamp(uri) != entry.get("stamp"):
+            return None  # gone, or another file by now
+        return Item(kind, uri, storage.size(uri), (uri,))
+    return _folder_item(kind, uri)
+
+
+def _folder_item(kind: str, uri: str) -> Item | None:
+    rules = FOLDERS[kind]
+    if not any(storage.exists(storage.join(uri, m)) for m in rules.manifests):
+        return None
+    ours = re.compile("|".join([*rules.files, r"(.*/)?\.part-[^/]*\.tmp[^/]*"]))
+    fetched = _fetched(uri) if kind == "imagery" else frozenset()
+    files, foreign = [], []
+    for name in _names(uri):
+        if ours.fullmatch(name) or name in fetched:
+            files.append(storage.join(uri, *name.split("/")))
+        else:
+            foreign.append(name)
+    return Item(kind, uri, sum(map(storage.size, files)), tuple(files), tuple(foreign[:10]))
+
+
+def _fetched(uri: str) -> frozenset[str]:
+    """Names of the rasters that `fetch.json` lists, and of their records."""
+    try:
+        summary = storage.read_json(storage.join(uri, "fetch.json"))
+        names = [str(n) for n in summary["files"]]
+    except (StorageError, KeyError, TypeError):
+        return frozenset()
+    return frozenset(n + end for n in names for end in ("", ".quadrat.json"))
+
+
+def _names(uri: str) -> Iterator[str]:
+    """Paths of the files in a folder and in its folders, with `/` between names."""
+    if storage.is_local(uri):
+        root = storage.local_path(uri)
+        for folder, _, names in os.walk(root):
+            inside = Path(folder).relative_to(root)
+            yield from sorted((inside / name).as_posix() for name in names)
+        return
+    for name in storage.list_names(uri):
+        below = storage.join(uri, name)
+        if storage.is_dir(below):
+            yield from (f"{name}/{inner}" for inner in storage.list_names(below))
+        else:
+            yield name
+
+
+def _run_item(tracking_uri: str, run: str) -> Item | None:
+    from quadrat import runs
+
+    files = runs.files_of(run, tracking_uri=tracking_uri)
+    if files is None:
+        return None
+    return Item("runs", tracking_uri, sum(map(storage.size, files)), tuple(files), run=run)
+
+
+def _caches() -> Iterator[Item]:
+    """What may be cached is made again when it is needed."""
+    for name in CACHES:
+        folder = storage.cache_dir() / name
+        if folder.is_dir():
+            files = tuple(str(folder / inner) for inner in _names(str(folder)))
+            yield Item("cache", str(folder), sum(map(storage.size, files)), files)
+
+
+def _delete(item: Item) -> None:
+    if item.kind == "runs":
+        from quadrat import runs
+
+        runs.delete_run(str(item.run), tracking_uri=item.uri)
+        return
+    if item.kind == "files":
+        storage.remove(item.uri)
+        return
+    if item.kind == "cache":
+        _delete_files(item.uri, item.files)
+        return
+    with storage.lock(item.uri):  # not from under a process that writes it
+        _delete_files(item.uri, [f for f in item.files if not f.endswith("/.lock")])
+        storage.remove(storage.join(item.uri, ".lock"))
+    _remove_empty(item.uri)
+
+
+def _delete_files(uri: str, files: Iterable[str]) -> None:
+    for file in files:
+        storage.remove(file)
+    _remove_empty(uri)
+
+
+def _remove_empty(uri: str) -> None:
+    """Remove a local folder and its folders as far as nothing is left in them."""
+    if not storage.is_local(uri):
+        return
+    for folder, _, _ in os.walk(storage.local_path(uri), topdown=False):
+        with suppress(OSError):
+            Path(folder).rmdir()
+
+
+def _remove_parents(item: Item, workspace: str) -> None:
+    """Remove folders of the working folder that the item leaves empty (`deep/` of `deep/tiles`)."""
+    uri = item.uri.removeprefix("sqlite:///")
+    if not storage.is_local(uri):
+        return
+    root = Path(workspace).absolute()
+    for folder in storage.local_path(uri).absolute().parents:
+        if not folder.is_relative_to(root) or folder == root:
+            return
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _forget(workspace: str) -> None:
+    """Take what is gone out of the ledger; the last one takes the ledger along."""
+    place = Path(workspace, LEDGER)
+    left = [e for e in _entries(workspace) if _item(e) is not None]
+    if left:
+        text = "".join(json.dumps(e) + "\n" for e in left)
+        storage.write_bytes(str(place), text.encode())
+        return
+    with suppress(OSError):
+        place.unlink(missing_ok=True)
+        place.parent.rmdir()
