@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from quadrat.finetune import FinetuneResult
     from quadrat.runs import Run
 
+F = TypeVar("F", bound=Callable[..., Any])
 
-def _option(name: str, kind: Any, default: Any, text: str) -> Any:
+
+def _option(name: str, kind: Any, default: Any, text: str) -> Callable[[F], F]:
     return click.option(f"--{name}", type=kind, default=default, show_default=True, help=text)
 
 
@@ -69,6 +71,12 @@ def _option(name: str, kind: Any, default: Any, text: str) -> Any:
     help="Mirror and turn tiles by quarter turns at random.",
 )
 @_option("sample-frac", float, 1.0, "Share of the training tiles to use.")
+@click.option(
+    "--head-first/--no-head-first",
+    default=True,
+    show_default=True,
+    help="Fit the new last layer to the network as it is before training.",
+)
 @_option("views", click.IntRange(min=1), 1, "last_only: versions of each tile that are featurized.")
 @_option(
     "batch-norm",
@@ -112,7 +120,11 @@ def command(
     machine = Machine(**_taken(Machine, options))
     settings = Settings(**_taken(Settings, options))
     open_tiles(source)  # before the run starts: a mistyped name is no run
-    arguments = {"validation": validation, "resume": resume, "keep_checkpoints": keep_checkpoints}
+    arguments: dict[str, Any] = {
+        "validation": validation,
+        "resume": resume,
+        "keep_checkpoints": keep_checkpoints,
+    }
     if rank():
         finetune(source, out, settings, machine, **arguments)
         return None

@@ -19,7 +19,9 @@ from quadrat.finetune import networks
 from quadrat.finetune.distributed import Group
 from quadrat.finetune.feed import Batch, Ids, Pictures
 from quadrat.finetune.loop import OnProgress, autocast
+from quadrat.heads import fit as heads
 
+LOWEST = -10.0  # logit of a class that no tile has
 VIEW_KEY = 1 << 32  # apart from the epochs, which also make keys of random choices
 
 
@@ -66,7 +68,7 @@ def featurize(
         others: tiles of the plain view alone (validation and test).
     """
     body = networks.without_head(network).to(group.device)
-    body = body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    body = body.to(memory_format=torch.channels_last)
     settings, count = pictures.settings, len(pictures.chips)
     views = np.zeros((settings.views, count, network.dim), np.float32)
     total, done = len(train) * settings.views + len(others), 0
@@ -91,12 +93,32 @@ def featurize(
     if group.size > 1:
         for view in range(settings.views):
             views[view] = group.total(views[view].astype(np.float64))
-    mean = views[0, train].mean(0)
-    scale = views[0, train].std(0)
+    mean: NDArray[np.float32] = views[0, train].mean(0)
+    scale: NDArray[np.float32] = views[0, train].std(0)
     scale[scale <= 1e-6 * np.maximum(1.0, np.abs(mean))] = 1.0
     views -= mean
     views /= scale
     return Features(views, mean, scale, group.device)
+
+
+def fit_head(layer: nn.Linear, features: Features, labels: Ids, train: Ids, seed: int) -> None:
+    """Give a layer the weights of the logistic head that `quadrat train` would fit.
+
+    Args:
+        labels: (N,) class ids of all tiles.
+        train: places of the training tiles.
+    """
+    x, settings = features.views[0][train], heads.Settings(seed=seed)
+    found, _ = heads.fit(x, labels[train], layer.out_features, settings)
+    if not isinstance(found, heads.Logistic):
+        raise TypeError("a logistic head was asked for")
+    weight = found.coef / found.scale
+    bias = found.intercept - weight @ found.mean
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        # a class without training tiles gets a low logit that training can still raise
+        layer.bias.copy_(torch.from_numpy(np.maximum(bias, LOWEST)))
+    fold(layer, features)
 
 
 def fold(layer: nn.Linear, features: Features) -> None:
@@ -104,5 +126,5 @@ def fold(layer: nn.Linear, features: Features) -> None:
     with torch.no_grad():
         scale = torch.from_numpy(features.scale).to(layer.weight.device)
         mean = torch.from_numpy(features.mean).to(layer.weight.device)
-        layer.weight /= scale
-        layer.bias -= layer.weight @ mean
+        layer.weight.div_(scale)
+        layer.bias.sub_(layer.weight @ mean)

@@ -109,9 +109,7 @@ def _parse(data: bytes, uri: str, device: torch.device) -> dict[str, Any]:
         state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError,
             zipfile.BadZipFile):  # fmt: skip
-        raise TrainError(
-            f"{uri} is damaged or no checkpoint; start without --resume"
-        ) from None
+        raise TrainError(f"{uri} is damaged or no checkpoint; start without --resume") from None
     if not isinstance(state, dict):
         raise TrainError(f"{uri} is no checkpoint; start without --resume")
     return state

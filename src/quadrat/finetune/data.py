@@ -29,10 +29,12 @@ from quadrat.errors import TrainError
 from quadrat.features import Selection
 from quadrat.finetune.distributed import Group
 from quadrat.finetune.feed import Ids
+from quadrat.finetune.sets import Sets
 from quadrat.finetune.settings import Machine, Settings
 from quadrat.grid import Grid
 from quadrat.heads import samples as sampling
 from quadrat.legend import Legend
+from quadrat.tiles.types import INDEX
 
 BATCH = 64
 SPLITS = ("train", "validation", "test")
@@ -79,58 +81,6 @@ class TileData:
             if split != "test" or counts.any():
                 found[split] = named
         return found
-
-
-@dataclass(frozen=True)
-class Sets:
-    """The sets that tiles come from, opened and compared."""
-
-    source: tiles.Source
-    validation: tiles.Source | None
-    legend: Legend
-    where: str
-
-    @property
-    def digest(self) -> str:
-        """Of the tiles of both."""
-        if self.validation is None:
-            return self.source.digest
-        return storage.digest_json([self.source.digest, self.validation.digest])
-
-
-def open_sets(source: tiles.Source | str, validation: tiles.Source | str | None) -> Sets:
-    """Open the training set and, where it is a set of its own, the validation set.
-
-    Raises:
-        TrainError: the validation set is the training set, or has other classes or tile sizes.
-    """
-    opened = tiles.open_tiles(source) if isinstance(source, str) else source
-    where = storage.redact(opened.uri)
-    if opened.legend is None:
-        raise TrainError(f"{where} has no legend: its tiles have no labels to learn from")
-    if validation is None:
-        return Sets(opened, None, opened.legend, where)
-    other = (
-        tiles.open_tiles(validation, size_px=opened.size_px, legend=opened.legend)
-        if isinstance(validation, str)
-        else validation
-    )
-    there = storage.redact(other.uri)
-    a, b = storage.normalise(opened.uri), storage.normalise(other.uri)
-    inside = f"{a}/".startswith(f"{b}/") or f"{b}/".startswith(f"{a}/")
-    if inside or opened.digest == other.digest:
-        raise TrainError(
-            f"{there} holds the training tiles: accuracy on them would be no accuracy; "
-            "give other tiles with --validation, or leave it out to hold a fifth back"
-        )
-    if other.legend is None or other.legend.names != opened.legend.names:
-        raise TrainError(f"{there} has other classes than {where}; cut both with one legend")
-    if other.size_px != opened.size_px:
-        raise TrainError(
-            f"{there} has tiles of {other.size_px} px and {where} of {opened.size_px}; "
-            "cut both at one size"
-        )
-    return Sets(opened, other, opened.legend, where)
 
 
 @contextlib.contextmanager
@@ -307,9 +257,7 @@ def _mapped(path: Path, shape: tuple[int, ...], mode: Any) -> np.memmap[Any, np.
     return np.memmap(path, np.uint8, mode, shape=shape)
 
 
-def _read(
-    plan: _Plan, chips: NDArray[np.uint8], machine: Machine, on_progress: Progress
-) -> _Read:
+def _read(plan: _Plan, chips: NDArray[np.uint8], machine: Machine, on_progress: Progress) -> _Read:
     """Decode the chosen tiles into their places, a part a thread."""
     done = 0
     on_progress(0, plan.shape[0])
@@ -326,7 +274,7 @@ def _read(
             chips[place : place + len(some)] = some
             digests += [hashlib.blake2b(c.tobytes(), digest_size=16).digest() for c in some]
             place += len(some)
-        table = pa.concat_tables(rows) if rows else tiles.INDEX.empty_table().select(COLUMNS)
+        table = pa.concat_tables(rows) if rows else INDEX.empty_table().select(COLUMNS)
         return table, np.arange(first, place), digests, skipped
 
     found = []

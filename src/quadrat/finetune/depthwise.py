@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class DepthwiseInFloat(nn.Conv2d):
     """A convolution that leaves mixed precision where it is depthwise and on a CPU."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+    def forward(self, input: Tensor) -> Tensor:
         depthwise = self.groups == self.in_channels > 1
         if depthwise and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):

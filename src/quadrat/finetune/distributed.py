@@ -131,7 +131,7 @@ def shared_statistics(module: nn.Module, group: Group) -> nn.Module:
     if group.size == 1:
         return module
     if group.device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return converted
     for name, each in list(module.named_modules()):
         if type(each) is nn.BatchNorm2d:
@@ -156,17 +156,17 @@ class SharedBatchNorm(nn.BatchNorm2d):
         made.training = other.training
         return made
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+    def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
             x = input.float()
             count = torch.tensor([float(x.numel() / x.shape[1])], device=x.device)
             var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-            sums: Tensor = shared.all_reduce(torch.cat([count * mean, count]))
+            sums = _summed(torch.cat([count * mean, count]))
             total = sums[-1].detach()
             whole = sums[:-1] / total
-            spread: Tensor = shared.all_reduce(count * (var + (mean - whole) ** 2)) / total
+            spread = _summed(count * (var + (mean - whole) ** 2)) / total
             self._follow(whole.detach(), spread.detach(), float(total))
             scale = self.weight * torch.rsqrt(spread + self.eps)
             y = (x - whole.view(1, -1, 1, 1)) * scale.view(1, -1, 1, 1)
@@ -182,3 +182,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
             rate = 0.1 if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, rate)
             self.running_var.lerp_(var * (total / max(1.0, total - 1.0)), rate)
+
+
+def _summed(x: Tensor) -> Tensor:
+    """The sum over all processes; gradients flow through it."""
+    out: Tensor = shared.all_reduce(x)  # type: ignore[no-untyped-call]
+    return out

@@ -71,7 +71,7 @@ def to_onnx(scorer: Scorer, size_px: int) -> bytes:
         TrainError: the network has an operation that ONNX lacks.
     """
     chips = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # a file, which the older exporter takes and its types do not say
     try:
         with warnings.catch_warnings():
             # The tracer warns of sizes taken as constants: they are, the tile size is fixed.
@@ -86,7 +86,7 @@ def to_onnx(scorer: Scorer, size_px: int) -> bytes:
         raise TrainError(
             f"the network cannot be exported to ONNX ({reason}); train another, such as resnet50"
         ) from None
-    return buffer.getvalue()
+    return bytes(buffer.getvalue())
 
 
 def check(scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8]) -> Parity:

@@ -22,11 +22,12 @@ from quadrat.engines.local import available_cpus
 from quadrat.errors import TrainError
 from quadrat.finetune import CHECKPOINTS, RUN_FILE, cached, export, networks
 from quadrat.finetune.checkpoint import Checkpoints
-from quadrat.finetune.data import Sets, TileData, loaded, open_sets
+from quadrat.finetune.data import TileData, loaded
 from quadrat.finetune.distributed import Group, joined
 from quadrat.finetune.feed import Ids, Pictures
 from quadrat.finetune.loop import Outcome, Task, Training, resolve_precision
 from quadrat.finetune.result import FinetuneResult, from_dict
+from quadrat.finetune.sets import Sets, open_sets
 from quadrat.finetune.settings import RANDOM, Machine, Settings
 from quadrat.heads import fit_temperature
 
@@ -133,20 +134,26 @@ class Job:
             network.module, training, pictures, task, settings, group, checkpoints,
             self.on_event, self.on_progress, run_id=self.run_id or "",
         )  # fmt: skip
-        began = time.perf_counter()
-        if settings.depth == "last_only":
-            others = np.concatenate([data.validation, data.test])
+        head = networks.linear(network.module, network.head)
+        last_only = settings.depth == "last_only"
+        features = None
+        if last_only or (settings.head_first and not resume and settings.weights != RANDOM):
+            began = time.perf_counter()
+            others = np.concatenate([data.validation, data.test]) if last_only else data.test[:0]
             features = cached.featurize(
                 network, pictures, data.train, others, group, self.on_progress
             )
             self.seconds["features"] = time.perf_counter() - began
-            began = time.perf_counter()
-            loop.module, loop.training = networks.linear(network.module, network.head), ("",)
-            loop.feed = features
+        began = time.perf_counter()
+        if last_only and features is not None:
+            loop.module, loop.training, loop.feed = head, ("",), features
             outcome = loop.fit(resume)
-            cached.fold(networks.linear(network.module, network.head), features)
+            cached.fold(head, features)
             loop.module, loop.feed = network.module.to(group.device), pictures
         else:
+            if features is not None:
+                cached.fit_head(head, features, data.labels, data.train, settings.seed)
+            features = None  # they take as much room as a tenth of the tiles
             outcome = loop.fit(resume)
         self.seconds["train"] = time.perf_counter() - began
         if not group.first:
@@ -263,7 +270,7 @@ def _repeatable(group: Group) -> Iterator[None]:
         torch.backends.cudnn.benchmark = True
         yield
         return
-    fill = torch.utils.deterministic
+    fill: Any = torch.utils.deterministic  # has its attributes by a trick that types cannot see
     had = torch.are_deterministic_algorithms_enabled(), fill.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
     fill.fill_uninitialized_memory = False  # it would cost a pass over every new tensor
@@ -299,9 +306,7 @@ def _described(network: networks.Network, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _calibrated(
-    logits: NDArray[np.float64], truth: Ids, seed: int
-) -> NDArray[np.float64]:
+def _calibrated(logits: NDArray[np.float64], truth: Ids, seed: int) -> NDArray[np.float64]:
     """Logits divided by temperatures of tiles that are not their own: five folds.
 
     The model's temperature is fitted to all validation tiles; figures of calibration on the same
@@ -316,9 +321,7 @@ def _calibrated(
     return out
 
 
-def _figures(
-    logits: NDArray[Any], data: TileData, ids: Ids, settings: Settings
-) -> dict[str, Any]:
+def _figures(logits: NDArray[Any], data: TileData, ids: Ids, settings: Settings) -> dict[str, Any]:
     scaled = np.exp(logits - logits.max(1, keepdims=True))
     groups = None if data.blocks is None else data.blocks[ids]
     return metrics.summarise(

@@ -39,7 +39,7 @@ class SameConv(DepthwiseInFloat):
         padding = kernel // 2 if stride == 1 else 0
         super().__init__(cin, cout, kernel, stride, padding, groups=groups, bias=False)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+    def forward(self, input: Tensor) -> Tensor:
         if self.stride[0] > 1:
             pads: list[int] = []
             for side in (input.shape[-1], input.shape[-2]):
@@ -47,7 +47,7 @@ class SameConv(DepthwiseInFloat):
                 out = math.ceil(side / self.stride[0])
                 total = max(0, (out - 1) * self.stride[0] + self.kernel_size[0] - side)
                 pads += [total // 2, total - total // 2]
-            input = F.pad(input, pads)  # noqa: A001
+            input = F.pad(input, pads)
         return super().forward(input)
 
 
@@ -75,7 +75,7 @@ class Block(nn.Module):
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        y: Tensor = x
         if self.expands:
             y = F.relu6(self.bn0(self.expand_conv(y)))
         y = F.relu6(self.bn1(self.depthwise_conv(y)))

@@ -25,6 +25,7 @@ from quadrat.finetune import networks
 from quadrat.finetune.checkpoint import Checkpoints
 from quadrat.finetune.distributed import Group
 from quadrat.finetune.feed import Batch, Feed, Ids, plan
+from quadrat.finetune.optimise import class_weights, learning_rate, make_optimizer
 from quadrat.finetune.settings import Settings
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
@@ -95,7 +96,9 @@ class Training:
         self._check_sizes(steps)
         self.module = networks_shared(self.module, self.group)
         self.optimizer = make_optimizer(self.module, self.settings)
-        self.weights = class_weights(self.task, self.settings).to(self.group.device)
+        self.weights = class_weights(
+            self.task.labels[self.task.train], self.task.classes, self.settings
+        ).to(self.group.device)
         self.micro = self.micro or self.settings.batch
         history: list[Mapping[str, float]] = []
         best_epoch, best_f1, best_state = 0, -1.0, None
@@ -191,7 +194,7 @@ class Training:
         while True:
             try:
                 return self._forward_backward(runner, batch)
-            except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU has none of its own
+            except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             if self.group.device.type == "cuda":
@@ -311,8 +314,7 @@ def networks_shared(module: nn.Module, group: Group) -> nn.Module:
     from quadrat.finetune.distributed import shared_statistics
 
     module = shared_statistics(module.to(group.device), group)
-    moved: nn.Module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return moved
+    return module.to(memory_format=torch.channels_last)
 
 
 def wrapped(module: nn.Module, group: Group) -> nn.Module:
@@ -321,42 +323,6 @@ def wrapped(module: nn.Module, group: Group) -> nn.Module:
         return module
     devices = [group.device.index] if group.device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(module, devices, broadcast_buffers=False)
-
-
-def make_optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """The optimiser of the retrained parameters; only weights decay, not biases and norms."""
-    chosen = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in chosen if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in chosen if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, settings.peak_lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, settings.peak_lr)
-
-
-def learning_rate(settings: Settings, passed: float, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to nearly 0 (Loshchilov & Hutter 2017).
-
-    Args:
-        passed: epochs passed at the step's start, with their fraction.
-        steps: steps of an epoch.
-    """
-    if passed < settings.warmup:
-        return settings.peak_lr * min(1.0, (passed + 1 / steps) / settings.warmup)
-    span = max(settings.epochs - settings.warmup, 1e-9)
-    return settings.peak_lr * 0.5 * (1 + math.cos(math.pi * (passed - settings.warmup) / span))
-
-
-def class_weights(task: Task, settings: Settings) -> Tensor:
-    """(K,) weights of the loss with mean 1 over the training tiles."""
-    if settings.class_weight == "none":
-        return torch.ones(task.classes)
-    counts = np.bincount(task.labels[task.train], minlength=task.classes)
-    there = counts > 0
-    weights = np.where(there, len(task.train) / (there.sum() * np.maximum(counts, 1)), 0.0)
-    return torch.tensor(weights, dtype=torch.float32)
 
 
 @contextlib.contextmanager

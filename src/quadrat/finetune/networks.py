@@ -1,4 +1,4 @@
-"""Networks by name, with their pretrained weights, and how deep to retrain them.
+"""Networks with a new last layer and pretrained weights, and how deep to retrain them.
 
 A network here is a torch module from `(N, 3, P, P)` normalised pictures to logits, whose last
 linear layer is new. It does not know tiles, training or files of models.
@@ -7,54 +7,21 @@ linear layer is new. It does not know tiles, training or files of models.
 from __future__ import annotations
 
 import copy
-import http.client
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from quadrat import storage
-from quadrat.backbones import BACKBONES, load_weights
-from quadrat.backbones.download import torch_cache
 from quadrat.backbones.weights import read_weights
 from quadrat.errors import BackboneError, TrainError
 from quadrat.finetune.depthwise import in_float
+from quadrat.finetune.recipes import Recipe, find
 from quadrat.finetune.settings import FROM, RANDOM
 
-# State dict, SHA-256 of the file, and what it is.
-Fetched = tuple[Mapping[str, Tensor], str, str]
-
-TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet"
-# Networks with side branches: their training forward gives several outputs.
-BRANCHED = ("googlenet", "inception_v3")
 # Containers whose children are the network's stages: `from:features.4`, `from:blocks.10`.
 CONTAINERS = ("features", "blocks", "stages", "layers", "encoder")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a named network is made, before any weights.
-
-    Attributes:
-        make: builds it with its published number of classes, weights not loaded.
-        pixels: side of the pictures it was trained on.
-        mean, std: of its normalisation, in units of 0 to 255, per channel.
-        fetch: its published weights: state dict, SHA-256 of the file, description.
-        licence: of the published weights.
-        rename: the parameter's name in the module, from its name in a file of weights.
-    """
-
-    name: str
-    make: Callable[[], nn.Module]
-    pixels: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    fetch: Callable[[], Fetched]
-    licence: str
-    rename: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)
@@ -148,24 +115,6 @@ def _try(name: str, module: nn.Module, classes: int, pixels: int) -> None:
         )
 
 
-def find(name: str) -> Recipe:
-    """The recipe of a network's name; BackboneError when no library has it."""
-    if name.startswith("timm:"):
-        return _timm(name.removeprefix("timm:"))
-    if name == "efficientnet_lite0":
-        return _lite0()
-    import torchvision
-
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name in BRANCHED:
-        raise BackboneError(
-            f"{name} has side branches and cannot be retrained; choose another, such as resnet50"
-        )
-    if name in known:
-        return _torchvision(name)
-    return _timm(name)
-
-
 def depths(network: Network) -> tuple[str, ...]:
     """The depths to which a network can be retrained, shallowest first."""
     full = ("fully_connected",) if len(_connected(network)) > 1 else ()
@@ -251,8 +200,8 @@ def _training_modules(
     """Names of the modules that train.
 
     A layer with weights trains when they are retrained; a part that holds others (it acts only
-    through them, but for stochastic depth) when all that is in it does; what has no weights (dropout)
-    when it comes after the first retrained layer or its neighbours are all retrained.
+    through them, but for stochastic depth) when all that is in it does; what has no weights
+    (dropout) when it comes after the first retrained layer or its neighbours are all retrained.
     """
     names: list[str] = []
     reached = whole
@@ -304,7 +253,7 @@ def _head_name(name: str, module: nn.Module) -> str:
             f"{name} does not end in a linear layer, so it cannot be given new classes; "
             "choose another, such as resnet50"
         )
-    return found[-1]
+    return str(found[-1])
 
 
 def _load(
@@ -322,110 +271,15 @@ def _load(
         k for k in wanted if k in given and k not in skip and given[k].shape != wanted[k].shape
     ]
     if missing or unknown or wrong:
-        problem = (
-            f"{wrong[0]} has shape {tuple(given[wrong[0]].shape)}, not {tuple(wanted[wrong[0]].shape)}"
-            if wrong
-            else f"no {missing[0]}" + (f" ({len(missing)} missing)" if len(missing) > 1 else "")
-            if missing
-            else f"an unknown {unknown[0]}"
-        )
+        if wrong:
+            had, has = (tuple(each[wrong[0]].shape) for each in (given, wanted))
+            problem = f"{wrong[0]} has shape {had}, not {has}"
+        elif missing:
+            problem = f"no {missing[0]} ({len(missing)} missing)"
+        else:
+            problem = f"an unknown {unknown[0]}"
         raise BackboneError(
             f"{what} does not fit {recipe.name}: {problem}; name the network that it belongs to"
         )
     kept = {k: v for k, v in given.items() if k in wanted and k not in skip}
     module.load_state_dict({**wanted, **kept})
-
-
-def _torchvision(name: str) -> Recipe:
-    import torchvision
-
-    published = torchvision.models.get_model_weights(name).DEFAULT
-    shown = published.transforms()
-    mean, std = (tuple(255.0 * v for v in each) for each in (shown.mean, shown.std))
-
-    def make() -> nn.Module:
-        made: nn.Module = torchvision.models.get_model(name, weights=None)
-        return made
-
-    row = BACKBONES.get(name)
-    fetch = (lambda: _in_table(name)) if row else (lambda: _published(name, published))
-    return Recipe(name, make, shown.crop_size[0], mean, std, fetch, TORCHVISION_LICENCE)
-
-
-def _in_table(name: str) -> Fetched:
-    """The weights that `train` has for the same backbone, so that the two compare."""
-    state, digest = load_weights(name)
-    return {k: torch.from_numpy(v) for k, v in state.items()}, digest, BACKBONES[name].weights
-
-
-def _published(name: str, published: Any) -> Fetched:
-    """torchvision's weights; a broken download leaves nothing behind.
-
-    Raises:
-        BackboneError: they cannot be fetched, or arrived damaged.
-    """
-    try:
-        # fetches to a temporary file, checks its digest, renames; read again by the strict reader
-        published.get_state_dict(
-            model_dir=str(torch_cache()), progress=False, check_hash=True, weights_only=True
-        )
-    except (OSError, http.client.HTTPException, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise BackboneError(
-            f"the weights of {name} cannot be had from {published.url} ({reason}); "
-            "try again, or fetch that file elsewhere and give it with --weights FILE"
-        ) from None
-    arrays, digest = read_weights(str(torch_cache() / storage.basename(published.url)))
-    state = {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
-    return state, digest, f"torchvision, {published.name}"
-
-
-def _lite0() -> Recipe:
-    from quadrat.finetune import lite0
-
-    row = BACKBONES["efficientnet_lite0"]
-    return Recipe(
-        row.name, lite0.Lite0, row.size_px, row.mean, row.std, lambda: _in_table(row.name),
-        row.licence, lite0.own_name,
-    )  # fmt: skip
-
-
-def _timm(name: str) -> Recipe:
-    try:
-        import timm
-    except ImportError:
-        raise BackboneError(
-            f"no network {name!r} in torchvision (alexnet, resnet18, resnet50, ...); "
-            "for timm's networks: pip install timm"
-        ) from None
-    if not timm.is_model(name.split(".")[0]):
-        raise BackboneError(
-            f"no network {name!r} in torchvision or timm; see timm.list_models() for names"
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config: Any = timm.get_pretrained_cfg(name)
-    if config is None:
-        raise BackboneError(
-            f"timm has no published weights of {name!r}; choose another of its tags"
-        )
-
-    def fetch() -> Fetched:
-        try:
-            made = timm.create_model(name, pretrained=True)
-        except Exception as error:
-            # timm's hub clients each raise errors of their own kind
-            reason = " ".join(str(error).split())[:160]
-            raise BackboneError(
-                f"timm's weights of {name} could not be downloaded ({reason}); "
-                "try again, or give the file with --weights FILE"
-            ) from None
-        state = made.state_dict()
-        tensors = [v.contiguous().numpy().tobytes() for v in state.values()]
-        return state, storage.digest_bytes(b"".join(tensors)), f"timm's {name}"
-
-    mean, std = (tuple(255.0 * float(v) for v in each) for each in (config.mean, config.std))
-    return Recipe(
-        f"timm:{name}", lambda: timm.create_model(name, pretrained=False),
-        int(config.input_size[-1]), mean, std, fetch, str(config.license or "see timm"),
-    )  # fmt: skip

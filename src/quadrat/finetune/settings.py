@@ -52,6 +52,9 @@ class Settings:
         jitter: largest relative change of brightness, contrast and saturation; 0 for none.
         flips: mirror and turn tiles by quarter turns at random: the ground has no upright.
         sample_frac: share of the training tiles to use, above 0 and at most 1.
+        head_first: other depths than `last_only`: before training, fit the new last layer to the
+            features of the network as it is, so that a random layer's errors do not spoil what the
+            network knows (Kumar et al. 2022, arXiv:2202.10054).
         views: `last_only` alone: how many versions of each tile are featurized, the plain one and
             `views - 1` augmented ones; epochs take them in turn.
         batch_norm: `batch` (statistics follow the data where layers are retrained) or `frozen`.
@@ -76,6 +79,7 @@ class Settings:
     jitter: float = 0.2
     flips: bool = True
     sample_frac: float = 1.0
+    head_first: bool = True
     views: int = 1
     batch_norm: str = "batch"
     patience: int = 0
@@ -105,7 +109,8 @@ class Settings:
             _range("pixels", self.pixels, 16, 4096)
         if self.views > 1 and self.depth != "last_only":
             raise TrainError(
-                f"--views {self.views} needs --depth last_only; other depths augment every epoch anew"
+                f"--views {self.views} needs --depth last_only; "
+                "other depths augment every epoch anew"
             )
 
     @property

@@ -1,6 +1,6 @@
 """One of several processes that `launch` started: do the job, tell what happens.
 
-    python -m torch.distributed.run ... -m quadrat.finetune.worker JOB.json
+Started as `python -m torch.distributed.run ... -m quadrat.finetune.worker JOB.json`.
 """
 
 from __future__ import annotations
