@@ -73,21 +73,17 @@ def test_cutting_gives_the_same_tile_set_on_both_engines(
     assert made["spark"].info["counts"] == made["local"].info["counts"]
 
 
-def test_a_head_is_the_same_from_features_of_both_engines(
+def test_features_are_the_same_on_both_engines(
     engine: SparkEngine, county_tiles: Any, tmp_path: Path
 ) -> None:
-    from quadrat.heads import train
+    from quadrat import backbones
+    from quadrat.features import featurize_parts
 
-    digests = {
-        name: train(
-            county_tiles.uri,
-            str(tmp_path / name),
-            backbone="mean_colour",
-            engine=chosen,
-            cache=str(tmp_path / f"cache {name}"),
-        ).digest
-        for name, chosen in (("local", get_engine("local", workers=1)), ("spark", engine))
-    }
+    graph = backbones.feature_graph("mean_colour", size_px=county_tiles.size_px)
+    digests = {}
+    for name, chosen in (("local", get_engine("local", workers=1)), ("spark", engine)):
+        made = featurize_parts(county_tiles, graph, engine=chosen, cache=str(tmp_path / name))
+        digests[name] = [storage.digest_file(storage.join(made.uri, n)) for n in made.names]
     assert digests["spark"] == digests["local"]
 
 

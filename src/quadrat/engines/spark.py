@@ -82,6 +82,10 @@ class SparkEngine:
         """The `SparkSession`."""
         return self._session.spark
 
+    def prepare(self) -> None:
+        """Bring this package to the workers, for jobs that are not run by `run`."""
+        self._session.ready()
+
     def close(self) -> None:
         """End the session if this engine started it."""
         self._session.close()
@@ -101,7 +105,7 @@ class SparkEngine:
         """See `quadrat.engines.Engine`."""
         if not len(parts):
             return
-        self._session.ready()
+        self.prepare()
         failed: list[tuple[P, BaseException]] = []
         for place, ok, result in _Waves(self._session, task, parts, self._workers).results():
             if ok:

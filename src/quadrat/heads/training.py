@@ -24,7 +24,7 @@ import numpy as np
 from quadrat import backbones, metrics, model, storage, tiles
 from quadrat.engines import Engine
 from quadrat.errors import TrainError
-from quadrat.features import Features, Selection, cached, featurize
+from quadrat.features import Features, Selection, cached, featurize, featurize_parts
 from quadrat.heads import samples as sampling
 from quadrat.heads.calibrate import fit_temperature
 from quadrat.heads.fit import Floats, Head, Settings, fit, probabilities
@@ -109,7 +109,7 @@ def train(
     sample_frac: float = 1.0,
     seed: int = 0,
     reg: float = 0.01,
-    max_iter: int = 200,
+    max_iter: int | None = None,
     trees: int = 20,
     depth: int = 5,
     class_weight: str = "none",
@@ -128,10 +128,11 @@ def train(
         weights: a file of the backbone's weights; its published ones by default.
         head: `logistic` or `forest`.
         sample_frac: share of the training tiles to use, above 0 and at most 1.
-        reg, max_iter: of `logistic` (see `fit.Settings`).
+        reg, max_iter: of `logistic` (see `fit.Settings`); steps are 200 at most, 10 on Spark.
         trees, depth: of `forest`.
         class_weight: `none` or `balanced`.
-        engine: where features are computed; this machine by default.
+        engine: where features are computed and, on `spark`, the head is trained (by Spark ML, see
+            `heads.spark`); this machine by default.
         cache: where the engine's workers keep features; the user's cache by default.
         run_id: the run of the history that this is.
         on_event: told `params`, `data`, `metrics` and `model` as they come.
@@ -142,7 +143,9 @@ def train(
         BackboneError, ModelError, StorageError, EngineError: see `backbones`, `features`.
     """
     begun = time.perf_counter()
-    settings = Settings(head, reg, max_iter, trees, depth, class_weight, seed)
+    on_spark = engine is not None and engine.name == "spark"
+    steps = max_iter if max_iter is not None else 10 if on_spark else Settings.max_iter
+    settings = Settings(head, reg, steps, trees, depth, class_weight, seed)
     if not 0 < sample_frac <= 1:
         raise TrainError(f"--sample-frac {sample_frac} must be above 0 and at most 1")
     where = storage.redact(source if isinstance(source, str) else source.uri)
@@ -156,20 +159,22 @@ def train(
     params = {"backbone": graph.name, "sample_frac": sample_frac, **settings.to_dict()}
     tell("params", params)
 
-    found = _features(opened, graph, "fp32", select, engine, cache, on_progress)
-    samples = sampling.sort(found.index, legend, where, seed)
-    tell("data", {"uri": where, "digest": opened.digest, "tiles": samples.counts(legend)})
-    fit_begun = time.perf_counter()
-    fitted = fit_form(found, samples, legend, settings)
-    fit_seconds = time.perf_counter() - fit_begun
+    def data(samples: sampling.Samples) -> None:
+        tell("data", {"uri": where, "digest": opened.digest, "tiles": samples.counts(legend)})
+
+    learn = _on_spark if on_spark else _here
+    learned = learn(
+        _Job(opened, graph, select, engine, cache, legend, settings, where), data, on_progress
+    )
+    samples, fitted = learned.samples, learned.fitted
     figures = _figures(fitted, samples, legend, seed)
-    warnings = (*samples.warnings, *fitted.warnings, *_said(found.skipped))
+    warnings = (*samples.warnings, *fitted.warnings, *_said(learned.skipped))
     info = model.ModelInfo(
         legend=legend,
         size_px=opened.size_px,
         grid=opened.grid,
         backbone={k: v for k, v in graph.to_dict().items() if k != "any_size"},
-        head={**settings.to_dict(), "sample_frac": sample_frac},
+        head={**settings.to_dict(), "sample_frac": sample_frac, "trainer": learned.trainer},
         run_id=run_id,
         tileset_digest=opened.digest,
         metrics=figures or {},
@@ -194,13 +199,74 @@ def train(
         tiles=samples.counts(legend),
         held_out=samples.held_out,
         seconds={
-            "features": found.seconds,
-            "fit": fit_seconds,
+            "features": learned.feature_seconds,
+            "fit": learned.fit_seconds,
             "total": time.perf_counter() - begun,
         },
-        skipped=found.skipped,
+        skipped=learned.skipped,
         warnings=warnings,
     )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is learned from what."""
+
+    source: tiles.Source
+    graph: backbones.FeatureGraph
+    select: Selection
+    engine: Engine | None
+    cache: str | None
+    legend: Legend
+    settings: Settings
+    where: str
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What came of it."""
+
+    samples: sampling.Samples
+    fitted: Fitted
+    skipped: tuple[tuple[str, str], ...]
+    feature_seconds: float
+    fit_seconds: float
+    trainer: str
+
+
+def _here(
+    job: _Job, data: Callable[[sampling.Samples], None], on_progress: Progress | None
+) -> _Learned:
+    """Features from any engine, the head fitted on this machine."""
+    found = _features(job.source, job.graph, "fp32", job.select, job.engine, job.cache, on_progress)
+    samples = sampling.sort(found.index, job.legend, job.where, job.settings.seed)
+    data(samples)
+    begun = time.perf_counter()
+    fitted = fit_form(found, samples, job.legend, job.settings)
+    seconds = time.perf_counter() - begun
+    return _Learned(samples, fitted, found.skipped, found.seconds, seconds, "scikit-learn")
+
+
+def _on_spark(
+    job: _Job, data: Callable[[sampling.Samples], None], on_progress: Progress | None
+) -> _Learned:
+    """Features and the head on a cluster; neither passes through here."""
+    from quadrat.heads import spark
+
+    parts = featurize_parts(
+        job.source,
+        job.graph,
+        select=job.select,
+        engine=job.engine,
+        cache=job.cache,
+        on_progress=on_progress,
+    )
+    begun = time.perf_counter()
+    done = spark.fit(parts, job.legend, job.settings, job.engine, job.where)
+    data(done.samples)
+    fitted = Fitted(done.head, done.temperature, done.probabilities, done.accuracy)
+    seconds = time.perf_counter() - begun
+    return _Learned(done.samples, fitted, done.skipped, parts.seconds, seconds, "Spark ML")
 
 
 def _legend(source: tiles.Source, where: str) -> Legend:
