@@ -44,9 +44,11 @@ class Cluster:
     def add_worker(self, cores: int = 1, memory: str = "1g") -> subprocess.Popen[bytes]:
         """One more worker, when the master knows it."""
         name = f"worker-{len(self.workers)}"
-        command = [WORKER, "--host", "127.0.0.1", "--cores", str(cores), "--memory", memory]
+        # an address for each: Spark runs no second copy of a task on the host of the first
+        host = f"127.0.0.{len(self.workers) + 2}"
+        command = [WORKER, "--host", host, "--cores", str(cores), "--memory", memory]
         command += ["--port", "0", "--webui-port", "0", "--work-dir", str(self.folder / name)]
-        process = start([*command, self.url], self.folder / f"{name}.log")
+        process = start([*command, self.url], self.folder / f"{name}.log", host)
         self.workers.append(process)
         wanted = len([w for w in self.workers if w.poll() is None])
         until(lambda: len(self.alive()) >= wanted, "the worker to register")
@@ -83,7 +85,7 @@ def standalone(folder: Path, workers: int = 2, cores: int = 1) -> Iterator[Clust
                 cluster.kill(process)
 
 
-def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def start(command: Sequence[str], log: Path, host: str = "127.0.0.1") -> subprocess.Popen[bytes]:
     """A Java process of Spark's."""
     import pyspark
 
@@ -92,7 +94,7 @@ def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         **os.environ,
         "SPARK_HOME": str(home),
         "SPARK_DAEMON_MEMORY": "256m",
-        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_LOCAL_IP": host,
         "PYSPARK_PYTHON": sys.executable,
     }
     with log.open("wb") as out:

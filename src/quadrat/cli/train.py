@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-iter",
     type=click.IntRange(min=1),
-    default=200,
-    show_default=True,
+    show_default="200; 10 with --engine spark",
     help="Iterations of logistic at most.",
 )
 @click.option(
