@@ -132,7 +132,8 @@ def _noted(command: click.Command, out: str | None) -> Iterator[list[tuple[str, 
             if is_new and storage.exists(out):
                 note(kind, out)
             raise
-        note(kind, out)
+        if storage.exists(out):  # nothing is written by a dry run
+            note(kind, out)
     for what, uri in made:
         note(what, uri)
 
@@ -149,13 +150,22 @@ def note(kind: str, uri: str, run: str | None = None) -> None:
 
 @contextlib.contextmanager
 def history(
-    kind: str, out: str, name: str | None, tracking_uri: str | None, params: Mapping[str, Any]
+    kind: str,
+    out: str,
+    name: str | None,
+    tracking_uri: str | None,
+    params: Mapping[str, Any],
+    resume: str | None = None,
 ) -> Iterator[Run]:
-    """A run of the history for a training verb, called like its `--out`."""
+    """A run of the history for a training verb, called like its `--out`; noted for clean.
+
+    Args:
+        resume: the id of a stopped run that goes on.
+    """
     from quadrat import runs
 
     with runs.start(
-        kind, name=name or last_name(out), params=params, tracking_uri=tracking_uri
+        kind, name=name or last_name(out), params=params, tracking_uri=tracking_uri, resume=resume
     ) as run:
         note("runs", run.tracking_uri, run.id)
         yield run

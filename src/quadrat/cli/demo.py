@@ -158,7 +158,7 @@ def described(made: Made) -> str:
         "look at",
         f"  {made.map.png}  the map, a picture",
         f"  {made.map.uri}  the map, one pixel a tile, for QGIS",
-        f"  {made.scores.uri}/parts  every tile's probabilities, GeoParquet, for QGIS or GeoPandas",
+        f"  {made.out}/scores/parts  every tile's probabilities, GeoParquet, for QGIS or GeoPandas",
         f"  {made.county.imagery[0]}  the imagery",
         f"  quadrat runs ui --tracking-uri {made.tracking_uri}  the run history",
     ]
