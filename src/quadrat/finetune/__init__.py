@@ -7,7 +7,7 @@
     feed         batches, prepared while the network works
     cached       `last_only`: features once, then a layer on them
     loop         epochs, validation, the best epoch kept; `checkpoint` after every one
-    distributed  several processes as one; `launch` starts them, `worker` is one
+    distributed  several processes as one; `launch` or `on_spark` starts them, `worker` is one
     export       the trained network as a graph, checked against torch
     job          all of it, in order
 
@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from quadrat import storage, tiles
+from quadrat.engines import Engine
 from quadrat.errors import MissingExtraError, TrainError
 from quadrat.finetune.launch import launch, processes, rank
 from quadrat.finetune.result import FinetuneResult, from_dict
@@ -44,6 +45,7 @@ def finetune(
     run_id: str | None = None,
     on_event: Callable[[str, Mapping[str, Any]], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    engine: Engine | None = None,
 ) -> FinetuneResult:
     """Retrain a pretrained network on labelled tiles and save the model.
 
@@ -62,6 +64,7 @@ def finetune(
         run_id: the run of the history that this is.
         on_event: told `params`, `data`, `epoch`, `warning`, `metrics` and `model` as they come.
         on_progress: told how many tiles are done of how many: decoded, featurized, trained on.
+        engine: `spark` starts the processes on its cluster (see `on_spark`).
 
     Raises:
         MissingExtraError: torch is not installed.
@@ -72,11 +75,12 @@ def finetune(
     """
     require()
     chosen, where = settings or Settings(), machine or Machine()
-    if where.nproc > 1 and processes() == 1:
+    on_spark = engine is not None and engine.name == "spark"
+    if (where.nproc > 1 or on_spark) and processes() == 1:
         return _launched(
-            source, out, chosen, where, validation=validation, resume=resume,
-            keep_checkpoints=keep_checkpoints, run_id=run_id, on_event=on_event,
-            on_progress=on_progress,
+            source, out, chosen, where, engine if on_spark else None,
+            validation=validation, resume=resume, keep_checkpoints=keep_checkpoints,
+            run_id=run_id, on_event=on_event, on_progress=on_progress,
         )  # fmt: skip
     from quadrat.finetune.job import Job
 
@@ -101,6 +105,7 @@ def _launched(
     out: str,
     settings: Settings,
     machine: Machine,
+    engine: Engine | None,
     *,
     validation: tiles.Source | str | None,
     on_event: Callable[[str, Mapping[str, Any]], None] | None,
@@ -111,7 +116,8 @@ def _launched(
 
     if not isinstance(source, str) or not (validation is None or isinstance(validation, str)):
         raise TrainError("several processes open the tiles themselves: give tile sets by their URI")
-    threads = machine.threads or max(1, available_cpus() // machine.nproc)
+    # on a cluster a process has the one core of its task
+    threads = machine.threads or (1 if engine else max(1, available_cpus() // machine.nproc))
     values = {
         "source": source,
         "out": out,
@@ -120,6 +126,10 @@ def _launched(
         "machine": {**machine.to_dict(), "threads": threads},
         **rest,
     }
+    if engine is not None:
+        from quadrat.finetune import on_spark
+
+        return from_dict(on_spark.launch(engine, machine.nproc, values, on_event))
     return from_dict(launch(machine.nproc, values, threads, on_event, on_progress))
 
 

@@ -1,0 +1,64 @@
+"""Fine-tuning with two processes that Spark's TorchDistributor starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quadrat.engines.spark import SparkEngine
+from quadrat.errors import TrainError
+from quadrat.finetune import Machine, Settings, finetune
+
+pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
+pytest.importorskip("torchvision", reason="fine-tuning needs torch and torchvision")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[SparkEngine]:
+    made = SparkEngine(
+        "local[2]", conf={"spark.driver.memory": "512m", "spark.ui.enabled": "false"}
+    )
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+def test_two_processes_on_spark_follow_the_curve_of_one(
+    engine: SparkEngine, tmp_path: Path
+) -> None:
+    from finetune_tiles import write_tiles
+
+    source = write_tiles(tmp_path, {"train": 60, "validation": 30}).uri
+    settings = Settings(
+        backbone="resnet18",
+        weights="random",
+        depth="all",
+        epochs=2,
+        batch=12,
+        seed=1,
+    )
+    events: list[tuple[str, Any]] = []
+    one = finetune(source, str(tmp_path / "one"), settings, Machine("cpu", threads=1))
+    two = finetune(
+        source,
+        str(tmp_path / "two"),
+        settings,
+        Machine("cpu", nproc=2, threads=1),
+        engine=engine,
+        on_event=lambda name, values: events.append((name, values)),
+    )
+    assert two.machine["processes"] == 2
+    assert one.machine["processes"] == 1
+    losses = [[h["loss"] for h in r.history] for r in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    names = [name for name, _ in events]
+    assert names.count("epoch") == 2  # the first process alone speaks
+    assert names[-1] == "model"
+
+
+def test_more_processes_than_cores_is_an_error(engine: SparkEngine, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"--nproc 3 needs as many cores at once.* has 2"):
+        finetune("tiles", str(tmp_path), machine=Machine("cpu", nproc=3), engine=engine)
