@@ -147,7 +147,10 @@ def area(
         ScoresError: scores without a grid, or two dates on different grids or legends.
     """
     z = estimate.quantile(level)
-    days = tuple(dated.read(uri) for uri in (scores, scores_b) if uri is not None)
+    fold = legend is not None  # the folded map takes probabilities, as `quadrat map` does
+    days = tuple(
+        dated.read(uri, probabilities=fold) for uri in (scores, scores_b) if uri is not None
+    )
     if legend is not None:
         coarse = legends.load_legend(legend)
         days = tuple(d.folded(coarse) for d in days)

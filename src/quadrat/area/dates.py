@@ -56,7 +56,10 @@ class Dated:
         )  # fmt: skip
 
     def folded(self, coarse: Legend) -> Dated:
-        """The same tiles in a coarser legend."""
+        """The same tiles in a coarser legend.
+
+        With probabilities, these are summed before the most likely class is taken, as on maps.
+        """
         if coarse.names == self.legend.names:
             return self
         to = legends.fold(self.legend, coarse)
@@ -69,7 +72,7 @@ class Dated:
         truth = np.where(self.truth >= 0, to[self.truth], -1)
         return Dated(
             self.uri, self.date, coarse, self.grid, self.info, self.rows, self.cols,
-            to[self.mapped], truth, self.split, summed,
+            to[self.mapped] if summed is None else summed.argmax(1), truth, self.split, summed,
         )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "--blocks",
     type=click.IntRange(min=0),
     metavar="TILES",
-    help="Side of the blocks the reference was drawn in, tiles; 0: tile by tile.  [default: look]",
+    help="Side of the blocks the reference was drawn in, tiles; 0: tile by tile.",
 )
 @click.option(
     "--level",

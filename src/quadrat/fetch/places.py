@@ -240,7 +240,8 @@ def _read(path: Path, *, geometry: bool = True, rows: Sequence[int] | None = Non
     from pyogrio.errors import DataLayerError, DataSourceError, GeometryError
     from pyogrio.raw import read
 
-    name = f"/vsizip/{path}" if ".zip" in path.suffixes else str(path)
+    # in braces, GDAL takes an archive under any name ("counties.zip.part")
+    name = f"/vsizip/{{{path}}}" if ".zip" in path.suffixes else str(path)
     try:
         return read(
             name,
@@ -248,7 +249,7 @@ def _read(path: Path, *, geometry: bool = True, rows: Sequence[int] | None = Non
             force_2d=True,
             fids=None if rows is None else np.asarray(rows, np.int64),
         )
-    except (DataLayerError, DataSourceError, GeometryError, ValueError) as error:
+    except (DataLayerError, DataSourceError, GeometryError, ValueError, IndexError) as error:
         text = " ".join(str(error).split()).replace(str(path), path.name)[:120]
         raise InputError(f"{path.name} cannot be read as a vector file ({text})") from None
 

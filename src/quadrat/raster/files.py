@@ -31,8 +31,10 @@ def environment() -> Iterator[None]:
         GDAL_VRT_ENABLE_PYTHON="NO",  # a VRT must not be able to run code
         GDAL_HTTP_MAX_RETRY="4",
         GDAL_HTTP_RETRY_DELAY="0.5",
+        GDAL_HTTP_CONNECTTIMEOUT="15",
+        GDAL_HTTP_LOW_SPEED_TIME="90",  # seconds without a byte: without it a dead server hangs us
+        GDAL_HTTP_LOW_SPEED_LIMIT="1",
         VSI_CACHE="TRUE",
-        CPL_VSIL_CURL_ALLOWED_EXTENSIONS="",
     ):
         yield
 

@@ -1,0 +1,334 @@
+"""Land-use change between dates: which tiles, what they became, how sure, how much in all.
+
+    recalibrate   what a date's probabilities mean
+    posterior     two dates: P(transition) of each tile
+    series        more dates: a hidden Markov model
+    spread        intervals of totals
+    radiometry    colours of one date as on another; recolour puts them before a model
+    evidence      scores -> likelihoods, checked on reference tiles
+    candidates    the ranked list and its files
+    pictures      before and after
+    work          two dates or many, put together
+
+It does not know how models are trained, and takes the second date's labels nowhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from quadrat import geoparquet, storage
+from quadrat import legend as legends
+from quadrat import model as models
+from quadrat import score as scoring
+from quadrat.area import dates as dated
+from quadrat.area.dates import Dated, Ints
+from quadrat.change import candidates, evidence, pictures, posterior, radiometry, recolour, work
+from quadrat.change.result import ChangeResult, Move
+from quadrat.change.work import Found, Options
+from quadrat.engines import Engine
+from quadrat.errors import InputError, ScoresError
+from quadrat.legend import Legend
+from quadrat.tiles import RasterSource, Source
+
+__all__ = ["ChangeResult", "Move", "change"]
+
+Progress = Callable[[int, int], None]
+
+
+def change(
+    dates: Sequence[str],
+    out: str,
+    *,
+    model: str | None = None,
+    from_classes: Sequence[str] = (),
+    to_classes: Sequence[str] = (),
+    legend: str | None = None,
+    min_probability: float = 0.5,
+    limit: int | None = None,
+    smoothing: float = posterior.MIX,
+    recalibrate: bool = True,
+    normalise: str = "linear",
+    evidence_from: str = "probabilities",
+    split: str = "auto",
+    show: int = 100,
+    imagery: Sequence[str] = (),
+    level: float = 0.95,
+    seed: int = 0,
+    overwrite: bool = False,
+    bands: tuple[int, int, int] | None = None,
+    nodata: float | None = None,
+    stretch: tuple[float, float] | None = None,
+    engine: Engine | None = None,
+    on_progress: Progress | None = None,
+) -> ChangeResult:
+    """Find land-use change between two dates, or over a series of them.
+
+    Writes `change.json`, `change.md`, `transitions.parquet` (every tile), `candidates.parquet`,
+    `.geojson` and `.csv`, and before/after pictures to `out`.
+
+    Args:
+        dates: scores of the same ground, earliest first; or, with `model`, imagery (a raster file
+            or a folder of them a date), which is scored first.
+        out: a folder, any URI.
+        model: the model that scores imagery. It should be trained on the first date.
+        from_classes, to_classes: the changes to list; all by default.
+        legend: a coarser legend that the classes fold into first.
+        min_probability: candidates are tiles whose change is at least so likely.
+        limit: most candidates in the list.
+        smoothing: weight of the neighbourhood in a tile's own prior, 0 to 1; 0 leaves it out. It
+            is for two dates only.
+        recalibrate: fit later dates' scores to the tiles that did not change, which takes out
+            season and colour.
+        normalise: how a later date's imagery is brought to the first one's colours before it is
+            scored: `linear`, `histogram` or `none`. For imagery only.
+        evidence_from: `probabilities`, or `labels` with each date's confusion (series only).
+        split: which labelled tiles of the first date its scores are checked on; see
+            `quadrat.area.area`.
+        show: candidates that get a picture.
+        imagery: a file, or folder of files, a date to take pictures from instead of what the
+            scores name.
+        bands, nodata, stretch: how imagery is read.
+
+    Raises:
+        InputError, ScoresError: one date, other grids or legends, imagery without a model.
+    """
+    if len(dates) < 2:
+        raise InputError(
+            f"{len(dates)} date{'s' if len(dates) != 1 else ''} given; change needs two or more, "
+            "earliest first"
+        )
+    _check(dates, imagery, smoothing, evidence_from, normalise, show)
+    out = storage.normalise(out)
+    how = {"bands": bands, "nodata": nodata, "stretch": stretch}
+    extra: dict[str, Any] = {}
+    with storage.lock(out):
+        if model is not None:
+            dates, extra = _score(dates, out, model, normalise, how, overwrite, engine, on_progress)
+        days, notes = _read(dates, legend)
+        options = _options(
+            days[0].legend, from_classes, to_classes, min_probability, limit, recalibrate,
+            smoothing, evidence_from, split, level, seed,
+        )  # fmt: skip
+        found = work.pair(*days, options) if len(days) == 2 else work.many(days, options)
+        words = _words(from_classes, to_classes)
+        result = _result(out, days, found, options, words, [*notes, *found.notes], extra)
+        rows = candidates.records(found.listed, found.when, found.path, days)
+        return _write(result, rows, days, found, show, imagery, how, on_progress)
+
+
+def _check(
+    dates: Sequence[str],
+    imagery: Sequence[str],
+    smoothing: float,
+    evidence_from: str,
+    normalise: str,
+    show: int,
+) -> None:
+    if len(set(dates)) < len(dates):
+        raise InputError("a date is given twice; name each date once, earliest first")
+    if imagery and len(imagery) != len(dates):
+        raise InputError(f"--imagery is given {len(imagery)} times for {len(dates)} dates")
+    if not 0 <= smoothing < 1:
+        raise InputError(f"--smoothing {smoothing} is not from 0 to below 1")
+    if evidence_from not in evidence.KINDS:
+        raise InputError(f"no evidence {evidence_from!r}; choose {' or '.join(evidence.KINDS)}")
+    if evidence_from == "labels" and len(dates) == 2:
+        raise InputError("--evidence labels is for three dates or more; leave it out")
+    if normalise not in radiometry.METHODS:
+        raise InputError(
+            f"no normalisation {normalise!r}; choose one of {', '.join(radiometry.METHODS)}"
+        )
+    if show < 0:
+        raise InputError(f"--show {show} pictures; use 0 or more")
+
+
+def _score(
+    dates: Sequence[str],
+    out: str,
+    model: str,
+    normalise: str,
+    how: dict[str, Any],
+    overwrite: bool,
+    engine: Engine | None,
+    on_progress: Progress | None,
+) -> tuple[list[str], dict[str, Any]]:
+    """Score each date's imagery, later ones through a normalisation; the scores' URIs."""
+    bundle = models.load_model(model)
+    sources = [_rasters(uri, scoring.open_source([uri], bundle, **how)) for uri in dates]
+    made: list[str] = []
+    told: dict[str, Any] = {"normalisation": [None]}
+    for n, uri in enumerate(dates):
+        place, using = storage.join(out, f"scores_{n + 1}"), bundle
+        if n and normalise != "none":
+            first = scoring.open_scores(made[0]).table(["row", "col"])
+            rows, cols = (first[c].to_numpy().astype(np.int64) for c in ("row", "col"))
+            normal = recolour.normalisation(
+                sources[0].imagery, sources[n].imagery, rows, cols, normalise
+            )
+            using = recolour.recoloured(bundle, normal, storage.join(out, f"model_{n + 1}"))
+            told["normalisation"].append(normal.to_dict())
+        elif n:
+            told["normalisation"].append(None)
+        scoring.score(
+            using.uri, [uri], place, engine=engine, on_progress=on_progress, overwrite=overwrite,
+            **how,
+        )  # fmt: skip
+        made.append(place)
+    return made, told
+
+
+def _rasters(uri: str, source: Source) -> RasterSource:
+    if not isinstance(source, RasterSource):
+        raise InputError(
+            f"{storage.redact(uri)} is no imagery; name raster files or a folder of them, or "
+            "score it first and leave out --model"
+        )
+    return source
+
+
+def _read(dates: Sequence[str], legend: str | None) -> tuple[list[Dated], list[str]]:
+    """The tiles that all dates have, in one order."""
+    days = [dated.read(uri, probabilities=True) for uri in dates]
+    if legend is not None:
+        coarse = legends.load_legend(legend)
+        days = [d.folded(coarse) for d in days]
+    sizes = [len(d) for d in days]
+    for n in range(1, len(days)):
+        days[0], days[n] = dated.pair(days[0], days[n])
+    for n in range(1, len(days)):
+        _, days[n] = dated.pair(days[0], days[n])
+    lost = max(sizes) - len(days[0])
+    note = f"{lost:,} tiles are not in the scores of every date and were left out."
+    same = len({d.date for d in days}) < len(days)
+    if same:
+        days = [dataclasses.replace(d, date=f"{d.date} ({storage.basename(d.uri)})") for d in days]
+    return days, [note] if lost else []
+
+
+def _options(
+    legend: Legend,
+    from_classes: Sequence[str],
+    to_classes: Sequence[str],
+    least: float,
+    limit: int | None,
+    recalibrated: bool,
+    smoothing: float,
+    kind: str,
+    split: str,
+    level: float,
+    seed: int,
+) -> Options:
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit}; use 1 or more, or leave it out")
+    source, target = (_ids(legend, names) for names in (from_classes, to_classes))
+    candidates.check(source, target, least)
+    return Options(source, target, least, limit, recalibrated, smoothing, kind, split, level, seed)
+
+
+def _ids(legend: Legend, names: Sequence[str]) -> Ints:
+    ids = [legend.id(n) for n in names] or range(len(legend))
+    return np.array(sorted(set(ids)), dtype=np.int64)
+
+
+def _words(source: Sequence[str], target: Sequence[str]) -> str:
+    if not source and not target:
+        return "any change"
+    return f"{' or '.join(source) or 'any class'} to {' or '.join(target) or 'another class'}"
+
+
+def _result(
+    out: str,
+    days: Sequence[Dated],
+    found: Found,
+    options: Options,
+    words: str,
+    notes: list[str],
+    extra: dict[str, Any],
+) -> ChangeResult:
+    first, last = days[0], days[-1]
+    listed = found.listed
+    if not len(listed):
+        notes = [*notes, f"No tile reaches a probability of {options.least:g}: the list is empty."]
+    return ChangeResult(
+        out=out,
+        dates=tuple(d.date for d in days),
+        names=first.legend.names,
+        colors=tuple(c.color for c in first.legend.classes),
+        tiles=len(first),
+        tile_ha=first.grid.tile_ha,
+        level=options.level,
+        moves=found.moves,
+        areas=found.areas,
+        net=found.net,
+        changed=found.changed,
+        compared_changed=int((first.mapped != last.mapped).sum()),
+        candidates=len(listed),
+        expected_false=float(listed.expected_false[-1]) if len(listed) else 0.0,
+        least=options.least,
+        wanted=words,
+        reference=found.reference,
+        method={**found.method, **extra},
+        notes=tuple(notes),
+    )
+
+
+def _write(
+    result: ChangeResult,
+    rows: list[dict[str, Any]],
+    days: Sequence[Dated],
+    found: Found,
+    show: int,
+    imagery: Sequence[str],
+    how: dict[str, Any],
+    on_progress: Progress | None,
+) -> ChangeResult:
+    out = result.out
+    files = candidates.write(rows, days[0], out)
+    files["transitions"] = storage.join(out, "transitions.parquet")
+    geoparquet.write_part(files["transitions"], _transitions(days, found), days[0].grid.crs)
+    shots, failed = pictures.write(
+        rows[:show], days, storage.join(out, "pictures"),
+        imagery=[[uri] for uri in imagery], on_progress=on_progress, **how,
+    )  # fmt: skip
+    files["md"], files["json"] = (storage.join(out, f"change.{k}") for k in ("md", "json"))
+    result = dataclasses.replace(
+        result, files=files, pictures=tuple(shots), notes=(*result.notes, *failed[:5])
+    )
+    storage.write_bytes(files["md"], result.to_markdown().encode())
+    storage.write_json(files["json"], result.to_dict())
+    return result
+
+
+def _transitions(days: Sequence[Dated], found: Found) -> pa.Table:
+    """Every tile: its most likely classes, whether and when it changed."""
+    first, names = days[0], np.array(days[0].legend.names, dtype=object)
+    columns: dict[str, Any] = {
+        "row": pa.array(first.rows, pa.int32()),
+        "col": pa.array(first.cols, pa.int32()),
+    }
+    for t, day in enumerate(days):
+        columns[f"label_{t + 1}"] = pa.array(names[day.mapped], pa.string())
+        columns[f"class_{t + 1}"] = pa.array(names[found.path[:, t]], pa.string())
+    for t in range(len(days) - 1):
+        columns[f"changed_{t + 1}"] = pa.array(found.moved[:, t].astype(np.float32))
+    columns["geometry"] = geoparquet.wkb_array(first.grid.wkb(first.rows, first.cols))
+    return pa.table(columns)
+
+
+def read_result(uri: str) -> dict[str, Any]:
+    """What `change.json` in a folder says; ScoresError when there is none."""
+    place = storage.join(uri, "change.json")
+    if not storage.exists(place):
+        raise ScoresError(
+            f"{storage.redact(uri)} holds no change.json; make it with quadrat change"
+        )
+    data = storage.read_json(place)
+    if not isinstance(data, dict) or "moves" not in data:
+        raise ScoresError(f"{storage.redact(place)} is not of quadrat change; run it again")
+    return data

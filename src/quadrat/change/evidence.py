@@ -1,0 +1,112 @@
+"""From scores to likelihoods: what each date's scores mean, checked on reference tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import metrics
+from quadrat.area import reference
+from quadrat.area.dates import Dated
+from quadrat.change import posterior, recalibrate, series, spread
+from quadrat.change.posterior import Posterior
+from quadrat.change.recalibrate import Recalibration
+from quadrat.change.spread import Checked
+from quadrat.errors import InputError, LabelError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LEAST_REFERENCE = 60  # tiles: fewer cannot say what the scores mean
+KINDS = ("probabilities", "labels")
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the first date's scores mean, and the tiles that say so.
+
+    Attributes:
+        date_a: the first date's recalibration.
+        places, truth: reference tiles and their classes on the first date; empty without any.
+        notes: what a reader must know.
+    """
+
+    date_a: Recalibration
+    places: Ints
+    truth: Ints
+    notes: tuple[str, ...]
+
+
+def basis(first: Dated, split: str) -> Basis:
+    """Calibrate the first date on its reference tiles, where it has some."""
+    p = _probabilities(first)
+    k, none = len(first.legend), np.empty(0, np.int64)
+    if split not in reference.SPLITS:
+        raise InputError(f"no split {split!r}; choose one of {', '.join(reference.SPLITS)}")
+    try:
+        ref = reference.from_scores((first,), split, block=0)
+    except LabelError:
+        ref = None
+    if ref is None or len(ref.places) < LEAST_REFERENCE:
+        found = 0 if ref is None else len(ref.places)
+        note = (
+            f"{found} reference tiles on the first date, fewer than {LEAST_REFERENCE}: its scores "
+            "were taken as calibrated, and figures have no intervals."
+        )
+        return Basis(recalibrate.identity(k, p.mean(0)), none, none, (note,))
+    truth = ref.truth[:, 0]
+    fitted = recalibrate.fit(p[ref.places], np.eye(k)[truth])
+    return Basis(fitted, ref.places, truth, ref.notes)
+
+
+def _probabilities(day: Dated) -> Floats:
+    if day.probabilities is None:
+        raise InputError(f"{day.uri} was read without probabilities")
+    return day.probabilities.astype(np.float64)
+
+
+def check(found: Basis, first: Floats, blocks: Ints) -> Checked | None:
+    """How the first date's posteriors (N, K) compare with its reference tiles."""
+    if not len(found.places):
+        return None
+    return spread.check(first[found.places], found.truth, blocks[found.places])
+
+
+def mapped_likelihood(day: Dated, classes: Floats) -> tuple[Floats, Floats]:
+    """Likelihood of the labels alone, and the date's confusion that it comes from.
+
+    Args:
+        classes: (N, K) how likely each class is on that date; its sums a label are the confusion.
+    """
+    k = len(day.legend)
+    confusion = np.stack([classes[day.mapped == c].sum(0) for c in range(k)], axis=1)
+    return series.from_labels(day.mapped, confusion), confusion
+
+
+def infer_pair(
+    a: Dated,
+    b: Dated,
+    found: Basis,
+    *,
+    recalibrated: bool = True,
+    smoothing: float = posterior.MIX,
+    seed: int = 0,
+) -> Posterior:
+    """Posterior transitions between two dates."""
+    near = posterior.neighbours(a.rows, a.cols) if smoothing else None
+    return posterior.infer(
+        _probabilities(a),
+        _probabilities(b),
+        date_a=found.date_a,
+        date_b=None if recalibrated else found.date_a,
+        neighbours=near,
+        mix=smoothing,
+        seed=seed,
+    )
+
+
+def block_ids(day: Dated) -> Ints:
+    """The 8 x 8 blocks of tiles within which errors are alike."""
+    return metrics.block_ids(day.rows, day.cols, reference.BLOCK)

@@ -1,0 +1,107 @@
+"""The later date through the earlier date's eyes: colours mapped in front of the model.
+
+Colours are paired on tiles that both dates show; the map that is found (`radiometry`) goes before
+the model's own graph as a table look-up, so that the later date is scored with the same engines and
+formats as any imagery, and no second copy of it is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import model as models
+from quadrat import raster
+from quadrat.change import radiometry
+from quadrat.change.radiometry import Normalisation
+from quadrat.errors import ScoresError
+from quadrat.grid import TileRange
+from quadrat.model import Model
+from quadrat.raster import Imagery
+
+PATCHES = 8  # a side: colours are averaged over the 64 squares of a tile
+MOST_TILES = 600
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def normalisation(
+    earlier: Imagery, later: Imagery, rows: Ints, cols: Ints, method: str, *, seed: int = 0
+) -> Normalisation:
+    """The colour map from the later imagery to the earlier.
+
+    Args:
+        rows, cols: (N,) tiles that both may show, of which MOST_TILES at most are read.
+
+    Raises:
+        ScoresError: no tile is whole in both.
+    """
+    at = np.arange(len(rows))
+    if len(at) > MOST_TILES:
+        at = np.sort(np.random.default_rng(seed).choice(at, MOST_TILES, replace=False))
+    before, after = [], []
+    for row, col in zip(rows[at].tolist(), cols[at].tolist(), strict=True):
+        a, b = (_patches(i, row, col) for i in (earlier, later))
+        if a is not None and b is not None:
+            before.append(a)
+            after.append(b)
+    if not before:
+        raise ScoresError(
+            "the two dates' imagery has no whole tile in common; both must show the same ground"
+        )
+    return radiometry.fit(np.concatenate(before), np.concatenate(after), method)
+
+
+def _patches(imagery: Imagery, row: int, col: int) -> Floats | None:
+    """Mean colours of the squares of a tile, (64, 3); None where a pixel has no data."""
+    pixels, valid = raster.read_block(imagery, TileRange(row, row + 1, col, col + 1))
+    if valid is not None and not valid.all():
+        return None
+    step = max(1, pixels.shape[1] // PATCHES)
+    n = pixels.shape[1] // step
+    cut = pixels[:, : n * step, : n * step].reshape(3, n, step, n, step)
+    means: Floats = cut.mean((2, 4), dtype=np.float64).reshape(3, -1).T
+    return means
+
+
+def recoloured(model: Model, normal: Normalisation, out: str) -> Model:
+    """The same model for imagery of the later date: colours are mapped before its first layer."""
+    forms = {p: _with_table(model.onnx(p), normal.lut) for p in model.info.forms}
+    note = (
+        f"Reads imagery through a {normal.method} normalisation of colours to another date; "
+        "do not use it for that other date."
+    )
+    info = dataclasses.replace(
+        model.info,
+        head={**model.info.head, "normalisation": normal.to_dict()},
+        warnings=(*model.info.warnings, note),
+        created="",
+    )
+    return models.save_model(out, forms.pop("fp32"), info, forms)
+
+
+def _with_table(graph: bytes, lut: NDArray[np.uint8]) -> bytes:
+    """The graph with a look-up of each channel in front."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    proto = models.parse(graph, "the model")
+    name = models.describe(proto, "the model").input
+    table = numpy_helper.from_array(lut.reshape(-1), "colour/table")
+    shift = numpy_helper.from_array(np.array([0, 256, 512], np.int32), "colour/shift")
+    for node in proto.graph.node:
+        node.input[:] = ["colour/mapped" if n == name else n for n in node.input]
+    front = [
+        helper.make_node("Cast", [name], ["colour/wide"], "colour/Cast", to=onnx.TensorProto.INT32),
+        helper.make_node("Add", ["colour/wide", "colour/shift"], ["colour/place"], "colour/Add"),
+        helper.make_node(
+            "Gather", ["colour/table", "colour/place"], ["colour/mapped"], "colour/Gather", axis=0
+        ),
+    ]
+    proto.graph.initializer.extend([table, shift])
+    rest = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend([*front, *rest])
+    return models.serialise(proto)

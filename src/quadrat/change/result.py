@@ -1,0 +1,173 @@
+"""What `change` found, as data; and its tables in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat.area.tables import ACRES, number
+from quadrat.metrics import Figure
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One transition, over the whole time.
+
+    Attributes:
+        compared: tiles in it when the two maps are laid on each other, mistakes included.
+        expected: tiles expected in it, given all evidence.
+    """
+
+    source: str
+    target: str
+    compared: int
+    expected: Figure
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "from": self.source,
+            "to": self.target,
+            "compared": self.compared,
+            "expected": self.expected.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class ChangeResult:
+    """Changes between two dates or over a series.
+
+    Attributes:
+        dates: what the dates are called, first to last.
+        tiles: tiles that all dates have.
+        moves: every transition that is expected or compared at all, most expected first.
+        areas: for each date, a Figure of expected tiles for each class.
+        net: for each class, expected gain less loss, tiles.
+        changed: for each interval, tiles expected to have changed.
+        compared_changed: tiles that differ when the first and last maps are compared.
+        candidates: tiles in the list; `expected_false` of them are not real.
+        least: the probability from which a tile is in the list.
+        reference: labelled tiles of the first date that the scores were checked on; 0 means that
+            nothing is known of errors, and figures have no intervals.
+        method: how it was found: recalibration, normalisation, smoothing, confusions.
+        notes: what a reader must know.
+        files: what was written, by kind; `pictures` in the list's order.
+    """
+
+    out: str
+    dates: tuple[str, ...]
+    names: tuple[str, ...]
+    colors: tuple[str, ...]
+    tiles: int
+    tile_ha: float
+    level: float
+    moves: tuple[Move, ...]
+    areas: tuple[tuple[Figure, ...], ...]
+    net: tuple[Figure, ...]
+    changed: tuple[Figure, ...]
+    compared_changed: int
+    candidates: int
+    expected_false: float
+    least: float
+    wanted: str
+    reference: int
+    method: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "dates": list(self.dates),
+            "tiles": self.tiles,
+            "tile_ha": self.tile_ha,
+            "level": self.level,
+            "names": list(self.names),
+            "moves": [m.to_dict() for m in self.moves],
+            "areas": [[f.to_dict() for f in day] for day in self.areas],
+            "net": [f.to_dict() for f in self.net],
+            "changed": [f.to_dict() for f in self.changed],
+            "compared_changed": self.compared_changed,
+            "candidates": self.candidates,
+            "expected_false": self.expected_false,
+            "least_probability": self.least,
+            "wanted": self.wanted,
+            "reference_tiles": self.reference,
+            "method": dict(self.method),
+            "notes": list(self.notes),
+            "files": dict(self.files),
+            "pictures": list(self.pictures),
+        }
+
+    def to_markdown(self) -> str:
+        """Transitions, net change and areas a date, in tiles, hectares and acres."""
+        parts = [f"# Change, {self.dates[0]} to {self.dates[-1]}", "", *self._summary(), ""]
+        parts += [*_moves(self), "", *_net(self), "", *_areas(self), ""]
+        return "\n".join(parts + [f"- {n}" for n in self.notes]).rstrip() + "\n"
+
+    def _summary(self) -> list[str]:
+        false = f"{self.expected_false:.1f}"
+        return [
+            f"{self.tiles:,} tiles on every date. Comparing the first and last maps, "
+            f"{self.compared_changed:,} differ; given all evidence, "
+            f"{spread(total(self.changed), 1)} changed.",
+            "",
+            f"{self.candidates:,} candidates ({self.wanted}) have a probability of at least "
+            f"{self.least:g}; about {false} of them are expected to be false.",
+        ]
+
+
+def total(figures: tuple[Figure, ...]) -> Figure:
+    """The sum of figures whose errors are independent."""
+    value = sum(f.value for f in figures)
+    half = float(np.sqrt(sum((f.high - f.value) ** 2 for f in figures)))
+    return Figure(value, value - half, value + half)
+
+
+def spread(figure: Figure, factor: float) -> str:
+    """`12 (8 to 16)` in another unit; the value alone where there is no interval."""
+    text = number(figure.value * factor)
+    if not np.isfinite(figure.low):
+        return text
+    return f"{text} ({number(figure.low * factor)} to {number(figure.high * factor)})"
+
+
+def _moves(r: ChangeResult) -> list[str]:
+    lines = [
+        "| From | To | Tiles, maps compared | Tiles expected | Hectares | Acres |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for m in r.moves:
+        cells = (
+            m.source, m.target, f"{m.compared:,}", spread(m.expected, 1),
+            spread(m.expected, r.tile_ha), spread(m.expected, r.tile_ha * ACRES),
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _net(r: ChangeResult) -> list[str]:
+    lines = ["| Class | Net tiles | Net hectares | Net acres |", "|---|---:|---:|---:|"]
+    for name, f in zip(r.names, r.net, strict=True):
+        cells = (name, spread(f, 1), spread(f, r.tile_ha), spread(f, r.tile_ha * ACRES))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _areas(r: ChangeResult) -> list[str]:
+    lines = [
+        "| Class | " + " | ".join(f"{d}, ha" for d in r.dates) + " |",
+        "|---|" + "---:|" * len(r.dates),
+    ]
+    for k, name in enumerate(r.names):
+        cells = [spread(day[k], r.tile_ha) for day in r.areas]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines

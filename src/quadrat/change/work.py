@@ -1,0 +1,216 @@
+"""`change` on scores: two dates by the pair posterior, more by the hidden Markov model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat.area.dates import Dated
+from quadrat.change import candidates, evidence, posterior, series, spread
+from quadrat.change.candidates import Candidates
+from quadrat.change.result import Move
+from quadrat.metrics import Figure
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to look for change; see `quadrat.change.change`."""
+
+    source: Ints
+    target: Ints
+    least: float
+    limit: int | None
+    recalibrated: bool
+    smoothing: float
+    kind: str
+    split: str
+    level: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was inferred, before it is written.
+
+    Attributes:
+        path: (N, T) most likely classes; `moved` (N, T - 1) P(changed in the interval).
+        when: (M,) for each candidate, the interval of its change.
+    """
+
+    path: Ints
+    moved: Floats
+    listed: Candidates
+    when: Ints
+    moves: tuple[Move, ...]
+    areas: tuple[tuple[Figure, ...], ...]
+    net: tuple[Figure, ...]
+    changed: tuple[Figure, ...]
+    method: dict[str, Any]
+    reference: int
+    notes: tuple[str, ...]
+
+
+def pair(a: Dated, b: Dated, options: Options) -> Found:
+    """Two dates."""
+    base = evidence.basis(a, options.split)
+    post = evidence.infer_pair(
+        a, b, base, recalibrated=options.recalibrated, smoothing=options.smoothing,
+        seed=options.seed,
+    )  # fmt: skip
+    blocks, k = evidence.block_ids(a), len(a.legend)
+    first = post.pairs.sum(2, dtype=np.float64)
+    checked = evidence.check(base, first, blocks)
+    contrasts = _contrasts(k)
+    figures = spread.totals(
+        post, _p(a), _p(b), contrasts, checked, blocks, level=options.level, seed=options.seed
+    )
+    cells, rest = figures[: k * k], figures[k * k :]
+    compared = np.bincount(a.mapped * k + b.mapped, minlength=k * k)
+    listed = candidates.rank(
+        post, options.source, options.target, least=options.least, most=options.limit
+    )
+    second = post.pairs.sum(1, dtype=np.float64)
+    path = np.stack(np.divmod(post.pairs.reshape(len(a), -1).argmax(1), k), axis=1)
+    method = {
+        "kind": "pair posterior",
+        "recalibrated": options.recalibrated,
+        "smoothing": post.mix,
+        "log_likelihood": post.log_likelihood,
+        "prior": post.prior.tolist(),
+        "confusion": [_confusion(d, p) for d, p in ((a, first), (b, second))],
+        "dates": [post.date_a.to_dict(), post.date_b.to_dict()],
+        "inflation": None if checked is None else checked.inflation,
+    }
+    return Found(
+        path=path,
+        moved=post.changed[:, None],
+        listed=listed,
+        when=np.zeros(len(listed), np.int64),
+        moves=_moves(a.legend.names, compared, cells),
+        areas=(rest[:k], rest[k : 2 * k]),
+        net=rest[2 * k : 3 * k],
+        changed=rest[3 * k :],
+        method=method,
+        reference=len(base.places),
+        notes=base.notes,
+    )
+
+
+def _p(day: Dated) -> Floats:
+    return np.asarray(day.probabilities, np.float64)
+
+
+def _confusion(day: Dated, classes: Floats) -> list[list[float]]:
+    """The date's expected confusion, rows = class inferred, columns = label, in tiles."""
+    table: list[list[float]] = np.round(evidence.mapped_likelihood(day, classes)[1], 3).tolist()
+    return table
+
+
+def _contrasts(k: int) -> Floats:
+    """Weights of the transitions in: each of them, classes at first and last, net, any change."""
+    eye = np.eye(k)
+    cells = np.eye(k * k).reshape(k * k, k, k)
+    first = np.repeat(eye[:, :, None], k, axis=2)
+    last = np.repeat(eye[:, None, :], k, axis=1)
+    return np.concatenate([cells, first, last, last - first, (1 - eye)[None]])
+
+
+def _moves(names: tuple[str, ...], compared: Ints, cells: Sequence[Figure]) -> tuple[Move, ...]:
+    k = len(names)
+    found = [
+        Move(names[i], names[j], int(compared[i * k + j]), _at_least_zero(cells[i * k + j]))
+        for i in range(k)
+        for j in range(k)
+        if i != j and (compared[i * k + j] or cells[i * k + j].value >= 0.05)
+    ]
+    return tuple(sorted(found, key=lambda m: -m.expected.value))
+
+
+def _at_least_zero(figure: Figure) -> Figure:
+    return Figure(figure.value, max(figure.low, 0.0), figure.high)
+
+
+def many(days: Sequence[Dated], options: Options) -> Found:
+    """Three dates or more."""
+    first, k = days[0], len(days[0].legend)
+    base = evidence.basis(first, options.split)
+    like = [base.date_a.likelihood(_p(first))]
+    kept = [base.date_a]
+    for day in days[1:]:
+        post = evidence.infer_pair(
+            first, day, base, recalibrated=options.recalibrated, smoothing=0.0, seed=options.seed
+        )
+        like.append(post.date_b.likelihood(_p(day)))
+        kept.append(post.date_b)
+    shares = posterior.class_shares(like[0], base.date_a.prior)
+    found = series.infer(like, shares)
+    if options.kind == "labels":
+        marginal = found.marginal.astype(np.float64)
+        like = [evidence.mapped_likelihood(d, marginal[:, t])[0] for t, d in enumerate(days)]
+        found = series.infer(like, shares)
+    blocks = evidence.block_ids(first)
+    marginal = found.marginal.astype(np.float64)
+    checked = evidence.check(base, marginal[:, 0], blocks)
+    listed, when = _ranked(like, found, options)
+    compared = np.bincount(days[0].mapped * k + days[-1].mapped, minlength=k * k)
+    ends = series.ends(like, found)
+    sure = _sums(ends.reshape(len(first), -1), checked, options.level)
+    days_areas = tuple(_sums(marginal[:, t], checked, options.level) for t in range(len(days)))
+    each = marginal[:, -1] - marginal[:, 0]
+    variance = _net_variance(ends)
+    method = {
+        "kind": "hidden Markov model",
+        "evidence": options.kind,
+        "recalibrated": options.recalibrated,
+        "smoothing": 0.0,
+        "transitions": found.transitions.tolist(),
+        "confusion": [_confusion(d, marginal[:, t]) for t, d in enumerate(days)],
+        "dates": [c.to_dict() for c in kept],
+        "inflation": None if checked is None else checked.inflation,
+    }
+    return Found(
+        path=found.path,
+        moved=found.moved.astype(np.float64),
+        listed=listed,
+        when=when,
+        moves=_moves(first.legend.names, compared, sure),
+        areas=days_areas,
+        net=spread.plain(each.sum(0), variance.sum(0), checked, options.level),
+        changed=_sums(found.moved.astype(np.float64), checked, options.level),
+        method=method,
+        reference=len(base.places),
+        notes=base.notes,
+    )
+
+
+def _sums(p: Floats, checked: spread.Checked | None, level: float) -> tuple[Figure, ...]:
+    return spread.plain(p.sum(0), (p * (1 - p)).sum(0), checked, level)
+
+
+def _net_variance(ends: Floats) -> Floats:
+    """Variance of each tile's gain less loss of each class, (N, K)."""
+    gain = ends.sum(1) - np.diagonal(ends, axis1=1, axis2=2)
+    loss = ends.sum(2) - np.diagonal(ends, axis1=1, axis2=2)
+    spread_of: Floats = gain + loss - (gain - loss) ** 2
+    return spread_of
+
+
+def _ranked(
+    like: list[Floats], found: series.Sequences, options: Options
+) -> tuple[Candidates, Ints]:
+    """The list, and the interval of each change."""
+    candidates.check(options.source, options.target, options.least)
+    wanted, best = series.wanted(like, found, options.source, options.target)
+    p = wanted.max(1)
+    order = np.argsort(-p, kind="stable")
+    order = order[p[order] >= max(options.least, 1e-12)][: options.limit]
+    moved = 1 - np.prod(1 - found.moved[order].astype(np.float64), axis=1)
+    when, source, target = best[order].T
+    return Candidates(order, source, target, p[order], moved), when
