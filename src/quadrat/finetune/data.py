@@ -213,9 +213,12 @@ def _share(
     job = storage.digest_json(
         [os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT"), plan.digest]
     )
-    path = _file(job[:24])
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    # two tasks of a Spark cluster on one machine are each the first of their own group there
+    first = int(os.environ.get("RANK", 0)) - local
+    path = _file(f"{job[:24]}-{first}")
     index = str(path.with_suffix(".parquet"))
-    writes = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    writes = local == 0
     if writes:
         stack.callback(path.unlink, missing_ok=True)
         stack.callback(storage.remove, index)
