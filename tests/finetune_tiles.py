@@ -26,7 +26,9 @@ def write_pictures(folder: Path, each: dict[str, int], side: int = 32, seed: int
     for offset, (split, n) in enumerate(each.items()):
         pictures, labels = chips(n, side, seed + 1000 * offset)
         for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-            place = folder / split / list(CLASSES)[label] if split else folder / list(CLASSES)[label]
+            place = (
+                folder / split / list(CLASSES)[label] if split else folder / list(CLASSES)[label]
+            )
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(place / f"{i:03d}.png")
     return str(folder)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from finetune_tiles import chips as make_chips
 
 torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quadrat[finetune]'")
