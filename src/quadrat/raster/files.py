@@ -17,7 +17,9 @@ from quadrat import storage
 from quadrat.errors import GridError, RasterError
 from quadrat.grid import Bounds
 
-CACHE_MB = 256  # holds a row of 512 px blocks of a 60 km wide mosaic for each of two workers
+# bytes (rasterio hands a number on as bytes, whatever its size): a row of 512 px blocks of a 60 km
+# wide mosaic for each of two workers
+CACHE_BYTES = 256 << 20
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def environment() -> Iterator[None]:
     import rasterio
 
     with rasterio.Env(
-        GDAL_CACHEMAX=CACHE_MB,
+        GDAL_CACHEMAX=CACHE_BYTES,
         GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
         GDAL_VRT_ENABLE_PYTHON="NO",  # a VRT must not be able to run code
         GDAL_HTTP_MAX_RETRY="4",
