@@ -40,12 +40,14 @@ class Selection:
         splits: only tiles of these splits; None for all.
         sample_frac: share of the tiles outside the splits `validation` and `test`, chosen by a
             hash of the tile's name and the seed: the same tiles whatever the parts and the engine.
+        shares: label -> share of its tiles, of every split, chosen by another hash; None for all.
     """
 
     labelled: bool = False
     splits: tuple[str, ...] | None = None
     sample_frac: float = 1.0
     seed: int = 0
+    shares: tuple[tuple[str, float], ...] | None = None
 
     def mask(self, index: pa.Table) -> NDArray[np.bool_]:
         """Which rows of an index are chosen, (N,) bool."""
@@ -57,16 +59,12 @@ class Selection:
             keep &= np.isin(split.astype(str), self.splits)
         if self.sample_frac < 1:
             free = ~np.isin(split.astype(str), ("validation", "test"))
-            keep &= ~free | (self._draw(index) < self.sample_frac)
+            keep &= ~free | (_draw(index, str(self.seed)) < self.sample_frac)
+        if self.shares is not None:
+            share = dict(self.shares)
+            limit = np.array([share.get(label, 0.0) for label in index["label"].to_pylist()])
+            keep &= _draw(index, "shares") < limit
         return keep
-
-    def _draw(self, index: pa.Table) -> NDArray[np.float64]:
-        """A number in [0, 1) for each tile that depends on its name and the seed alone."""
-        key = f"{self.seed}".encode()
-        drawn = b"".join(
-            hashlib.blake2b(name, digest_size=8, key=key).digest() for name in _names(index)
-        )
-        return np.frombuffer(drawn, "<u8") / 2.0**64
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, part of the digest."""
@@ -76,7 +74,16 @@ class Selection:
             "splits": list(self.splits) if self.splits is not None else None,
             "sample_frac": self.sample_frac,
             "seed": self.seed if sampled else None,
+            "shares": [list(s) for s in self.shares] if self.shares is not None else None,
         }
+
+
+def _draw(index: pa.Table, key: str) -> NDArray[np.float64]:
+    """A number in [0, 1) for each tile that depends on its name and the key alone."""
+    words = [
+        hashlib.blake2b(name, digest_size=8, key=key.encode()).digest() for name in _names(index)
+    ]
+    return np.frombuffer(b"".join(words), "<u8") / 2.0**64
 
 
 def _names(index: pa.Table) -> list[bytes]:

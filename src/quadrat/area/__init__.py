@@ -204,6 +204,11 @@ def _result(
             for row, weights in zip(rows, _contrasts(rows, names, strata), strict=True)
         ]
         accuracy = estimate.accuracy(sample, mapped, level)
+        if accuracy.overall.value == 1.0 and counts.sum() > len(mapped):
+            notes.append(
+                f"The map errs on none of {len(mapped):,} reference tiles, so standard errors are "
+                f"0; up to {3 / len(mapped):.1%} of the tiles may be wrong all the same."
+            )
     rows = [r for r in rows if r.tiles or r.reference or r.kind in ("class", "net") or _seen(r)]
     return AreaResult(
         title=title,

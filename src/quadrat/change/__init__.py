@@ -78,7 +78,7 @@ def change(
         out: a folder, any URI.
         model: the model that scores imagery. It should be trained on the first date.
         from_classes, to_classes: the changes to list; all by default.
-        legend: a coarser legend that the classes fold into first.
+        legend: a coarser legend that the result is folded into.
         min_probability: candidates are tiles whose change is at least so likely.
         limit: most candidates in the list.
         smoothing: weight of the neighbourhood in a tile's own prior, 0 to 1; 0 leaves it out. It
@@ -110,16 +110,18 @@ def change(
     with storage.lock(out):
         if model is not None:
             dates, extra = _score(dates, out, model, normalise, how, overwrite, engine, on_progress)
-        days, notes = _read(dates, legend)
+        coarse = None if legend is None else legends.load_legend(legend)
+        days, notes = _read(dates, coarse)
         options = _options(
-            days[0].legend, from_classes, to_classes, min_probability, limit, recalibrate,
+            days[0].legend, coarse, from_classes, to_classes, min_probability, limit, recalibrate,
             smoothing, evidence_from, split, level, seed,
         )  # fmt: skip
-        found = work.pair(*days, options) if len(days) == 2 else work.many(days, options)
+        found = _find(days, options)
         words = _words(from_classes, to_classes)
         result = _result(out, days, found, options, words, [*notes, *found.notes], extra)
-        rows = candidates.records(found.listed, found.when, found.path, days)
-        return _write(result, rows, days, found, show, imagery, how, on_progress)
+        rows = candidates.records(found.listed, found.when, found.path, days, options.legend)
+        tiles = _transitions(days, found, options)
+        return _write(result, rows, days, tiles, show, imagery, how, on_progress)
 
 
 def _check(
@@ -192,11 +194,10 @@ def _rasters(uri: str, source: Source) -> RasterSource:
     return source
 
 
-def _read(dates: Sequence[str], legend: str | None) -> tuple[list[Dated], list[str]]:
-    """The tiles that all dates have, in one order."""
+def _read(dates: Sequence[str], coarse: Legend | None) -> tuple[list[Dated], list[str]]:
+    """The tiles that all dates have, in one order; folded only where legends differ."""
     days = [dated.read(uri, probabilities=True) for uri in dates]
-    if legend is not None:
-        coarse = legends.load_legend(legend)
+    if coarse is not None and len({d.legend.names for d in days}) > 1:
         days = [d.folded(coarse) for d in days]
     sizes = [len(d) for d in days]
     for n in range(1, len(days)):
@@ -212,7 +213,8 @@ def _read(dates: Sequence[str], legend: str | None) -> tuple[list[Dated], list[s
 
 
 def _options(
-    legend: Legend,
+    own: Legend,
+    coarse: Legend | None,
     from_classes: Sequence[str],
     to_classes: Sequence[str],
     least: float,
@@ -226,9 +228,16 @@ def _options(
 ) -> Options:
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}; use 1 or more, or leave it out")
+    legend = coarse or own
+    same = legend.names == own.names
+    places = np.arange(len(own)) if same else legends.fold(own, legend)
     source, target = (_ids(legend, names) for names in (from_classes, to_classes))
     candidates.check(source, target, least)
-    return Options(source, target, least, limit, recalibrated, smoothing, kind, split, level, seed)
+    return Options(
+        legend=legend, places=places, source=source, target=target, least=least, limit=limit,
+        recalibrated=recalibrated, smoothing=smoothing, kind=kind, split=split, level=level,
+        seed=seed,
+    )  # fmt: skip
 
 
 def _ids(legend: Legend, names: Sequence[str]) -> Ints:
@@ -240,6 +249,12 @@ def _words(source: Sequence[str], target: Sequence[str]) -> str:
     if not source and not target:
         return "any change"
     return f"{' or '.join(source) or 'any class'} to {' or '.join(target) or 'another class'}"
+
+
+def _find(days: Sequence[Dated], options: Options) -> Found:
+    if len(days) == 2:
+        return work.pair(days[0], days[1], options)
+    return work.many(days, options)
 
 
 def _result(
@@ -258,8 +273,8 @@ def _result(
     return ChangeResult(
         out=out,
         dates=tuple(d.date for d in days),
-        names=first.legend.names,
-        colors=tuple(c.color for c in first.legend.classes),
+        names=options.legend.names,
+        colors=tuple(c.color for c in options.legend.classes),
         tiles=len(first),
         tile_ha=first.grid.tile_ha,
         level=options.level,
@@ -267,7 +282,7 @@ def _result(
         areas=found.areas,
         net=found.net,
         changed=found.changed,
-        compared_changed=int((first.mapped != last.mapped).sum()),
+        compared_changed=int((work.mapped(first, options) != work.mapped(last, options)).sum()),
         candidates=len(listed),
         expected_false=float(listed.expected_false[-1]) if len(listed) else 0.0,
         least=options.least,
@@ -282,7 +297,7 @@ def _write(
     result: ChangeResult,
     rows: list[dict[str, Any]],
     days: Sequence[Dated],
-    found: Found,
+    tiles: pa.Table,
     show: int,
     imagery: Sequence[str],
     how: dict[str, Any],
@@ -291,7 +306,7 @@ def _write(
     out = result.out
     files = candidates.write(rows, days[0], out)
     files["transitions"] = storage.join(out, "transitions.parquet")
-    geoparquet.write_part(files["transitions"], _transitions(days, found), days[0].grid.crs)
+    geoparquet.write_part(files["transitions"], tiles, days[0].grid.crs)
     shots, failed = pictures.write(
         rows[:show], days, storage.join(out, "pictures"),
         imagery=[[uri] for uri in imagery], on_progress=on_progress, **how,
@@ -305,15 +320,15 @@ def _write(
     return result
 
 
-def _transitions(days: Sequence[Dated], found: Found) -> pa.Table:
+def _transitions(days: Sequence[Dated], found: Found, options: Options) -> pa.Table:
     """Every tile: its most likely classes, whether and when it changed."""
-    first, names = days[0], np.array(days[0].legend.names, dtype=object)
+    first, names = days[0], np.array(options.legend.names, dtype=object)
     columns: dict[str, Any] = {
         "row": pa.array(first.rows, pa.int32()),
         "col": pa.array(first.cols, pa.int32()),
     }
     for t, day in enumerate(days):
-        columns[f"label_{t + 1}"] = pa.array(names[day.mapped], pa.string())
+        columns[f"label_{t + 1}"] = pa.array(names[work.mapped(day, options)], pa.string())
         columns[f"class_{t + 1}"] = pa.array(names[found.path[:, t]], pa.string())
     for t in range(len(days) - 1):
         columns[f"changed_{t + 1}"] = pa.array(found.moved[:, t].astype(np.float32))

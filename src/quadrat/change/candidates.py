@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from quadrat import geoparquet, raster, storage
 from quadrat.area.dates import Dated
-from quadrat.change.posterior import Posterior
 from quadrat.errors import InputError
+from quadrat.legend import Legend
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -55,7 +55,7 @@ class Candidates:
 
 
 def rank(
-    post: Posterior,
+    pairs: NDArray[Any],
     source: Ints,
     target: Ints,
     *,
@@ -65,20 +65,23 @@ def rank(
     """The tiles whose probability of a wanted transition is at least `least`, likeliest first.
 
     Args:
+        pairs: (N, K, K) posterior of transitions.
         source, target: class ids; a transition is from one of `source` to another class of
             `target`.
     """
     check(source, target, least)
-    wanted = np.zeros(post.prior.shape, bool)
+    wanted = np.zeros(pairs.shape[1:], bool)
     wanted[np.ix_(source, target)] = True
     np.fill_diagonal(wanted, False)
-    pairs = np.where(wanted, post.pairs, 0.0)
+    stay = np.trace(pairs, axis1=1, axis2=2, dtype=np.float64)
+    pairs = np.where(wanted, pairs, 0.0)
     total = pairs.sum((1, 2), dtype=np.float64).clip(0.0, 1.0)
     order = np.argsort(-total, kind="stable")
     order = order[total[order] >= max(least, 1e-12)][:most]
     flat = pairs[order].reshape(len(order), -1).argmax(1)
-    k = len(post.prior)
-    return Candidates(order, flat // k, flat % k, total[order], post.changed[order])
+    k = len(wanted)
+    changed = np.clip(1.0 - stay[order], 0.0, 1.0)
+    return Candidates(order, flat // k, flat % k, total[order], changed)
 
 
 def check(source: Ints, target: Ints, least: float) -> None:
@@ -90,19 +93,21 @@ def check(source: Ints, target: Ints, least: float) -> None:
 
 
 def records(
-    found: Candidates, when: Ints, path: Ints, days: Sequence[Dated]
+    found: Candidates, when: Ints, path: Ints, days: Sequence[Dated], legend: Legend
 ) -> list[dict[str, Any]]:
     """The list as plain rows, one a candidate.
 
     Args:
         when: (M,) the interval of each candidate's change.
         path: (N, T) most likely classes of all tiles.
+        legend: of `found` and `path`.
     """
     a, b = days[0], days[-1]
     rows, cols = a.rows[found.at], a.cols[found.at]
     xs, ys = a.grid.centres(rows, cols)
     lon, lat = raster.transform_points(a.grid.crs, "EPSG:4326", xs, ys) if len(xs) else (xs, ys)
-    names, running = a.legend.names, found.expected_false
+    names, running = legend.names, found.expected_false
+    own = a.legend.names
     return [
         {
             "rank": i + 1,
@@ -119,8 +124,8 @@ def records(
             "expected_false": round(float(running[i]), 4),
             "period": f"{days[when[i]].date} to {days[when[i] + 1].date}",
             "classes": " > ".join(names[c] for c in _ends(path[at], found, int(when[i]), i)),
-            "label_a": names[a.mapped[at]],
-            "label_b": names[b.mapped[at]],
+            "label_a": own[a.mapped[at]],
+            "label_b": own[b.mapped[at]],
         }
         for i, at in enumerate(found.at)
     ]

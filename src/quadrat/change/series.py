@@ -64,12 +64,19 @@ def from_labels(labels: ArrayLike, confusion: ArrayLike) -> Floats:
     return scaled
 
 
-def infer(likelihoods: Sequence[Floats], shares: ArrayLike, *, steps: int = STEPS) -> Sequences:
+def infer(
+    likelihoods: Sequence[Floats],
+    shares: ArrayLike,
+    *,
+    groups: Ints | None = None,
+    steps: int = STEPS,
+) -> Sequences:
     """Class sequences of N tiles over T dates.
 
     Args:
         likelihoods: one (N, K) a date, up to a factor a tile.
         shares: (K,) class shares on the first date, to start from.
+        groups: (K,) the coarser class of each class: `moved` is from one group to another.
     """
     like = np.stack([np.maximum(v, 1e-12) for v in likelihoods])  # (T, N, K)
     start = np.asarray(shares, np.float64)
@@ -86,7 +93,8 @@ def infer(likelihoods: Sequence[Floats], shares: ArrayLike, *, steps: int = STEP
     forward, backward = _passes(like, start, moves)
     marginal = forward * backward
     marginal /= marginal.sum(-1, keepdims=True)
-    joint, moved = _joints(like, forward, backward, moves)
+    same = _same(like.shape[2], groups)
+    joint, moved = _joints(like, forward, backward, moves, same)
     return Sequences(
         _viterbi(like, start, moves),
         marginal.transpose(1, 0, 2).astype(np.float32),
@@ -123,24 +131,34 @@ def _passes(like: Floats, start: Floats, moves: Floats) -> tuple[Floats, Floats]
 def _expect(like: Floats, start: Floats, moves: Floats) -> tuple[Floats, Floats]:
     forward, backward = _passes(like, start, moves)
     gamma = forward[0] * backward[0]
-    joint, _ = _joints(like, forward, backward, moves, every=False)
+    joint, _ = _joints(like, forward, backward, moves, None)
     return (gamma / gamma.sum(1, keepdims=True)).sum(0), joint
 
 
 def _joints(
-    like: Floats, forward: Floats, backward: Floats, moves: Floats, *, every: bool = True
+    like: Floats, forward: Floats, backward: Floats, moves: Floats, same: Floats | None
 ) -> tuple[Floats, Floats]:
-    """Expected transitions (T - 1, K, K), and P(moved) of each tile (N, T - 1) when asked for."""
+    """Expected transitions (T - 1, K, K), and P(moved) of each tile (N, T - 1).
+
+    Args:
+        same: (K, K) 1 where a transition is none; None leaves P(moved) out.
+    """
     last, n, k = len(like) - 1, like.shape[1], like.shape[2]
     joint, moved = np.empty((last, k, k)), np.zeros((n, last))
     for t in range(last):
         left, right = forward[t], backward[t + 1] * like[t + 1]
         evidence = np.maximum(((left @ moves[t]) * right).sum(1), 1e-300)
         joint[t] = moves[t] * (left.T @ (right / evidence[:, None]))
-        if every:
-            stay = (left * np.diag(moves[t]) * right).sum(1) / evidence
+        if same is not None:
+            stay = ((left @ (moves[t] * same)) * right).sum(1) / evidence
             moved[:, t] = np.clip(1 - stay, 0, 1)
     return joint, moved
+
+
+def _same(k: int, groups: Ints | None) -> Floats:
+    """(K, K): 1 where two classes are of one group."""
+    g = np.arange(k) if groups is None else groups
+    return np.equal.outer(g, g).astype(np.float64)
 
 
 def _viterbi(like: Floats, start: Floats, moves: Floats) -> Ints:
@@ -160,13 +178,18 @@ def _viterbi(like: Floats, start: Floats, moves: Floats) -> Ints:
 
 
 def wanted(
-    likelihoods: Sequence[Floats], found: Sequences, source: Ints, target: Ints
+    likelihoods: Sequence[Floats],
+    found: Sequences,
+    source: Ints,
+    target: Ints,
+    groups: Ints | None = None,
 ) -> tuple[Floats, Ints]:
     """When each tile most likely went from one of `source` to another of `target`.
 
     Args:
         likelihoods: as given to `infer`.
         source, target: class ids.
+        groups: (K,) the coarser class of each class: going within one is no change.
 
     Returns:
         (N, T - 1) probabilities that it did in each interval, and (N, 3) int64: the likeliest
@@ -177,7 +200,7 @@ def wanted(
     k = like.shape[2]
     mask = np.zeros((k, k))
     mask[np.ix_(source, target)] = 1.0
-    np.fill_diagonal(mask, 0.0)
+    mask[_same(k, groups) > 0] = 0.0
     p = np.empty((like.shape[1], len(like) - 1))
     cell = np.empty((like.shape[1], len(like) - 1), np.int64)
     for t, moves in enumerate(found.transitions):

@@ -13,6 +13,7 @@ from quadrat.area.dates import Dated
 from quadrat.change import candidates, evidence, posterior, series, spread
 from quadrat.change.candidates import Candidates
 from quadrat.change.result import Move
+from quadrat.legend import Legend
 from quadrat.metrics import Figure
 
 Floats = NDArray[np.float64]
@@ -21,8 +22,16 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Options:
-    """How to look for change; see `quadrat.change.change`."""
+    """How to look for change; see `quadrat.change.change`.
 
+    Attributes:
+        legend: of the result; `places` (K,) has its class for each class of the scores. Change is
+            inferred in the scores' own classes, which say more, and folded then.
+        source, target: class ids of `legend`.
+    """
+
+    legend: Legend
+    places: Ints
     source: Ints
     target: Ints
     least: float
@@ -64,20 +73,21 @@ def pair(a: Dated, b: Dated, options: Options) -> Found:
         a, b, base, recalibrated=options.recalibrated, smoothing=options.smoothing,
         seed=options.seed,
     )  # fmt: skip
-    blocks, k = evidence.block_ids(a), len(a.legend)
-    first = post.pairs.sum(2, dtype=np.float64)
+    blocks, k = evidence.block_ids(a), len(options.legend)
+    first, second = (post.pairs.sum(i, dtype=np.float64) for i in (2, 1))
     checked = evidence.check(base, first, blocks)
-    contrasts = _contrasts(k)
+    fold = np.eye(k)[options.places]  # (fine, coarse)
+    contrasts = np.einsum("vij,ai,bj->vab", _contrasts(k), fold, fold)
     figures = spread.totals(
         post, _p(a), _p(b), contrasts, checked, blocks, level=options.level, seed=options.seed
     )
     cells, rest = figures[: k * k], figures[k * k :]
-    compared = np.bincount(a.mapped * k + b.mapped, minlength=k * k)
+    folded = np.einsum("nab,ai,bj->nij", post.pairs, fold, fold, optimize=True)
     listed = candidates.rank(
-        post, options.source, options.target, least=options.least, most=options.limit
+        folded, options.source, options.target, least=options.least, most=options.limit
     )
-    second = post.pairs.sum(1, dtype=np.float64)
-    path = np.stack(np.divmod(post.pairs.reshape(len(a), -1).argmax(1), k), axis=1)
+    path = np.stack(np.divmod(folded.reshape(len(a), -1).argmax(1), k), axis=1)
+    stay = np.trace(folded, axis1=1, axis2=2)
     method = {
         "kind": "pair posterior",
         "recalibrated": options.recalibrated,
@@ -90,10 +100,10 @@ def pair(a: Dated, b: Dated, options: Options) -> Found:
     }
     return Found(
         path=path,
-        moved=post.changed[:, None],
+        moved=np.clip(1 - stay, 0, 1)[:, None],
         listed=listed,
         when=np.zeros(len(listed), np.int64),
-        moves=_moves(a.legend.names, compared, cells),
+        moves=_moves(options, a, b, cells),
         areas=(rest[:k], rest[k : 2 * k]),
         net=rest[2 * k : 3 * k],
         changed=rest[3 * k :],
@@ -122,8 +132,17 @@ def _contrasts(k: int) -> Floats:
     return np.concatenate([cells, first, last, last - first, (1 - eye)[None]])
 
 
-def _moves(names: tuple[str, ...], compared: Ints, cells: Sequence[Figure]) -> tuple[Move, ...]:
-    k = len(names)
+def mapped(day: Dated, options: Options) -> Ints:
+    """The date's own map in the result's legend: probabilities summed, then the likeliest."""
+    return day.folded(options.legend).mapped
+
+
+def _moves(
+    options: Options, first: Dated, last: Dated, cells: Sequence[Figure]
+) -> tuple[Move, ...]:
+    names, k = options.legend.names, len(options.legend)
+    shown = mapped(first, options) * k + mapped(last, options)
+    compared = np.bincount(shown, minlength=k * k)
     found = [
         Move(names[i], names[j], int(compared[i * k + j]), _at_least_zero(cells[i * k + j]))
         for i in range(k)
@@ -139,7 +158,7 @@ def _at_least_zero(figure: Figure) -> Figure:
 
 def many(days: Sequence[Dated], options: Options) -> Found:
     """Three dates or more."""
-    first, k = days[0], len(days[0].legend)
+    first, fold = days[0], np.eye(len(options.legend))[options.places]
     base = evidence.basis(first, options.split)
     like = [base.date_a.likelihood(_p(first))]
     kept = [base.date_a]
@@ -150,20 +169,20 @@ def many(days: Sequence[Dated], options: Options) -> Found:
         like.append(post.date_b.likelihood(_p(day)))
         kept.append(post.date_b)
     shares = posterior.class_shares(like[0], base.date_a.prior)
-    found = series.infer(like, shares)
+    found = series.infer(like, shares, groups=options.places)
     if options.kind == "labels":
         marginal = found.marginal.astype(np.float64)
         like = [evidence.mapped_likelihood(d, marginal[:, t])[0] for t, d in enumerate(days)]
-        found = series.infer(like, shares)
+        found = series.infer(like, shares, groups=options.places)
     blocks = evidence.block_ids(first)
     marginal = found.marginal.astype(np.float64)
     checked = evidence.check(base, marginal[:, 0], blocks)
     listed, when = _ranked(like, found, options)
-    compared = np.bincount(days[0].mapped * k + days[-1].mapped, minlength=k * k)
-    ends = series.ends(like, found)
+    ends = np.einsum("nab,ai,bj->nij", series.ends(like, found), fold, fold, optimize=True)
     sure = _sums(ends.reshape(len(first), -1), checked, options.level)
-    days_areas = tuple(_sums(marginal[:, t], checked, options.level) for t in range(len(days)))
-    each = marginal[:, -1] - marginal[:, 0]
+    classes = marginal @ fold
+    areas = tuple(_sums(classes[:, t], checked, options.level) for t in range(len(days)))
+    each = classes[:, -1] - classes[:, 0]
     variance = _net_variance(ends)
     method = {
         "kind": "hidden Markov model",
@@ -176,12 +195,12 @@ def many(days: Sequence[Dated], options: Options) -> Found:
         "inflation": None if checked is None else checked.inflation,
     }
     return Found(
-        path=found.path,
+        path=options.places[found.path],
         moved=found.moved.astype(np.float64),
         listed=listed,
         when=when,
-        moves=_moves(first.legend.names, compared, sure),
-        areas=days_areas,
+        moves=_moves(options, first, days[-1], sure),
+        areas=areas,
         net=spread.plain(each.sum(0), variance.sum(0), checked, options.level),
         changed=_sums(found.moved.astype(np.float64), checked, options.level),
         method=method,
@@ -207,10 +226,14 @@ def _ranked(
 ) -> tuple[Candidates, Ints]:
     """The list, and the interval of each change."""
     candidates.check(options.source, options.target, options.least)
-    wanted, best = series.wanted(like, found, options.source, options.target)
+    source, target = (
+        np.flatnonzero(np.isin(options.places, ids)) for ids in (options.source, options.target)
+    )
+    wanted, best = series.wanted(like, found, source, target, options.places)
     p = wanted.max(1)
     order = np.argsort(-p, kind="stable")
     order = order[p[order] >= max(options.least, 1e-12)][: options.limit]
     moved = 1 - np.prod(1 - found.moved[order].astype(np.float64), axis=1)
-    when, source, target = best[order].T
-    return Candidates(order, source, target, p[order], moved), when
+    when, before, after = best[order].T
+    places = options.places
+    return Candidates(order, places[before], places[after], p[order], moved), when

@@ -191,7 +191,7 @@ def _fetched(result: Fetched, sas: str | None) -> str:
     years = " ".join(f"{result.out.rstrip('/')}/{y.year}" for y in result.plan.years[:1])
     lines.append(f"next: quadrat tile {years} --within {result.out.rstrip('/')}/outline.geojson")
     if result.plan.link and sas:
-        lines.append(f"to read these links, set VSICURL_PC_SAS_TOKEN_URL={sas}")
+        lines.append(f"to read these links, set VSICURL_PC_SAS_TOKEN_URL={sas.rstrip('/')}/")
     return "\n".join(lines)
 
 

@@ -48,7 +48,7 @@ class Group:
         """The sum over all processes, in double precision: the same everywhere."""
         if self.size == 1:
             return values
-        x = torch.from_numpy(np.ascontiguousarray(values, np.float64)).to(self.device)
+        x = torch.from_numpy(np.array(values, np.float64)).to(self.device)  # summed in place
         dist.all_reduce(x)
         summed: NDArray[np.float64] = x.cpu().numpy()
         return summed

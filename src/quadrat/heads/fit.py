@@ -43,15 +43,14 @@ class Settings:
     Attributes:
         head: `logistic` or `forest`.
         reg: L2 strength of `logistic`: what is minimised is the mean loss + reg / 2 * |coef|^2 on
-            standardised features, as in Spark ML, so that it means the same for any number of
-            tiles.
+            standardised features, so that it means the same for any number of tiles.
         max_iter: steps of L-BFGS at most.
         trees, depth: of `forest`.
         class_weight: `none`, or `balanced`: each class weighs the same however many tiles it has.
     """
 
     head: str = "logistic"
-    reg: float = 0.01
+    reg: float = 0.005
     max_iter: int = 200
     trees: int = 20
     depth: int = 5
@@ -172,8 +171,10 @@ def _fit_logistic(x: Features, y: Ints, k: int, settings: Settings) -> tuple[Hea
 
     mean = x.mean(axis=0, dtype=np.float64)
     scale = x.std(axis=0, dtype=np.float64)
-    # a feature that never varies says nothing, and dividing by its rounding error would be noise
-    scale[scale <= 1e-6 * np.maximum(1.0, np.abs(mean))] = 1.0
+    # a feature that hardly varies says little and is mostly rounding, the more so in int8: dividing
+    # by its own deviation alone would make that as loud as the others
+    typical = float(np.median(scale))
+    scale = np.sqrt(scale**2 + typical**2) if typical > 0 else np.where(scale > 0, scale, 1.0)
     standard = x - mean.astype(np.float32)
     standard /= scale.astype(np.float32)
     model = LogisticRegression(

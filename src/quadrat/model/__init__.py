@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from quadrat.model.bundle import Model, ModelInfo, load_model, save_model
 from quadrat.model.graphs import GraphInfo, describe, join_graphs, parse, serialise
+from quadrat.model.quantise import CALIBRATION_TILES, can_quantise, quantise
 from quadrat.model.runtime import (
     PRECISIONS,
     RUNTIMES,
@@ -16,25 +17,30 @@ from quadrat.model.runtime import (
     compile_network,
     has_bf16,
     has_cuda,
+    has_int8,
     resolve_precision,
     runner,
     shared_network,
 )
 
 __all__ = [
+    "CALIBRATION_TILES",
     "PRECISIONS",
     "RUNTIMES",
     "GraphInfo",
     "Model",
     "ModelInfo",
     "Network",
+    "can_quantise",
     "compile_network",
     "describe",
     "has_bf16",
     "has_cuda",
+    "has_int8",
     "join_graphs",
     "load_model",
     "parse",
+    "quantise",
     "resolve_precision",
     "runner",
     "save_model",

@@ -11,12 +11,14 @@ core while another idles), and the precision said outright instead of left to th
 
 from __future__ import annotations
 
+import platform
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ Rows = NDArray[np.float32]
 PRECISIONS = ("fp32", "bf16", "int8")
 BATCH = 4
 GPU_BATCH = 64
+INT8_FLAGS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"))
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,10 @@ def compile_network(
         raise ModelError(f"no precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     if runtime != "auto" and runtime not in RUNTIMES:
         raise ModelError(f"no runtime {runtime!r}; choose auto or one of {', '.join(RUNTIMES)}")
+    if precision == "int8" and not has_int8():
+        raise ModelError(
+            "this CPU has no exact int8 arithmetic (no VNNI); use --precision fp32 here"
+        )
     if threads < 1 or (workers is not None and workers < 1):
         raise ModelError("threads and workers must be 1 or more")
     proto = graphs.parse(onnx, "the network")
@@ -245,6 +252,19 @@ def _translated(runtime: str) -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
+def cpu_flags() -> frozenset[str]:
+    """The instructions that Linux lists for this CPU; empty elsewhere."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return frozenset(value.split())
+    except OSError:
+        pass
+    return frozenset()
+
+
+@lru_cache(maxsize=1)
 def _core() -> Any:
     import openvino as ov
 
@@ -265,6 +285,17 @@ def has_bf16() -> bool:
     return "BF16" in _capabilities()
 
 
+def has_int8() -> bool:
+    """Whether this CPU adds int8 products exactly (VNNI, AMX, or ARM's dot product).
+
+    Others add pairs of products in 16 bits, which overflow at the ends of the range: what a network
+    gives there is another answer, not a slower one.
+    """
+    if platform.machine() in ("arm64", "aarch64") and platform.system() == "Darwin":
+        return True
+    return not INT8_FLAGS.isdisjoint(cpu_flags())
+
+
 def has_cuda() -> bool:
     """Whether ONNX Runtime has a GPU to run on."""
     import onnxruntime as ort
@@ -276,13 +307,12 @@ def resolve_precision(model: Model, precision: str = "auto") -> str:
     """The precision that a model is run in on this machine.
 
     `auto` is what the training accepted, or `fp32` where the machine cannot compute in that: bf16
-    on a CPU without it, anything but float on a GPU.
+    or int8 on a CPU without it, anything but float on a GPU.
     """
     if precision == "auto":
         accepted = model.info.precision
-        if has_cuda() or (accepted == "bf16" and not has_bf16()):
-            return "fp32"
-        return accepted
+        able = {"fp32": True, "bf16": has_bf16(), "int8": has_int8()}
+        return accepted if able[accepted] and not has_cuda() else "fp32"
     if precision not in PRECISIONS:
         raise ModelError(f"no precision {precision!r}; choose one of auto, {', '.join(PRECISIONS)}")
     if precision == "int8" and "int8" not in model.info.forms:
