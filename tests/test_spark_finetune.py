@@ -52,8 +52,9 @@ def test_two_processes_on_spark_follow_the_curve_of_one(
     )
     assert two.machine["processes"] == 2
     assert one.machine["processes"] == 1
-    losses = [[h["loss"] for h in r.history] for r in (one, two)]
-    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    (a, b), (c, d) = ([h["loss"] for h in r.history] for r in (one, two))
+    assert c == pytest.approx(a, rel=0.01)
+    assert d == pytest.approx(b, rel=0.05)  # rounding grows from step to step
     names = [name for name, _ in events]
     assert names.count("epoch") == 2  # the first process alone speaks
     assert names[-1] == "model"
