@@ -86,7 +86,7 @@ def test_mlflow_shows_settings_figures_and_digests(history: str) -> None:
     assert data.metrics["seconds"] > 0
     assert data.tags["data/digest"] == "abc"
     assert data.tags["model/digest"] == "def"
-    assert data.tags["quadrat.source"] == origin.source_digest(origin.PACKAGE)
+    assert data.tags["quadrat.source"] == origin.code()["source"]
 
 
 def test_no_secret_is_kept(history: str) -> None:
