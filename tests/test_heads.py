@@ -208,11 +208,12 @@ def test_the_graph_gives_what_the_head_gave(
     np.testing.assert_allclose(got.sum(1), 1, atol=1e-5)
 
 
-def test_two_classes_are_scikit_learns() -> None:
+def test_two_classes_are_scikit_learns_on_softly_standardised_features() -> None:
     x, y = data(k=2)
     settings = Settings(reg=0.05)
     fitted, _ = fit(x, y, 2, settings)
-    z = StandardScaler().fit_transform(x.astype(np.float64))
+    sd = x.std(0, dtype=np.float64)
+    z = (x - x.mean(0, dtype=np.float64)) / np.sqrt(sd**2 + np.median(sd) ** 2)
     peer = LogisticRegression(C=1 / (0.05 * len(x)), max_iter=500).fit(z, y)
     np.testing.assert_allclose(probabilities(fitted, x), peer.predict_proba(z), atol=5e-3)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from quadrat import backbones, features, heads, metrics, tiles
 from quadrat.errors import QuadratError, TrainError
-from quadrat.heads import training
+from quadrat.heads import learning
 from quadrat.model import load_model, runner
 
 SIZE = 16
@@ -90,7 +90,7 @@ def county(tmp_path: Path) -> str:
 
 def do(source: str, out: Path, **options: Any) -> heads.TrainResult:
     opened = tiles.open_tiles(source, size_px=SIZE)
-    return heads.train(opened, str(out), backbone="mean_colour", **options)
+    return heads.train(opened, str(out), backbone="mean_colour", **{"precision": "fp32"} | options)
 
 
 def chips_of(source: str, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +139,7 @@ def test_no_tile_calibrates_a_head_that_it_trained(
     pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[set[bytes], set[bytes]]] = []
-    real = training.fit
+    real = learning.fit
 
     def spying(x: Any, y: Any, k: int, settings: Any) -> Any:
         head, notes = real(x, y, k, settings)
@@ -156,7 +156,7 @@ def test_no_tile_calibrates_a_head_that_it_trained(
 
         return Spy(), notes
 
-    monkeypatch.setattr(training, "fit", spying)
+    monkeypatch.setattr(learning, "fit", spying)
     do(pictures, tmp_path / "model")
     *calibrating, validating = seen
     assert len(calibrating) == 5
@@ -244,9 +244,9 @@ def test_events_tell_the_history_what_it_keeps(pictures: str, tmp_path: Path) ->
         run_id="abc",
         on_event=lambda name, values: events.append((name, values)),
     )
-    assert [name for name, _ in events] == ["params", "data", "metrics", "model"]
+    assert [name for name, _ in events] == ["params", "data", "metrics", "forms", "model"]
     told = dict(events)
-    assert told["params"]["reg"] == 0.01 and told["params"]["backbone"] == "mean_colour"
+    assert told["params"]["reg"] == 0.005 and told["params"]["backbone"] == "mean_colour"
     assert told["data"]["digest"] == tiles.open_tiles(pictures, size_px=SIZE).digest
     assert told["metrics"]["split"] == "validation"
     assert told["model"]["uri"] == result.uri

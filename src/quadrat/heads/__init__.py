@@ -4,6 +4,9 @@
     fit         logistic regression and random forest; the only home of scikit-learn
     calibrate   the temperature of probabilities
     samples     which tiles train, which validate
+    learning    features of one precision -> a head, calibrated and measured
+    forms       which precision a model is scored in
+    spark       heads that Spark ML trains
     training    features -> head -> model bundle
 
 It does not know imagery, engines' insides, or the run history.

@@ -16,23 +16,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from quadrat import backbones, metrics, model, storage, tiles
 from quadrat.engines import Engine
 from quadrat.errors import TrainError
-from quadrat.features import Features, Selection, cached, featurize, featurize_parts
+from quadrat.features import Selection
 from quadrat.heads import samples as sampling
-from quadrat.heads.calibrate import fit_temperature
-from quadrat.heads.fit import Floats, Head, Settings, fit, probabilities
+from quadrat.heads.fit import Settings
+from quadrat.heads.forms import Forms, learn_forms
+from quadrat.heads.learning import Job, Learned, Progress
 from quadrat.legend import Legend
 
-CALIBRATION_TILES = 2000  # held-out predictions that fix one number well enough
 Event = Callable[[str, Mapping[str, Any]], None]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,8 @@ class TrainResult:
         uri, digest: the bundle.
         metrics: validation figures (`Metrics.to_dict()`), None when there are no validation tiles.
         precision: what the model is scored in by default.
-        forms: precision -> its validation accuracy and temperature.
+        forms: precision -> its validation accuracy, temperature, and how many tiles trained and
+            measured it.
         tiles: class -> tiles, of `train` and `validation`.
         held_out: where validation tiles come from (see `samples.Samples`).
         seconds: of `features`, `fit` and `total`.
@@ -88,17 +86,6 @@ class TrainResult:
         }
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A head fitted to the features of one precision, calibrated and measured."""
-
-    head: Head
-    temperature: float
-    probabilities: Floats
-    accuracy: float | None
-    warnings: tuple[str, ...] = field(default=())
-
-
 def train(
     source: tiles.Source | str,
     out: str,
@@ -108,11 +95,12 @@ def train(
     head: str = "logistic",
     sample_frac: float = 1.0,
     seed: int = 0,
-    reg: float = 0.01,
+    reg: float | None = None,
     max_iter: int | None = None,
     trees: int = 20,
     depth: int = 5,
     class_weight: str = "none",
+    precision: str = "auto",
     engine: Engine | None = None,
     cache: str | None = None,
     run_id: str | None = None,
@@ -128,14 +116,17 @@ def train(
         weights: a file of the backbone's weights; its published ones by default.
         head: `logistic` or `forest`.
         sample_frac: share of the training tiles to use, above 0 and at most 1.
-        reg, max_iter: of `logistic` (see `fit.Settings`); steps are 200 at most, 10 on Spark.
+        reg, max_iter: of `logistic` (see `fit.Settings`); by default 0.005 and 200, on Spark 0.01
+            and 10.
         trees, depth: of `forest`.
         class_weight: `none` or `balanced`.
+        precision: what the model is to be scored in: `auto` tries int8, then bf16 (see `forms`);
+            `int8` and `bf16` insist that they are tried; `fp32` tries nothing else.
         engine: where features are computed and, on `spark`, the head is trained (by Spark ML, see
             `heads.spark`); this machine by default.
         cache: where the engine's workers keep features; the user's cache by default.
         run_id: the run of the history that this is.
-        on_event: told `params`, `data`, `metrics` and `model` as they come.
+        on_event: told `params`, `data`, `metrics`, `forms` and `model` as they come.
         on_progress: tiles featurized, of all.
 
     Raises:
@@ -143,32 +134,35 @@ def train(
         BackboneError, ModelError, StorageError, EngineError: see `backbones`, `features`.
     """
     begun = time.perf_counter()
+    tell = on_event or (lambda event, values: None)
     on_spark = engine is not None and engine.name == "spark"
     steps = max_iter if max_iter is not None else 10 if on_spark else Settings.max_iter
-    settings = Settings(head, reg, steps, trees, depth, class_weight, seed)
+    strength = reg if reg is not None else 0.01 if on_spark else Settings.reg
+    settings = Settings(head, strength, steps, trees, depth, class_weight, seed)
     if not 0 < sample_frac <= 1:
         raise TrainError(f"--sample-frac {sample_frac} must be above 0 and at most 1")
     where = storage.redact(source if isinstance(source, str) else source.uri)
     opened = tiles.open_tiles(source) if isinstance(source, str) else source
     legend = _legend(opened, where)
     light = tiles.index(opened)
-    sampling.sort(light, legend, where, seed)  # fails before the work, not after it
+    uses = sampling.sort(light, legend, where, seed)  # fails before the work, not after it
     select = _selection(light, sample_frac, seed)
     graph = backbones.feature_graph(backbone, weights, size_px=opened.size_px)
-    tell = on_event or (lambda event, values: None)
-    params = {"backbone": graph.name, "sample_frac": sample_frac, **settings.to_dict()}
-    tell("params", params)
+    tell("params", {"backbone": graph.name, "sample_frac": sample_frac, **settings.to_dict()})
 
-    def data(samples: sampling.Samples) -> None:
-        tell("data", {"uri": where, "digest": opened.digest, "tiles": samples.counts(legend)})
-
-    learn = _on_spark if on_spark else _here
-    learned = learn(
-        _Job(opened, graph, select, engine, cache, legend, settings, where), data, on_progress
+    job = Job(opened, graph, select, engine, cache, legend, settings, where)
+    forms = learn_forms(job, light, uses, precision, on_progress)
+    learned = forms.kept[forms.precision].learned
+    counts = learned.samples.counts(legend)
+    tell("data", {"uri": where, "digest": opened.digest, "tiles": counts})
+    figures = _figures(learned, legend, seed)
+    table = {name: _form(form.learned) for name, form in forms.kept.items()}
+    warnings = (
+        *learned.samples.warnings,
+        *learned.fitted.warnings,
+        *forms.warnings,
+        *_said(learned.skipped),
     )
-    samples, fitted = learned.samples, learned.fitted
-    figures = _figures(fitted, samples, legend, seed)
-    warnings = (*samples.warnings, *fitted.warnings, *_said(learned.skipped))
     info = model.ModelInfo(
         legend=legend,
         size_px=opened.size_px,
@@ -177,16 +171,15 @@ def train(
         head={**settings.to_dict(), "sample_frac": sample_frac, "trainer": learned.trainer},
         run_id=run_id,
         tileset_digest=opened.digest,
-        metrics=figures or {},
-        temperature=fitted.temperature,
+        metrics={**(figures or {}), "forms": table},
+        temperature=learned.fitted.temperature,
+        precision=forms.precision,
         warnings=warnings,
     )
-    joined = model.join_graphs(
-        graph.onnx, fitted.head.export(fitted.temperature), size_px=opened.size_px
-    )
-    saved = model.save_model(out, joined, info)
+    saved = _save(out, forms, info)
     if figures is not None:
         tell("metrics", {"split": "validation", **figures})
+    tell("forms", {"precision": forms.precision, **table})
     tell("model", {"uri": saved.uri, "digest": saved.digest})
     return TrainResult(
         uri=saved.uri,
@@ -194,13 +187,13 @@ def train(
         backbone=graph.name,
         head=settings.to_dict(),
         metrics=figures,
-        precision="fp32",
-        forms={"fp32": {"accuracy": fitted.accuracy, "temperature": fitted.temperature}},
-        tiles=samples.counts(legend),
-        held_out=samples.held_out,
+        precision=forms.precision,
+        forms=table,
+        tiles=counts,
+        held_out=learned.samples.held_out,
         seconds={
-            "features": learned.feature_seconds,
-            "fit": learned.fit_seconds,
+            "features": sum(f.learned.feature_seconds for f in forms.kept.values()),
+            "fit": sum(f.learned.fit_seconds for f in forms.kept.values()),
             "total": time.perf_counter() - begun,
         },
         skipped=learned.skipped,
@@ -208,65 +201,27 @@ def train(
     )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is learned from what."""
-
-    source: tiles.Source
-    graph: backbones.FeatureGraph
-    select: Selection
-    engine: Engine | None
-    cache: str | None
-    legend: Legend
-    settings: Settings
-    where: str
+def _form(learned: Learned) -> dict[str, Any]:
+    """What is known of one precision."""
+    return {
+        "accuracy": learned.fitted.accuracy,
+        "temperature": learned.fitted.temperature,
+        "train": len(learned.samples.train),
+        "validation": len(learned.samples.validation),
+    }
 
 
-@dataclass(frozen=True)
-class _Learned:
-    """What came of it."""
-
-    samples: sampling.Samples
-    fitted: Fitted
-    skipped: tuple[tuple[str, str], ...]
-    feature_seconds: float
-    fit_seconds: float
-    trainer: str
-
-
-def _here(
-    job: _Job, data: Callable[[sampling.Samples], None], on_progress: Progress | None
-) -> _Learned:
-    """Features from any engine, the head fitted on this machine."""
-    found = _features(job.source, job.graph, "fp32", job.select, job.engine, job.cache, on_progress)
-    samples = sampling.sort(found.index, job.legend, job.where, job.settings.seed)
-    data(samples)
-    begun = time.perf_counter()
-    fitted = fit_form(found, samples, job.legend, job.settings)
-    seconds = time.perf_counter() - begun
-    return _Learned(samples, fitted, found.skipped, found.seconds, seconds, "scikit-learn")
-
-
-def _on_spark(
-    job: _Job, data: Callable[[sampling.Samples], None], on_progress: Progress | None
-) -> _Learned:
-    """Features and the head on a cluster; neither passes through here."""
-    from quadrat.heads import spark
-
-    parts = featurize_parts(
-        job.source,
-        job.graph,
-        select=job.select,
-        engine=job.engine,
-        cache=job.cache,
-        on_progress=on_progress,
-    )
-    begun = time.perf_counter()
-    done = spark.fit(parts, job.legend, job.settings, job.engine, job.where)
-    data(done.samples)
-    fitted = Fitted(done.head, done.temperature, done.probabilities, done.accuracy)
-    seconds = time.perf_counter() - begun
-    return _Learned(done.samples, fitted, done.skipped, parts.seconds, seconds, "Spark ML")
+def _save(out: str, forms: Forms, info: model.ModelInfo) -> model.Model:
+    """Each precision's network and head, joined."""
+    joined = {
+        name: model.join_graphs(
+            form.job.graph.onnx,
+            form.learned.fitted.head.export(form.learned.fitted.temperature),
+            size_px=info.size_px,
+        )
+        for name, form in forms.kept.items()
+    }
+    return model.save_model(out, joined.pop("fp32"), info, joined)
 
 
 def _legend(source: tiles.Source, where: str) -> Legend:
@@ -286,91 +241,14 @@ def _selection(index: Any, sample_frac: float, seed: int) -> Selection:
     )
 
 
-def _features(
-    source: tiles.Source,
-    graph: backbones.FeatureGraph,
-    precision: str,
-    select: Selection,
-    engine: Engine | None,
-    cache: str | None,
-    on_progress: Progress | None,
-) -> Features:
-    """Features of the selection; a part of those of all tiles where these are in the cache."""
-    if select.sample_frac < 1:
-        whole = cached(source, graph, precision, Selection(select.labelled, select.splits))
-        if whole is not None:
-            keep = np.flatnonzero(select.mask(whole.index))
-            return Features(
-                whole.values[keep],
-                whole.index.take(keep),
-                whole.skipped,
-                whole.digest,
-                0.0,
-                whole.uri,
-            )
-    return featurize(
-        source,
-        graph,
-        precision=precision,
-        select=select,
-        engine=engine,
-        cache=cache,
-        on_progress=on_progress,
-    )
-
-
-def fit_form(
-    features: Features, samples: sampling.Samples, legend: Legend, settings: Settings
-) -> Fitted:
-    """Fit, calibrate and measure a head on features of one precision."""
-    k = len(legend)
-    x, y = features.values[samples.train], samples.y[samples.train]
-    temperature, notes = _calibrate(x, y, samples, k, settings)
-    head, said = fit(x, y, k, settings)
-    held = features.values[samples.validation]
-    p = probabilities(head, held, temperature)
-    right = p.argmax(1) == samples.y[samples.validation]
-    return Fitted(
-        head=head,
-        temperature=temperature,
-        probabilities=p,
-        accuracy=float(right.mean()) if len(right) else None,
-        warnings=(*notes, *said),
-    )
-
-
-def _calibrate(
-    x: Any, y: sampling.Ints, samples: sampling.Samples, k: int, settings: Settings
-) -> tuple[float, tuple[str, ...]]:
-    """The temperature that suits predictions for tiles that a head has not seen."""
-    fold, _ = sampling.folds(samples, settings.seed)
-    logits, truth, n = [], [], 0
-    for i in range(sampling.FOLDS):
-        rest, held = fold != i, fold == i
-        if held.any() and len(np.unique(y[rest])) >= 2:
-            head, _ = fit(x[rest], y[rest], k, settings)
-            logits.append(head.logits(x[held]))
-            truth.append(y[held])
-            n += len(truth[-1])
-        if n >= CALIBRATION_TILES:
-            break
-    if n < 2 * k:
-        return 1.0, (
-            f"{len(y)} training tiles are too few to calibrate with; probabilities are as the head "
-            "gives them",
-        )
-    return fit_temperature(np.concatenate(logits), np.concatenate(truth)), ()
-
-
-def _figures(
-    fitted: Fitted, samples: sampling.Samples, legend: Legend, seed: int
-) -> dict[str, Any] | None:
+def _figures(learned: Learned, legend: Legend, seed: int) -> dict[str, Any] | None:
+    samples = learned.samples
     if not len(samples.validation):
         return None
     where = samples.validation
     groups = None if samples.blocks is None else samples.blocks[where]
     return metrics.summarise(
-        samples.y[where], fitted.probabilities, legend.names, groups=groups, seed=seed
+        samples.y[where], learned.fitted.probabilities, legend.names, groups=groups, seed=seed
     ).to_dict()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from quadrat.model.bundle import Model, ModelInfo, load_model, save_model
 from quadrat.model.graphs import GraphInfo, describe, join_graphs, parse, serialise
-from quadrat.model.quantise import CALIBRATION_TILES, can_quantise, quantise
+from quadrat.model.quantise import CALIBRATION_TILES, can_quantise, quantise, quantiser
 from quadrat.model.runtime import (
     PRECISIONS,
     RUNTIMES,
@@ -41,6 +41,7 @@ __all__ = [
     "load_model",
     "parse",
     "quantise",
+    "quantiser",
     "resolve_precision",
     "runner",
     "save_model",

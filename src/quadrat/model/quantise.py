@@ -35,6 +35,13 @@ OPERATORS = (*HEAVY, "Add", "Clip", "MaxPool", "Relu")
 _PREPARED = "onnx.quant.pre_process"
 
 
+def quantiser() -> list[Any]:
+    """What decides the int8 form of a graph besides the tiles: for keys of caches."""
+    from importlib import metadata
+
+    return [1, metadata.version("onnxruntime"), list(OPERATORS)]
+
+
 def can_quantise(data: bytes) -> bool:
     """Whether a graph has layers that int8 makes faster."""
     proto = graphs.parse(data, "the network")
@@ -98,8 +105,9 @@ def _quantised(proto: onnx.ModelProto, tiles: _Tiles) -> onnx.ModelProto:
 
     # the quantiser asks for its own preparation (shapes, constants folded) in a warning; graphs
     # here are put together so, and it is told
+    facts = list(proto.metadata_props)
     note = proto.metadata_props.add()
-    note.key, note.value = _PREPARED, "quadrat"
+    note.key, note.value = _PREPARED, "onnxruntime.quant"
     with tempfile.TemporaryDirectory(prefix="quadrat-int8-") as folder:
         out = Path(folder) / "int8.onnx"
         try:
@@ -118,7 +126,6 @@ def _quantised(proto: onnx.ModelProto, tiles: _Tiles) -> onnx.ModelProto:
             text = " ".join(str(error).split())[:300]
             raise ModelError(f"the network cannot be quantised: {text}") from error
         made = onnx.load(out)
-    kept = [m for m in made.metadata_props if m.key != _PREPARED]
     del made.metadata_props[:]
-    made.metadata_props.extend(kept)
+    made.metadata_props.extend(facts)
     return made

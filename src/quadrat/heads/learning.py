@@ -1,0 +1,182 @@
+"""A head learned from the features of one precision: fitted, calibrated, measured.
+
+On this machine by scikit-learn, on a cluster by Spark ML; what comes out is the same. It does not
+know which precisions there are to choose from (`forms`), nor the model (`training`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from quadrat import backbones, tiles
+from quadrat.engines import Engine
+from quadrat.features import Features, Selection, cached, featurize, featurize_parts
+from quadrat.heads import samples as sampling
+from quadrat.heads.calibrate import fit_temperature
+from quadrat.heads.fit import Floats, Head, Settings, fit, probabilities
+from quadrat.legend import Legend
+
+CALIBRATION_TILES = 2000  # held-out predictions that fix one number well enough
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is learned from what.
+
+    Attributes:
+        graph: the network; for `int8` its quantised graph.
+        where: what to call the source in messages.
+    """
+
+    source: tiles.Source
+    graph: backbones.FeatureGraph
+    select: Selection
+    engine: Engine | None
+    cache: str | None
+    legend: Legend
+    settings: Settings
+    where: str
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head fitted to features, calibrated and measured.
+
+    Attributes:
+        probabilities: of the validation tiles, calibrated, (N, K).
+        accuracy: share of the validation tiles that are right; None without any.
+    """
+
+    head: Head
+    temperature: float
+    probabilities: Floats
+    accuracy: float | None
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came of a job.
+
+    Attributes:
+        skipped: name and reason of each tile that could not be read.
+        trainer: who fitted the head.
+    """
+
+    samples: sampling.Samples
+    fitted: Fitted
+    skipped: tuple[tuple[str, str], ...]
+    feature_seconds: float
+    fit_seconds: float
+    trainer: str
+
+
+def learn(job: Job, on_progress: Progress | None = None) -> Learned:
+    """Features by the job's engine and a head on them; on Spark neither passes through here."""
+    if job.engine is not None and job.engine.name == "spark":
+        return _on_spark(job, on_progress)
+    return _here(job, on_progress)
+
+
+def _here(job: Job, on_progress: Progress | None) -> Learned:
+    found = _features(job, on_progress)
+    samples = sampling.sort(found.index, job.legend, job.where, job.settings.seed)
+    begun = time.perf_counter()
+    fitted = fit_form(found, samples, job.legend, job.settings)
+    seconds = time.perf_counter() - begun
+    return Learned(samples, fitted, found.skipped, found.seconds, seconds, "scikit-learn")
+
+
+def _on_spark(job: Job, on_progress: Progress | None) -> Learned:
+    from quadrat.heads import spark
+
+    parts = featurize_parts(
+        job.source,
+        job.graph,
+        precision=job.precision,
+        select=job.select,
+        engine=job.engine,
+        cache=job.cache,
+        on_progress=on_progress,
+    )
+    begun = time.perf_counter()
+    done = spark.fit(parts, job.legend, job.settings, job.engine, job.where)
+    fitted = Fitted(done.head, done.temperature, done.probabilities, done.accuracy)
+    seconds = time.perf_counter() - begun
+    return Learned(done.samples, fitted, done.skipped, parts.seconds, seconds, "Spark ML")
+
+
+def _features(job: Job, on_progress: Progress | None) -> Features:
+    """Features of the selection; a part of those of all tiles where these are in the cache."""
+    select = job.select
+    if select.sample_frac < 1 or select.shares is not None:
+        every = dataclasses.replace(select, sample_frac=1.0, shares=None)
+        less = dataclasses.replace(select, shares=None)
+        for wider in (every, less):
+            whole = cached(job.source, job.graph, job.precision, wider)
+            if whole is None or wider == select:
+                continue
+            keep = np.flatnonzero(select.mask(whole.index))
+            return dataclasses.replace(
+                whole, values=whole.values[keep], index=whole.index.take(keep)
+            )
+    return featurize(
+        job.source,
+        job.graph,
+        precision=job.precision,
+        select=select,
+        engine=job.engine,
+        cache=job.cache,
+        on_progress=on_progress,
+    )
+
+
+def fit_form(
+    features: Features, samples: sampling.Samples, legend: Legend, settings: Settings
+) -> Fitted:
+    """Fit, calibrate and measure a head on features of one precision."""
+    k = len(legend)
+    x, y = features.values[samples.train], samples.y[samples.train]
+    temperature, notes = _calibrate(x, y, samples, k, settings)
+    head, said = fit(x, y, k, settings)
+    held = features.values[samples.validation]
+    p = probabilities(head, held, temperature)
+    right = p.argmax(1) == samples.y[samples.validation]
+    return Fitted(
+        head=head,
+        temperature=temperature,
+        probabilities=p,
+        accuracy=float(right.mean()) if len(right) else None,
+        warnings=(*notes, *said),
+    )
+
+
+def _calibrate(
+    x: Any, y: sampling.Ints, samples: sampling.Samples, k: int, settings: Settings
+) -> tuple[float, tuple[str, ...]]:
+    """The temperature that suits predictions for tiles that a head has not seen."""
+    fold, _ = sampling.folds(samples, settings.seed)
+    logits, truth, n = [], [], 0
+    for i in range(sampling.FOLDS):
+        rest, held = fold != i, fold == i
+        if held.any() and len(np.unique(y[rest])) >= 2:
+            head, _ = fit(x[rest], y[rest], k, settings)
+            logits.append(head.logits(x[held]))
+            truth.append(y[held])
+            n += len(truth[-1])
+        if n >= CALIBRATION_TILES:
+            break
+    if n < 2 * k:
+        return 1.0, (
+            f"{len(y)} training tiles are too few to calibrate with; probabilities are as the head "
+            "gives them",
+        )
+    return fit_temperature(np.concatenate(logits), np.concatenate(truth)), ()
