@@ -94,7 +94,7 @@ class FetchServer:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     stac = property(lambda self: self.url + STAC)
@@ -140,8 +140,7 @@ class FetchServer:
             return datetime.datetime.fromtimestamp(t, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
         text = (
-            f"st={stamp(now - 60)}&se={stamp(until)}&sp=rl&sv=2021-06-08&sr=c"
-            f"&skoid=local&sig={sig}"
+            f"st={stamp(now - 60)}&se={stamp(until)}&sp=rl&sv=2021-06-08&sr=c&skoid=local&sig={sig}"
         ).replace(":", "%3A")
         return {"msft:expiry": stamp(until), "token": text}
 
@@ -151,10 +150,11 @@ class FetchServer:
             return self.tokens.get(sig, 0.0) > time.time()
 
     def md5(self, path: str) -> str:
-        if path not in self._md5:
+        version = self.etag(path)
+        if version not in self._md5:
             digest = hashlib.md5(self.files[path].read_bytes(), usedforsecurity=False).digest()
-            self._md5[path] = base64.b64encode(digest).decode()
-        return self._md5[path]
+            self._md5[version] = base64.b64encode(digest).decode()
+        return self._md5[version]
 
     def etag(self, path: str) -> str:
         stat = self.files[path].stat()
@@ -277,14 +277,16 @@ class _Handler(BaseHTTPRequestHandler):
             })  # fmt: skip
         elif rest == "collections/naip":
             self._json({
-                "type": "Collection", "id": "naip", "stac_version": "1.0.0", "license": "proprietary",
+                "type": "Collection", "id": "naip", "stac_version": "1.0.0",
+                "license": "proprietary",
                 "description": "NAIP", "title": "NAIP",
                 "extent": {"spatial": {"bbox": [[-124.8, 24.7, -66.9, 49.3]]},
                            "temporal": {"interval": [["2010-01-01T00:00:00Z", None]]}},
                 "links": [
                     {"rel": "license", "title": "Public Domain",
                      "href": "https://www.fsa.usda.gov/help/policies-and-links/"},
-                    {"rel": "root", "href": owner.stac}, {"rel": "self", "href": owner.stac + "/" + rest},
+                    {"rel": "root", "href": owner.stac},
+                    {"rel": "self", "href": f"{owner.stac}/{rest}"},
                 ],
             })  # fmt: skip
         elif rest == "search":

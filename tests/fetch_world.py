@@ -7,16 +7,21 @@ the next UTM zone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import rasterio
-from fetch_server import FetchServer
 from rasterio.shutil import copy as copy_raster
+from rasterio.transform import from_origin
 from rasterio.warp import Resampling, reproject, transform_bounds, transform_geom
 from shapely.geometry import box, mapping
+
+from fetch_server import FetchServer, serving
 
 OVERLAP = 100  # pixels that neighbouring images share, on each side
 DAYS = {2011: "2011-07-14", 2014: "2014-10-02"}
@@ -38,6 +43,14 @@ class World:
     bounds: tuple[float, float, float, float]
 
     @property
+    def images(self) -> dict[str, Path]:
+        """Item -> the file that is served."""
+        return {
+            i["id"]: self.server.files[i["assets"]["image"]["href"].removeprefix(self.server.url)]
+            for i in self.server.items
+        }
+
+    @property
     def addresses(self) -> list[str]:
         """The options that point `quadrat fetch naip` at the local servers."""
         return [
@@ -52,6 +65,50 @@ class World:
             "--service", self.server.wcs, "--coverage", "mrlc:Land-Cover",
             "--boundaries", self.server.boundaries,
         ]  # fmt: skip
+
+
+@contextmanager
+def small_world(folder: Path, **options: Any) -> Iterator[World]:
+    """A small world of noise, served; closed afterwards."""
+    with serving() as server:
+        yield make_world(server, scene(folder), folder / "served", **options)
+
+
+def scene(folder: Path, rows: int = 6, cols: int = 7) -> Any:
+    """A plain stand-in for the synthetic county: noise on a slope, codes at random."""
+    from quadrat.grid import Grid, TileRange
+
+    folder.mkdir(parents=True, exist_ok=True)
+    grid = Grid("EPSG:26917")
+    area = TileRange(-18326, -18326 + rows, 2503, 2503 + cols)
+    left, bottom, right, top = grid.range_bounds(area)
+    width, height = round(right - left), round(top - bottom)
+    y, x = np.mgrid[0:height, 0:width]
+    imagery, labels = [], []
+    for year in DAYS:
+        rng = np.random.default_rng(year)
+        slope = np.stack([x // 16, y // 16, (x + y) // 24]) % 160
+        pixels = (slope + rng.integers(0, 60, (3, height, width))).astype(np.uint8)
+        imagery.append(str(folder / f"imagery_{year}.tif"))
+        with rasterio.open(
+            imagery[-1], "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8",
+            crs=grid.crs, transform=from_origin(left, top, 1, 1), tiled=True,
+        ) as out:  # fmt: skip
+            out.write(pixels)
+        w, s, e, n = transform_bounds(grid.crs, "EPSG:5070", left, bottom, right, top)
+        # NLCD's own lattice starts 15 m off the multiples of 30 m
+        west, north = w // 30 * 30 - 1515, n // 30 * 30 + 1515
+        codes = np.array([11, 21, 22, 31, 41, 42, 52, 71, 81, 82, 90, 95], np.uint8)
+        shape = int((north - s) // 30) + 40, int((e - west) // 30) + 40
+        labels.append(str(folder / f"labels_{year}.tif"))
+        with rasterio.open(
+            labels[-1], "w", driver="GTiff", width=shape[1], height=shape[0], count=1,
+            dtype="uint8", crs="EPSG:5070", transform=from_origin(west, north, 30, 30), nodata=250,
+        ) as out:  # fmt: skip
+            out.write(codes[rng.integers(0, len(codes), shape)], 1)
+    return SimpleNamespace(
+        grid=grid, area=area, years=tuple(DAYS), imagery=tuple(imagery), labels=tuple(labels)
+    )
 
 
 def make_world(
@@ -162,7 +219,7 @@ def item(server: FetchServer, name: str, file: Path, url: str, year: int) -> dic
 
 
 def _boundaries(world: World) -> None:
-    """Boundary files with the fields of the Census Bureau's; the Virginian county is the world's."""
+    """Boundary files with the Census Bureau's fields; the Virginian county is the world's."""
     from shapely.geometry import shape
 
     real = shape(world.outline)

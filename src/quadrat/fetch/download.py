@@ -132,6 +132,8 @@ def download_one(
         StorageError: it cannot be written.
     """
     count = add or (lambda _: None)
+    with _writing(wanted.path):
+        pass  # makes the folder, or says why not
     for second in (False, True):
         _Transfer(client, wanted, signer, count, stop or threading.Event()).run()
         try:

@@ -28,7 +28,7 @@ from quadrat.errors import FetchError, MissingExtraError
 
 RETRIED = {408: "time-out", 429: "too many requests", 500: "server error", 502: "bad gateway",
            503: "unavailable", 504: "gateway time-out"}  # fmt: skip
-CHUNK = 1 << 18
+CHUNK = 1 << 16  # most bytes of a download in memory, which a kill may cost
 _SECRET = re.compile(r"(?i)\b(sig|se|st|sp|sv|sr|skoid|sktid|token|key|password)=[^&\s'\"<>]+")
 
 
@@ -286,10 +286,13 @@ def _head(response: Any) -> Answer:
 
 
 def _chunks(response: Any, url: str) -> Iterator[bytes]:
-    errors = _requests().exceptions
+    from urllib3.exceptions import HTTPError
+
     try:
-        yield from response.iter_content(CHUNK)
-    except errors.RequestException as error:
+        # what one read of the socket gives: waiting for a full chunk would lose it to a cut
+        while piece := response.raw.read1(CHUNK, decode_content=False):
+            yield piece
+    except HTTPError as error:
         raise CutError(f"{bare(url)} {_reason(error)}") from None
 
 

@@ -9,6 +9,7 @@ is kept in memory only, and is sent only to the hosts that it is for.
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -62,20 +63,17 @@ class Signer:
         return True
 
     def _ask(self) -> Any:
-        try:
-            import pydantic
-            from planetary_computer.sas import SASToken
-            from planetary_computer.settings import Settings
-        except ImportError:
-            raise MissingExtraError("signing addresses", "fetch") from None
-        settings = Settings.get()
+        import pydantic
+
+        package = _package()
+        settings = package.settings.Settings.get()
         # the user's key is for the Planetary Computer, not for whatever --sas names
         key = settings.subscription_key if self.service == settings.sas_url else None
         headers = {"Ocp-Apim-Subscription-Key": key} if key else None
         url = f"{str(self.service).rstrip('/')}/{quote(self.collection, safe='')}"
         answer = self.client.values(url, headers=headers)
         try:
-            return SASToken(**answer)
+            return package.sas.SASToken(**answer)
         except (TypeError, pydantic.ValidationError):
             # the text of a validation error shows the token
             raise FetchError(
@@ -86,8 +84,16 @@ class Signer:
 
 def planetary_service() -> str:
     """The Planetary Computer's token service, or the one that PC_SDK_SAS_URL names."""
+    return str(_package().settings.Settings.get().sas_url)
+
+
+def _package() -> Any:
     try:
-        from planetary_computer.settings import Settings
+        with warnings.catch_warnings():
+            # it defines its models in pydantic's old way
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            import planetary_computer.sas
+            import planetary_computer.settings
     except ImportError:
         raise MissingExtraError("signing addresses", "fetch") from None
-    return str(Settings.get().sas_url)
+    return planetary_computer
