@@ -29,6 +29,8 @@ from quadrat.change.recalibrate import Recalibration
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+ROUNDS = 25
+SETTLED = 1e-3  # of the expected share of any transition: another round changes nothing
 PSEUDO = 1.0  # tiles added to each cell of J: none is ruled out by the data alone
 MIX = 0.25  # more finds little more, and counts what neighbours err alike as evidence
 
@@ -114,7 +116,7 @@ def infer(
     date_b: Recalibration | None = None,
     neighbours: Ints | None = None,
     mix: float = MIX,
-    rounds: int = 6,
+    rounds: int = ROUNDS,
     seed: int = 0,
 ) -> Posterior:
     """Posterior transitions of N tiles from the two dates' probabilities (N, K).
@@ -126,7 +128,7 @@ def infer(
         neighbours: (N, 8) places of each tile's neighbours, -1 where there is none; None leaves
             the neighbourhood out.
         mix: weight of the neighbourhood in a tile's prior, 0 to 1.
-        rounds: of recalibrating date B.
+        rounds: of recalibrating date B, at most.
     """
     a, b = np.asarray(p_a, np.float64), np.asarray(p_b, np.float64)
     k = a.shape[1]
@@ -135,7 +137,7 @@ def infer(
     shares = class_shares(like_a, cal_a.prior)
     prior = start_prior(shares)
     if date_b is None:
-        cal_b, prior = _adapt(b, like_a, prior, shares, rounds, seed)
+        cal_b, prior = _adapt(b, like_a, prior, shares, cal_a.lapse, rounds, seed)
     else:
         cal_b = date_b
     like_b = cal_b.likelihood(b)
@@ -159,7 +161,13 @@ def class_shares(like: Floats, start: Floats, steps: int = 50) -> Floats:
 
 
 def _adapt(
-    b: Floats, like_a: Floats, prior: Floats, shares: Floats, rounds: int, seed: int
+    b: Floats,
+    like_a: Floats,
+    prior: Floats,
+    shares: Floats,
+    lapse: float,
+    rounds: int,
+    seed: int,
 ) -> tuple[Recalibration, Floats]:
     """Recalibrate date B to the classes that the posterior gives it, in turn with the prior.
 
@@ -170,10 +178,13 @@ def _adapt(
     target /= np.maximum(target.sum(1, keepdims=True), 1e-300)
     cal: Recalibration | None = None
     for _ in range(rounds):
-        cal = recalibrate.fit(b, target, start=cal, seed=seed)
+        cal = recalibrate.fit(b, target, start=cal, lapse=lapse, seed=seed)
         like_b = cal.likelihood(b)
-        prior = fit_prior(like_a, like_b, prior, steps=20, tolerance=1e-6)
+        before, prior = prior, fit_prior(like_a, like_b, prior, steps=20, tolerance=1e-6)
         target = target_b(prior, like_a, like_b)
+        moved = 1 - np.trace(prior)
+        if np.abs(prior - before).max() < SETTLED * max(moved, 1e-3):
+            break
     if cal is None:
         cal = recalibrate.identity(b.shape[1])
     return cal, prior
