@@ -57,7 +57,8 @@ smoke:
 	sys.exit(any(map(u.find_spec, ("torch", "pyspark", "pystac_client"))))'; \
 	"$$bare/quadrat" --help > /dev/null; \
 	"$$bare/quadrat" demo --out demo --tiles 320; \
-	"$$bare/quadrat" finetune demo/tiles --out model 2>&1 | grep -q "quadrat\[finetune\]"
+	if said=$$("$$bare/quadrat" finetune demo/tiles --out model 2>&1); then exit 1; fi; \
+	grep -qF "quadrat[finetune]" <<< "$$said"
 
 docs: $(VENV)/.base
 	@$(BIN)/python -m quadrat.cli.reference > docs/cli.md.new
