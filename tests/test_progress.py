@@ -163,6 +163,26 @@ def test_a_failed_job_says_where_it_stopped() -> None:
     assert stream.getvalue() == "score: stopped at 4 of 10 tiles\n"
 
 
+def test_what_was_there_at_the_first_call_has_no_speed_however_late_it_comes() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Reporter("train", stream=stream, clock=clock) as report:
+        clock.now += 4  # opening
+        steps(report, clock, 10, 5, 1_000, 900)
+    assert stream.getvalue().splitlines()[-1] == "train: 950 of 1,000 tiles in 14 s, 5.0 tiles/s"
+
+
+def test_a_note_stands_above_the_bar() -> None:
+    stream, clock = Terminal(), Clock()
+    report = Reporter("finetune", stream=stream, clock=clock)
+    steps(report, clock, 5, 100, 1_000)
+    report.note("epoch 1: loss 0.5")
+    clock.now += 1
+    report.update(600, 1_000)
+    first, second = stream.screen()
+    assert first == "epoch 1: loss 0.5"
+    assert second.startswith("finetune [####") and "600 of 1,000" in second
+
+
 def test_a_closed_terminal_ends_the_talk_and_not_the_job() -> None:
     stream = io.StringIO()
     with Reporter("score", stream=stream, clock=Clock()) as report:

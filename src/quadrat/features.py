@@ -219,6 +219,8 @@ def featurize_parts(
     todo = [p for p in parts if f"{p.name}.parquet" not in done]
     total = sum(p.count for p in parts)
     finished = total - sum(p.count for p in todo)
+    if on_progress:
+        on_progress(finished, total)
     if todo:
         network = storage.join(root, "features", key[:32], "network.onnx")
         storage.write_bytes(network, graph.onnx)
@@ -231,8 +233,6 @@ def featurize_parts(
             if on_progress:
                 on_progress(finished, total)
         storage.remove(network)
-    elif on_progress:
-        on_progress(total, total)
     return FeatureParts(
         uri=folder,
         names=tuple(f"{p.name}.parquet" for p in parts),

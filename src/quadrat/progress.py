@@ -33,10 +33,11 @@ class Reporter:
         stream: where to write; stderr when None.
         clock: seconds that only grow.
 
-    A job calls first with 0, when the work starts. What it reports within `THERE_S` of that was
-    there already, from an earlier run, and does not count as speed. The total may grow while the
-    job runs, and may be 0 (not known yet). A `done` that falls starts a new phase. Calls are cheap,
-    and safe from threads. Bytes are shown as MB.
+    A job calls first when its work starts, with what is there already (0, or what an earlier run
+    finished). That, and what it reports within `THERE_S` after, does not count as speed: finished
+    parts are found in no time. The total may grow while the job runs, and may be 0 (not known yet).
+    A `done` that falls starts a new phase. Calls are cheap, and safe from threads. Bytes are shown
+    as MB.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Reporter:
         self._terminal = _is_terminal(self._stream)
         self._lock = threading.Lock()
         self._done = self._total = self._first_done = 0
-        self._start = clock()
+        self._begun = self._start = clock()
         self._samples: deque[tuple[float, int]] = deque([(self._start, 0)])
         self._gap = BAR_EVERY_S if self._terminal else FIRST_LINE_S
         self._next = self._start if self._terminal else self._start + self._gap
@@ -84,7 +85,7 @@ class Reporter:
         with self._lock:
             now = self._clock()
             if not self._seen or done < self._done:
-                self._start_phase(now, done, total)
+                self._start_phase(now, done)
             self._done, self._total = done, max(done, total) if total > 0 else 0
             self._sample(now)
             if now < self._next:
@@ -106,11 +107,11 @@ class Reporter:
 
     __call__ = update  # so that a Reporter itself serves as `on_progress`
 
-    def _start_phase(self, now: float, done: int, total: int) -> None:
-        if self._seen or not done:
-            self._start = now
-        self._first_done = done if done >= total > 0 else 0  # all of it was there
-        self._samples = deque([(self._start, self._first_done)])
+    def _start_phase(self, now: float, done: int) -> None:
+        if self._seen:
+            self._begun = now  # a later phase; the first one began with the Reporter
+        self._start, self._first_done = now, done
+        self._samples = deque([(now, done)])
         self._seen = True
 
     def _sample(self, now: float) -> None:
@@ -157,9 +158,8 @@ class Reporter:
         return f"{self.what} [{bar}] {self._line_text(now)}"
 
     def _final_text(self, now: float) -> str:
-        seconds = now - self._start
-        text = f"{self.what}: {self._count_text()} in {time_text(seconds)}"
-        made = self._done - self._first_done
+        text = f"{self.what}: {self._count_text()} in {time_text(now - self._begun)}"
+        made, seconds = self._done - self._first_done, now - self._start
         if made > 0 and seconds > 0:
             text += f", {self._rate_text(made / seconds)}"
         return text

@@ -159,6 +159,8 @@ def pack(
         splits = _picture_splits(source, None if own else split, how)
         writer = _Packer(out, encoding, source.legend, keep_duplicates, strict)
         done, names = 0, []
+        if on_progress:
+            on_progress(0, len(source.pictures))
         for part in source.parts():
             kept = writer.write(part, splits)
             if kept:
@@ -264,6 +266,8 @@ def unpack(
     """
     source = sets.open_tileset(tileset)
     encode, done = codec.get_encoding("png").encode, 0
+    if on_progress:
+        on_progress(0, source.tiles)
     for part in source.parts():
         for batch in sets.read(part, 64):
             for row, chip in zip(batch.index.to_pylist(), batch.chips, strict=True):
