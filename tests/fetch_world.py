@@ -181,8 +181,8 @@ def _moved(pixels: np.ndarray, transform: Any, crs: Any, epsg: int) -> tuple[np.
     from rasterio.warp import calculate_default_transform
 
     h, w = pixels.shape[1:]
-    left, top = transform * (0, 0)
-    right, bottom = transform * (w, h)
+    left, top = transform.c, transform.f
+    right, bottom = left + w * transform.a, top + h * transform.e
     new = CRS.from_epsg(epsg)
     t, nw, nh = calculate_default_transform(crs, new, w, h, left, bottom, right, top, resolution=1)
     out = np.zeros((4, nh, nw), np.uint8)

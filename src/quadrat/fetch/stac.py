@@ -8,6 +8,7 @@ are read as the NAIP collection of the Planetary Computer has them: `datetime`, 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,9 @@ class Catalogue:
     ) -> None:  # fmt: skip
         self.url, self.collection, self.asset = url.rstrip("/"), collection, asset
         self._api = _open(client, self.url)
+        with self._translated():
+            # asked for first: a search for a collection that is not there just finds nothing
+            self._facts = self._api.get_collection(collection).to_dict()
 
     def search(self, area: Any, year: int) -> Found:
         """The items of one year that meet an area.
@@ -102,8 +106,7 @@ class Catalogue:
 
     def licence(self) -> str:
         """The collection's terms in words: the title and address of its licence link, or its id."""
-        with self._translated():
-            facts = self._api.get_collection(self.collection).to_dict()
+        facts = self._facts
         link = next((k for k in facts.get("links", []) if k.get("rel") == "license"), None)
         if link and link.get("href"):
             return f"{link.get('title') or facts.get('license', 'licence')} ({link['href']})"
@@ -119,17 +122,23 @@ class Catalogue:
 def _translated(url: str, collection: str | None = None) -> Iterator[None]:
     """Turn what pystac and pystac-client raise into one line."""
     from pystac.errors import STACError
+    from pystac_client.errors import ClientTypeError
     from pystac_client.exceptions import APIError
+    from pystac_client.warnings import PystacClientWarning
 
     about = f"the collection {collection!r} of {http.bare(url)}" if collection else http.bare(url)
     try:
-        yield
+        with warnings.catch_warnings():
+            # what a service does not conform to shows in what it answers
+            warnings.simplefilter("ignore", PystacClientWarning)
+            yield
     except QuadratError as error:
         if isinstance(error, http.AnswerError) and error.status == 404:
             raise FetchError(f"{about} does not exist; check --stac and --collection") from None
         raise
     except (
-        APIError, STACError, KeyError, TypeError, ValueError, AttributeError, NotImplementedError,
+        APIError, ClientTypeError, STACError, KeyError, TypeError, ValueError, AttributeError,
+        NotImplementedError,
     ) as error:  # fmt: skip
         text = http.redact(" ".join(str(error).split()))[:160]
         raise FetchError(f"{about} does not answer as a STAC API ({text}); check --stac") from None
