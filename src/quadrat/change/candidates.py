@@ -78,8 +78,8 @@ def rank(
     total = pairs.sum((1, 2), dtype=np.float64).clip(0.0, 1.0)
     order = np.argsort(-total, kind="stable")
     order = order[total[order] >= max(least, 1e-12)][:most]
-    flat = pairs[order].reshape(len(order), -1).argmax(1)
     k = len(wanted)
+    flat = pairs[order].reshape(len(order), k * k).argmax(1)
     changed = np.clip(1.0 - stay[order], 0.0, 1.0)
     return Candidates(order, flat // k, flat % k, total[order], changed)
 

@@ -55,7 +55,9 @@ def basis(first: Dated, split: str) -> Basis:
             f"{found} reference tiles on the first date, fewer than {LEAST_REFERENCE}: its scores "
             "were taken as calibrated, and figures have no intervals."
         )
-        return Basis(recalibrate.identity(k, p.mean(0)), none, none, (note,))
+        # class shares of what it was trained on are not known: half way from equal to these scores'
+        shares = 0.5 * p.mean(0) + 0.5 / k
+        return Basis(recalibrate.identity(k, shares), none, none, (note,))
     truth = ref.truth[:, 0]
     fitted = recalibrate.fit(p[ref.places], np.eye(k)[truth])
     return Basis(fitted, ref.places, truth, ref.notes)
@@ -67,11 +69,16 @@ def _probabilities(day: Dated) -> Floats:
     return day.probabilities.astype(np.float64)
 
 
-def check(found: Basis, first: Floats, blocks: Ints) -> Checked | None:
-    """How the first date's posteriors (N, K) compare with its reference tiles."""
+def check(found: Basis, first: Floats, fold: Ints, blocks: Ints) -> Checked | None:
+    """How the first date's posteriors compare with its reference tiles.
+
+    Args:
+        first: (N, C) posterior of the result's classes.
+        fold: (K,) the result's class of each class of the scores.
+    """
     if not len(found.places):
         return None
-    return spread.check(first[found.places], found.truth, blocks[found.places])
+    return spread.check(first[found.places], fold[found.truth], blocks[found.places])
 
 
 def mapped_likelihood(day: Dated, classes: Floats) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ does not know where targets come from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,10 @@ class Recalibration:
         ratio = self(probabilities) / np.maximum(self.prior, 1e-9)
         scaled: Floats = ratio / ratio.max(1, keepdims=True)
         return scaled
+
+    def without_lapse(self) -> Recalibration:
+        """The same map with hardly a lapse: what totals are compared with."""
+        return replace(self, lapse=min(self.lapse, 1e-4))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

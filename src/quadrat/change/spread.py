@@ -1,9 +1,13 @@
 """How sure totals of posterior probabilities are: expected tiles, with intervals.
 
-Two things make a total uncertain: what the tiles really are, given their posteriors (more than
-independent tiles would vary, because neighbours err alike: the reference tiles say by how much),
-and the prior and the recalibration, which were learned from the same tiles (refitted on resampled
-blocks). Without reference tiles the first is not known, and there is no interval. Pure numpy.
+Four things make a total uncertain: what the tiles really are, given their posteriors (more than
+independent tiles would vary, because neighbours err alike: the reference tiles say by how much);
+the prior and the recalibration, which were learned from the same tiles (refitted on resampled
+blocks); and, for a class's area on one date, how well the reference tiles can tell that posteriors
+are right on average (a net change has the same error on both dates and loses it); and the share of
+confident mistakes, which reference plots of one class cannot show: what the total would be without
+any is the measure of it. Without reference tiles nothing of it is known, and there is no interval.
+Pure numpy.
 """
 
 from __future__ import annotations
@@ -31,10 +35,12 @@ class Checked:
 
     Attributes:
         inflation: variance of block sums of residuals over that of independent tiles; at least 1.
+        mean_error: (K,) standard error of the mean residual of each class.
         tiles: reference tiles.
     """
 
     inflation: float
+    mean_error: Floats
     tiles: int
 
 
@@ -52,7 +58,9 @@ def check(first: Floats, truth: Ints, blocks: Ints) -> Checked:
     variance = (first * (1 - first)).sum(0)
     spread = ((sums - sums.mean(0)) ** 2).sum(0)
     inflation = float(spread.sum() / max(variance.sum(), 1e-9))
-    return Checked(max(1.0, min(inflation, 50.0)), len(truth))
+    g = len(sums)
+    mean_error = np.sqrt(g / max(g - 1, 1) * spread) / len(truth)
+    return Checked(max(1.0, min(inflation, 50.0)), mean_error, len(truth))
 
 
 def totals(
@@ -63,6 +71,7 @@ def totals(
     checked: Checked | None,
     blocks: Ints,
     *,
+    common: Floats | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[Figure, ...]:
@@ -71,6 +80,7 @@ def totals(
     Args:
         contrasts: (V, K, K) weights of each transition in each total.
         blocks: (N,) block ids, which refits draw from.
+        common: (V,) standard error, in tiles, that all tiles of a total have in common.
     """
     pairs = post.pairs.astype(np.float64)
     each = np.einsum("nij,vij->nv", pairs, contrasts)
@@ -80,24 +90,46 @@ def totals(
     square = np.einsum("nij,vij->nv", pairs, contrasts**2)
     inner = checked.inflation * (square - each**2).sum(0)
     refit = refits(post, p_a, p_b, contrasts, blocks, seed=seed)
+    bare = expected(
+        post.prior, post.date_a.without_lapse().likelihood(p_a),
+        post.date_b.without_lapse().likelihood(p_b), contrasts,
+    )  # fmt: skip
+    both = np.hypot(np.zeros(len(value)) if common is None else common, value - bare)
+    return _figures(value, inner + refit.var(0, ddof=1), both, level)
+
+
+def expected(
+    prior: Floats, like_a: Floats, like_b: Floats, contrasts: Floats, steps: int = 100
+) -> Floats:
+    """Expected totals (V,) with the prior refitted to these likelihoods; no neighbourhood."""
+    found = posterior.fit_prior(like_a, like_b, prior, steps=steps)
+    evidence = np.maximum(((like_a @ found) * like_b).sum(1), 1e-300)
+    joint = found * (like_a.T @ (like_b / evidence[:, None]))
+    totals_of: Floats = np.einsum("ij,vij->v", joint, contrasts)
+    return totals_of
+
+
+def _figures(
+    value: Floats, variance: Floats, common: Floats | None, level: float
+) -> tuple[Figure, ...]:
     z = NormalDist().inv_cdf((1 + level) / 2)
-    half = z * np.sqrt(inner + refit.var(0, ddof=1))
+    half = z * np.sqrt(variance + (0.0 if common is None else common**2))
     return tuple(
         Figure(float(v), float(v - h), float(v + h)) for v, h in zip(value, half, strict=True)
     )
 
 
 def plain(
-    value: Floats, variance: Floats, checked: Checked | None, level: float
+    value: Floats,
+    variance: Floats,
+    checked: Checked | None,
+    level: float,
+    common: Floats | None = None,
 ) -> tuple[Figure, ...]:
     """Figures of expected totals (V,) whose tiles vary by `variance` (V,) were they independent."""
     if checked is None:
         return tuple(Figure(float(v), np.nan, np.nan) for v in value)
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    half = z * np.sqrt(checked.inflation * np.maximum(variance, 0.0))
-    return tuple(
-        Figure(float(v), float(v - h), float(v + h)) for v, h in zip(value, half, strict=True)
-    )
+    return _figures(value, checked.inflation * np.maximum(variance, 0.0), common, level)
 
 
 def refits(

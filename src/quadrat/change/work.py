@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from quadrat.area.dates import Dated
 from quadrat.change import candidates, evidence, posterior, series, spread
 from quadrat.change.candidates import Candidates
+from quadrat.change.recalibrate import Recalibration
 from quadrat.change.result import Move
 from quadrat.legend import Legend
 from quadrat.metrics import Figure
@@ -75,12 +76,13 @@ def pair(a: Dated, b: Dated, options: Options) -> Found:
     )  # fmt: skip
     blocks, k = evidence.block_ids(a), len(options.legend)
     first, second = (post.pairs.sum(i, dtype=np.float64) for i in (2, 1))
-    checked = evidence.check(base, first, blocks)
     fold = np.eye(k)[options.places]  # (fine, coarse)
+    checked = evidence.check(base, first @ fold, options.places, blocks)
     contrasts = np.einsum("vij,ai,bj->vab", _contrasts(k), fold, fold)
     figures = spread.totals(
-        post, _p(a), _p(b), contrasts, checked, blocks, level=options.level, seed=options.seed
-    )
+        post, _p(a), _p(b), contrasts, checked, blocks, common=_common(k, len(a), checked),
+        level=options.level, seed=options.seed,
+    )  # fmt: skip
     cells, rest = figures[: k * k], figures[k * k :]
     folded = np.einsum("nab,ai,bj->nij", post.pairs, fold, fold, optimize=True)
     listed = candidates.rank(
@@ -137,6 +139,14 @@ def mapped(day: Dated, options: Options) -> Ints:
     return day.folded(options.legend).mapped
 
 
+def _common(k: int, tiles: int, checked: spread.Checked | None) -> Floats | None:
+    """What the classes' areas, among `_contrasts`, have in common: an error of the mean."""
+    if checked is None:
+        return None
+    error = tiles * checked.mean_error
+    return np.concatenate([np.zeros(k * k), error, error, np.zeros(k + 1)])
+
+
 def _moves(
     options: Options, first: Dated, last: Dated, cells: Sequence[Figure]
 ) -> tuple[Move, ...]:
@@ -176,14 +186,17 @@ def many(days: Sequence[Dated], options: Options) -> Found:
         found = series.infer(like, shares, groups=options.places)
     blocks = evidence.block_ids(first)
     marginal = found.marginal.astype(np.float64)
-    checked = evidence.check(base, marginal[:, 0], blocks)
+    classes = marginal @ fold
+    checked = evidence.check(base, classes[:, 0], options.places, blocks)
     listed, when = _ranked(like, found, options)
     ends = np.einsum("nab,ai,bj->nij", series.ends(like, found), fold, fold, optimize=True)
-    sure = _sums(ends.reshape(len(first), -1), checked, options.level)
-    classes = marginal @ fold
-    areas = tuple(_sums(classes[:, t], checked, options.level) for t in range(len(days)))
+    error = None if checked is None else len(first) * checked.mean_error
+    areas = tuple(_sums(classes[:, t], checked, options.level, error) for t in range(len(days)))
     each = classes[:, -1] - classes[:, 0]
     variance = _net_variance(ends)
+    flat = ends.reshape(len(first), -1)
+    doubt = _without_lapse(days, kept, shares, found, options)
+    cells = _sums(flat, checked, options.level, doubt.cells)
     method = {
         "kind": "hidden Markov model",
         "evidence": options.kind,
@@ -199,18 +212,49 @@ def many(days: Sequence[Dated], options: Options) -> Found:
         moved=found.moved.astype(np.float64),
         listed=listed,
         when=when,
-        moves=_moves(options, first, days[-1], sure),
+        moves=_moves(options, first, days[-1], cells),
         areas=areas,
-        net=spread.plain(each.sum(0), variance.sum(0), checked, options.level),
-        changed=_sums(found.moved.astype(np.float64), checked, options.level),
+        net=spread.plain(each.sum(0), variance.sum(0), checked, options.level, doubt.net),
+        changed=_sums(found.moved.astype(np.float64), checked, options.level, doubt.changed),
         method=method,
         reference=len(base.places),
         notes=base.notes,
     )
 
 
-def _sums(p: Floats, checked: spread.Checked | None, level: float) -> tuple[Figure, ...]:
-    return spread.plain(p.sum(0), (p * (1 - p)).sum(0), checked, level)
+@dataclass(frozen=True)
+class _Doubt:
+    """What totals would lose or gain were there no confident mistakes, in tiles."""
+
+    cells: Floats
+    net: Floats
+    changed: Floats
+
+
+def _without_lapse(
+    days: Sequence[Dated],
+    kept: Sequence[Recalibration],
+    shares: Floats,
+    found: series.Sequences,
+    options: Options,
+) -> _Doubt:
+    """See `spread`: the fourth uncertainty, for a series."""
+    fold = np.eye(len(options.legend))[options.places]
+    like = [c.without_lapse().likelihood(_p(d)) for c, d in zip(kept, days, strict=True)]
+    bare = series.infer(like, shares, groups=options.places)
+    first, last = (found.marginal[:, t].sum(0, dtype=np.float64) for t in (0, -1))
+    first0, last0 = (bare.marginal[:, t].sum(0, dtype=np.float64) for t in (0, -1))
+    net = ((last - first) - (last0 - first0)) @ fold
+    joints = found.joint.sum(0) - bare.joint.sum(0)
+    cells = (fold.T @ joints @ fold).ravel()
+    changed = (found.moved - bare.moved).sum(0, dtype=np.float64)
+    return _Doubt(np.abs(cells), np.abs(net), np.abs(changed))
+
+
+def _sums(
+    p: Floats, checked: spread.Checked | None, level: float, common: Floats | None = None
+) -> tuple[Figure, ...]:
+    return spread.plain(p.sum(0), (p * (1 - p)).sum(0), checked, level, common)
 
 
 def _net_variance(ends: Floats) -> Floats:
