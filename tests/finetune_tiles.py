@@ -22,7 +22,7 @@ def chips(n: int, side: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray
 
 
 def write_pictures(folder: Path, each: dict[str, int], side: int = 32, seed: int = 0) -> str:
-    """`folder/SPLIT/CLASS/n.png` with `each` many tiles a split (an empty split: no split folder)."""
+    """`folder/SPLIT/CLASS/n.png`, `each` many a split; a split without a name has no folder."""
     for offset, (split, n) in enumerate(each.items()):
         pictures, labels = chips(n, side, seed + 1000 * offset)
         for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):

@@ -80,9 +80,9 @@ def _option(name: str, kind: Any, default: Any, text: str) -> Callable[[F], F]:
 @_option("views", click.IntRange(min=1), 1, "last_only: versions of each tile that are featurized.")
 @_option(
     "batch-norm",
-    click.Choice(("batch", "frozen")),
-    "batch",
-    "Whether batch statistics follow the data in retrained layers.",
+    click.Choice(("auto", "frozen", "batch")),
+    "auto",
+    "Statistics of retrained layers: frozen or the data's; auto: frozen but for random weights.",
 )
 @_option("patience", click.IntRange(min=0), 0, "Stop after so many epochs without gain; 0: never.")
 @_option(

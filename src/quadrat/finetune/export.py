@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quadrat.backbones.graphs import averaging
 from quadrat.errors import TrainError
 from quadrat.finetune.augment import prepared
 from quadrat.finetune.networks import Network
@@ -55,6 +56,9 @@ class Scorer(nn.Module):
     def __init__(self, network: Network, temperature: float) -> None:
         super().__init__()
         self.network = copy.deepcopy(network.module).cpu().float()
+        for name, part in list(self.network.named_modules()):
+            if isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size not in (1, (1, 1)):
+                self.network.set_submodule(name, AveragePool(part))
         self.pixels, self.mean, self.std = network.pixels, network.mean, network.std
         self.temperature = temperature
         self.eval()  # itself too: the exporter gives all parts the mode of the whole afterwards
@@ -62,6 +66,21 @@ class Scorer(nn.Module):
     def forward(self, chips: Tensor) -> Tensor:
         x = prepared(chips.permute(0, 3, 1, 2), self.pixels, self.mean, self.std)
         return torch.softmax(self.network(x) / self.temperature, 1)
+
+
+class AveragePool(nn.Module):
+    """`AdaptiveAvgPool2d` as two products with constant matrices, which ONNX has for any size."""
+
+    def __init__(self, pool: nn.AdaptiveAvgPool2d) -> None:
+        super().__init__()
+        size = pool.output_size
+        self.rows, self.columns = size if isinstance(size, tuple) else (size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = int(x.shape[-2]), int(x.shape[-1])
+        rows = torch.from_numpy(averaging(height, self.rows or height))
+        columns = torch.from_numpy(averaging(width, self.columns or width))
+        return rows @ x @ columns.T
 
 
 def to_onnx(scorer: Scorer, size_px: int) -> bytes:

@@ -61,6 +61,9 @@ class Job:
                 self.on_event, self.on_progress = _silent, _silent
             precision = resolve_precision(self.settings.precision, group.device)
             settings = replace(self.settings, precision=precision)
+            if settings.batch_norm == "auto":
+                new = settings.weights == RANDOM
+                settings = replace(settings, batch_norm="batch" if new else "frozen")
             sets = open_sets(self.source, self.validation)
             network = networks.build(
                 settings.backbone, len(sets.legend), settings.weights, settings.pixels,

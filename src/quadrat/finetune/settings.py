@@ -17,7 +17,7 @@ DEPTHS = ("last_only", "fully_connected", "all")
 FROM = "from:"
 OPTIMIZERS = ("adamw", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
-BATCH_NORMS = ("batch", "frozen")
+BATCH_NORMS = ("auto", "frozen", "batch")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 RANDOM = "random"
@@ -57,7 +57,10 @@ class Settings:
             network knows (Kumar et al. 2022, arXiv:2202.10054).
         views: `last_only` alone: how many versions of each tile are featurized, the plain one and
             `views - 1` augmented ones; epochs take them in turn.
-        batch_norm: `batch` (statistics follow the data where layers are retrained) or `frozen`.
+        batch_norm: the statistics of batch normalisation in retrained layers: `frozen` as the
+            network brings them, `batch` (they follow the data), or `auto`: frozen unless the
+            weights are random. A few thousand tiles are learned better from a network whose
+            statistics stay what they were: training and scoring then see the same features.
         patience: stop after so many epochs without a better validation macro F1; 0 for never.
         precision: `fp32`, `bf16` (mixed) or `auto`: bf16 where the device computes in it.
         seed: of everything random.
@@ -81,7 +84,7 @@ class Settings:
     sample_frac: float = 1.0
     head_first: bool = True
     views: int = 1
-    batch_norm: str = "batch"
+    batch_norm: str = "auto"
     patience: int = 0
     precision: str = "auto"
     seed: int = 0
