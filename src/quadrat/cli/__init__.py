@@ -65,11 +65,7 @@ class Verbs(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(
-    cls=Verbs,
-    subcommand_metavar="VERB ...",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group(cls=Verbs, subcommand_metavar="VERB ...")
 @click.version_option(quadrat.__version__, prog_name="quadrat")
 def cli() -> None:
     """Land use and its change from aerial imagery.

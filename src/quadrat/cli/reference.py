@@ -66,7 +66,6 @@ def _context(command: click.Command, name: str, parent: click.Context | None) ->
         parent=parent,
         max_content_width=WIDTH,
         terminal_width=WIDTH,
-        **(cli.context_settings if parent is None else {}),
     )
 
 

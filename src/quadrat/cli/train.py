@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,13 +41,16 @@ if TYPE_CHECKING:
 )
 @common.seed_option
 @click.option(
-    "--reg", type=float, default=0.01, show_default=True, help="Regularisation of logistic."
+    "--reg",
+    type=float,
+    show_default="0.005; on Spark 0.01",
+    help="L2 strength of logistic.",
 )
 @click.option(
     "--max-iter",
     type=click.IntRange(min=1),
-    show_default="200; 10 with --engine spark",
-    help="Iterations of logistic at most.",
+    show_default="200; on Spark 10",
+    help="Steps of logistic at most.",
 )
 @click.option(
     "--trees",
@@ -64,6 +68,13 @@ if TYPE_CHECKING:
     default="none",
     show_default=True,
     help="Whether each class weighs the same however many tiles it has.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(("auto", "fp32", "bf16", "int8")),
+    default="auto",
+    show_default=True,
+    help="What the model is scored in: auto tries int8, then bf16, and keeps what is as accurate.",
 )
 @click.option("--cache", metavar="URI", help="Where workers keep features; this user's cache.")
 @common.engine_options
@@ -110,10 +121,17 @@ def described(result: TrainResult, run: str) -> str:
     ]
     if result.metrics is not None:
         lines.append(accuracy_text(result.metrics))
+    lines += [forms_text(result.forms)] if len(result.forms) > 1 else []
     lines += common.skipped_text(result.skipped, len(result.skipped))
     lines += [f"warning: {text}" for text in result.warnings]
     lines.append(f"run: {run} (quadrat runs show {run[:12]})")
     return "\n".join(lines)
+
+
+def forms_text(forms: Mapping[str, Mapping[str, Any]]) -> str:
+    """The validation accuracy of each precision."""
+    figures = (f"{p} {common.number_text(form.get('accuracy'))}" for p, form in forms.items())
+    return f"validation accuracy by precision: {', '.join(figures)}"
 
 
 def accuracy_text(metrics: Any) -> str:
