@@ -21,6 +21,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+FEW = 300  # tiles
+
+
 @dataclass(frozen=True)
 class Options:
     """How to look for change; see `quadrat.change.change`.
@@ -111,7 +114,16 @@ def pair(a: Dated, b: Dated, options: Options) -> Found:
         changed=rest[3 * k :],
         method=method,
         reference=len(base.places),
-        notes=base.notes,
+        notes=(*base.notes, *_few(a, options)),
+    )
+
+
+def _few(day: Dated, options: Options) -> tuple[str, ...]:
+    if not options.recalibrated or len(day) >= FEW:
+        return ()
+    return (
+        f"{len(day)} tiles are few to recalibrate a date on: what changed on many of them may be "
+        "taken for the season.",
     )
 
 
@@ -218,7 +230,7 @@ def many(days: Sequence[Dated], options: Options) -> Found:
         changed=_sums(found.moved.astype(np.float64), checked, options.level, doubt.changed),
         method=method,
         reference=len(base.places),
-        notes=base.notes,
+        notes=(*base.notes, *_few(first, options)),
     )
 
 
