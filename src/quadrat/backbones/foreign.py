@@ -116,7 +116,7 @@ def _kinds() -> dict[str, int]:
 
 def _parse(data: bytes, what: str) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         network = onnx.load_model_from_string(data)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which of the scores' labelled tiles are the reference.",
 )
-@common.legend_option(None, "Fold the classes into this legend first, as nlcd3.")
+@click.option("--legend", help="Fold the classes into this legend first, as nlcd3.")
 @click.option("--unadjusted", is_flag=True, help="Count the map as it is, errors included.")
 @click.option(
     "--blocks",
