@@ -93,7 +93,7 @@ def learn_forms(
         full = learn(tried, passes.next())
         alike = full
         if shares is not None:
-            alike = learn(dataclasses.replace(tried, select=select))
+            alike = learn(dataclasses.replace(tried, select=select, calibrate=False))
         if _accepted(alike, reference):
             kept = {"fp32": Form(reference_job, reference), name: Form(tried, full)}
             return Forms(name, kept, notes)

@@ -23,6 +23,9 @@ from quadrat.heads.fit import Floats, Head, Settings, fit, probabilities
 from quadrat.legend import Legend
 
 CALIBRATION_TILES = 2000  # held-out predictions that fix one number well enough
+# tiles that a calibrating head is fitted to at most: the few levels of a tree are settled by a part
+# of many tiles, and fitting it is what takes the time; a logistic head grows less sure with each
+MOST = {"forest": 12_000}
 Progress = Callable[[int, int], None]
 
 
@@ -33,6 +36,7 @@ class Job:
     Attributes:
         graph: the network; for `int8` its quantised graph.
         where: what to call the source in messages.
+        calibrate: whether probabilities matter; if not, their temperature stays 1.
     """
 
     source: tiles.Source
@@ -44,6 +48,7 @@ class Job:
     settings: Settings
     where: str
     precision: str = "fp32"
+    calibrate: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def _here(job: Job, on_progress: Progress | None) -> Learned:
     found = _features(job, on_progress)
     samples = sampling.sort(found.index, job.legend, job.where, job.settings.seed)
     begun = time.perf_counter()
-    fitted = fit_form(found, samples, job.legend, job.settings)
+    fitted = fit_form(found, samples, job.legend, job.settings, job.calibrate)
     seconds = time.perf_counter() - begun
     return Learned(samples, fitted, found.skipped, found.seconds, seconds, "scikit-learn")
 
@@ -140,12 +145,16 @@ def _features(job: Job, on_progress: Progress | None) -> Features:
 
 
 def fit_form(
-    features: Features, samples: sampling.Samples, legend: Legend, settings: Settings
+    features: Features,
+    samples: sampling.Samples,
+    legend: Legend,
+    settings: Settings,
+    calibrate: bool = True,
 ) -> Fitted:
     """Fit, calibrate and measure a head on features of one precision."""
     k = len(legend)
     x, y = features.values[samples.train], samples.y[samples.train]
-    temperature, notes = _calibrate(x, y, samples, k, settings)
+    temperature, notes = _calibrate(x, y, samples, k, settings) if calibrate else (1.0, ())
     head, said = fit(x, y, k, settings)
     held = features.values[samples.validation]
     p = probabilities(head, held, temperature)
@@ -164,10 +173,12 @@ def _calibrate(
 ) -> tuple[float, tuple[str, ...]]:
     """The temperature that suits predictions for tiles that a head has not seen."""
     fold, _ = sampling.folds(samples, settings.seed)
+    rng = np.random.default_rng(settings.seed)
     logits, truth, n = [], [], 0
     for i in range(sampling.FOLDS):
-        rest, held = fold != i, fold == i
-        if held.any() and len(np.unique(y[rest])) >= 2:
+        rest, held = np.flatnonzero(fold != i), np.flatnonzero(fold == i)
+        rest = np.sort(rng.permutation(rest)[: MOST.get(settings.head)])
+        if len(held) and len(np.unique(y[rest])) >= 2:
             head, _ = fit(x[rest], y[rest], k, settings)
             logits.append(head.logits(x[held]))
             truth.append(y[held])
