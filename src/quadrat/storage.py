@@ -120,7 +120,9 @@ def _filesystem(uri: str) -> Any:
 
     scheme = _scheme(uri)
     try:
-        return fsspec.filesystem(scheme if scheme != "https" else "http")
+        # a listing that is remembered misses what another process or thread has written since
+        options = {"use_listings_cache": False} if scheme in ONE_PUT else {}
+        return fsspec.filesystem(scheme if scheme != "https" else "http", **options)
     except ImportError:
         if scheme in EXTRAS:
             raise MissingExtraError(f"{scheme}:// storage", EXTRAS[scheme]) from None
