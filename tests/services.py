@@ -122,7 +122,7 @@ def s3(folder: Path) -> Iterator[dict[str, str]]:
     )
     port = free_port()
     command = [str(home / "bin" / "rclone"), "serve", "s3", str(folder)]
-    command += ["--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off", "--dir-cache-time", "0s"]
+    command += ["--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off"]
     with running(command, port, RCLONE_AUTH_KEY=f'"{S3_ID},{S3_SECRET}"', RCLONE_CONFIG=os.devnull):
         yield {
             "AWS_ACCESS_KEY_ID": S3_ID,
