@@ -91,6 +91,7 @@ class ChangeResult:
             "tile_ha": self.tile_ha,
             "level": self.level,
             "names": list(self.names),
+            "colors": list(self.colors),
             "moves": [m.to_dict() for m in self.moves],
             "areas": [[f.to_dict() for f in day] for day in self.areas],
             "net": [f.to_dict() for f in self.net],

@@ -25,6 +25,15 @@ def check_place(out: str, place: Place) -> None:
         )
 
 
+def sweep(out: str) -> None:
+    """Remove what killed runs left half-written; only for who holds the folder's lock."""
+    if storage.is_local(out) and storage.is_dir(out):
+        here = storage.local_path(out)
+        for pattern in (".part-*.tmp*", "[12][0-9][0-9][0-9]/.part-*.tmp*"):
+            for left in here.glob(pattern):
+                left.unlink(missing_ok=True)
+
+
 def write_summary(out: str, place: Place, part: str, facts: Mapping[str, Any]) -> None:
     """Write the outline and bring `fetch.json` up to date.
 

@@ -109,6 +109,7 @@ def naip(
                 on_plan(plan)
             if dry_run:
                 return Fetched(out, plan, (), 0, 0, True)
+            folder.sweep(out)
             job = _Job(own, signer, plan, out, catalogue, workers, on_progress)
             return job.run_links() if link else job.run_downloads()
     finally:
@@ -212,7 +213,7 @@ def _image(out: str, item: Item, link: bool) -> Image:
 
 
 def _size(image: Image, signer: Signer, catalogue: Catalogue) -> int | None:
-    if image.size is not None or image.item.size is not None:
+    if image.present or image.item.size is not None:
         return image.size or image.item.size
     url = signer.sign(image.item.href)
     try:

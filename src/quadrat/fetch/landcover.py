@@ -251,6 +251,7 @@ def _run(
     )
     if dry_run:
         return answer
+    folder.sweep(out)
     there = [_is_whole(u, r) for u, r in zip(uris, records, strict=True)]
     count = _Count([_size(w) for w in windows], there, on_progress)
     for uri, source, window, known, whole in zip(

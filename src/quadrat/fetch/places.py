@@ -181,13 +181,15 @@ def _census(address: str, kind: str, year: int, client: http.Client | None) -> _
         return _polygons(shapes, str(path))
 
     # NAD83 and WGS 84 differ by a metre or two; the outline is generalised by far more
-    return _Table(path.stem, rows, outline)
+    return _Table(Path(storage.basename(where)).stem, rows, outline)
 
 
 def _cached(url: str, client: http.Client | None) -> Path:
     from quadrat.fetch.download import Wanted, download_one
 
-    path = storage.cache_dir() / "boundaries" / url.split("?", 1)[0].rsplit("/", 1)[-1]
+    # by address, so that another source of the same name is not taken for this one
+    name = f"{storage.digest_bytes(url.encode())[:8]}-{storage.basename(url)}"
+    path = storage.cache_dir() / "boundaries" / name
     if path.exists():
         return path
     storage.make_dirs(str(path.parent))

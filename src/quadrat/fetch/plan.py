@@ -100,11 +100,14 @@ class Plan:
         for y in self.years:
             first, last = y.dates
             days = first if first == last else f"{first} to {last}"
-            lines.append(
-                f"  {y.year}: {len(y.images)} of {y.found} images, "
-                f"{size_text(sum(i.size or 0 for i in y.images))}, flown {days}, "
-                + ", ".join(f"{n} in {crs}" for crs, n in y.projections.items())
-            )
+            size = sum(i.size or 0 for i in y.images)
+            parts = [
+                f"  {y.year}: {len(y.images)} of {y.found} images",
+                *([size_text(size)] if size else []),
+                f"flown {days}",
+                *(f"{n} in {crs}" for crs, n in y.projections.items()),
+            ]
+            lines.append(", ".join(parts))
             if not y.smallest:
                 lines.append("    a smaller set may exist: the search for it was cut short")
             if y.missing_km2:

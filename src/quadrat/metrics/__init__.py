@@ -55,7 +55,7 @@ from quadrat.metrics.matrix import (
 __all__ = [
     "BINS", "DRAWS", "FIGURES", "Calibration", "Figure", "Metrics",
     "balanced", "block_ids", "block_sums", "bootstrap_sums", "calibration", "confusion", "f1",
-    "figures", "fold_confusion", "fold_probabilities", "interval", "macro_f1",
+    "figures", "fold_confusion", "fold_probabilities", "from_dict", "interval", "macro_f1",
     "one_against_rest", "overall", "producers", "reweight", "split_gap", "summarise", "users",
     "weighted_f1",
 ]  # fmt: skip
@@ -205,3 +205,45 @@ def split_gap(random: Metrics, spatial: Metrics) -> Figure:
     low = np.hypot(a.value - a.low, b.high - b.value)
     high = np.hypot(a.high - a.value, b.value - b.low)
     return Figure(value, float(value - low), float(value + high))
+
+
+def from_dict(data: Mapping[str, Any]) -> Metrics:
+    """The Metrics that `Metrics.to_dict` gave; InputError when the values are not such."""
+
+    def figure(values: Mapping[str, Any]) -> Figure:
+        return Figure(*(_number(values.get(k)) for k in ("value", "low", "high")))
+
+    try:
+        classes, known = data["classes"], data.get("calibration")
+        return Metrics(
+            names=tuple(str(c["name"]) for c in classes),
+            tiles=int(data["tiles"]),
+            blocks=int(data["blocks"]),
+            level=float(data["level"]),
+            confusion=np.asarray(data["confusion"], np.int64),
+            population=bool(data["population"]),
+            overall=figure(data["overall"]),
+            balanced=figure(data["balanced"]),
+            macro_f1=figure(data["macro_f1"]),
+            weighted_f1=figure(data["weighted_f1"]),
+            producers=tuple(figure(c["producers"]) for c in classes),
+            users=tuple(figure(c["users"]) for c in classes),
+            f1=tuple(figure(c["f1"]) for c in classes),
+            calibration=None
+            if known is None
+            else Calibration(
+                edges=np.array([_number(v) for v in known["edges"]]),
+                count=np.asarray(known["count"], np.int64),
+                confidence=np.array([_number(v) for v in known["confidence"]]),
+                accuracy=np.array([_number(v) for v in known["accuracy"]]),
+                ece=figure(known["ece"]),
+                nll=figure(known["nll"]),
+                brier=figure(known["brier"]),
+            ),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"not accuracy figures: {error}; train or score again") from None
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
