@@ -24,7 +24,8 @@ from quadrat.errors import EngineError, MissingExtraError
 
 pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
 
-CONF = {"spark.driver.memory": "512m", "spark.ui.port": "0"}
+# the first JVM of a process keeps its settings: another test's "no UI" would hold here too
+CONF = {"spark.driver.memory": "512m", "spark.ui.port": "0", "spark.ui.enabled": "true"}
 
 
 @pytest.fixture(scope="module")
