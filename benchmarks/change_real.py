@@ -2,9 +2,10 @@
 
     python benchmarks/change_real.py [--data FOLDER] [--out FOLDER] [--normalise linear]
 
-Two sets of NAIP (public domain): 16 patches in West Virginia, summer 2011 and autumn 2014; places in
-six Californian cities at two dates each. There are too few labelled tiles to train on, so the model
-is trained elsewhere, on UC Merced Land Use (other scale, other places), folded to three classes:
+Two sets of NAIP (public domain): 16 patches in West Virginia, summer 2011 and autumn 2014; places
+in six Californian cities at two dates each. There are too few labelled tiles to train on, so the
+model is trained elsewhere, on UC Merced Land Use (other scale, other places), folded to three
+classes:
 a hard case for whoever compares two maps. Patches are laid out on the grid with gaps, since their
 true neighbours are not there.
 """
@@ -52,7 +53,7 @@ def pictures(data: Path, out: Path, each: int = 50) -> Path:
             for file in sorted((data / "ucmerced" / member).glob("*.jpg"))[:each]:
                 link = folder / file.name
                 if not link.exists():
-                    os.symlink(file.resolve(), link)
+                    link.symlink_to(file.resolve())
     return out / "pictures"
 
 
