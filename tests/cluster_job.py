@@ -2,8 +2,8 @@
 
     python cluster_job.py '{"master": ..., "model": ..., "source": ..., "out": ..., ...}'
 
-Every attempt at a part leaves a file `<part>-<random>` in `attempts`. Prints the summary, or the
-error's text, as the last line of JSON.
+Every attempt at a part leaves a file `<part>-<random>` in `attempts`, with its process's
+number. Prints the summary, or the error's text, as the last line of JSON.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Slowed:
         def slowed(part: Any) -> Any:
             attempts = Path(job["attempts"])
             before = list(attempts.glob(f"{part.name}-*"))
-            (attempts / f"{part.name}-{os.urandom(4).hex()}").touch()
+            (attempts / f"{part.name}-{os.urandom(4).hex()}").write_text(str(os.getpid()))
             if part.name == job.get("failing"):
                 raise ValueError("this part always fails")
             if part.name == job.get("hanging") and not before:

@@ -29,7 +29,7 @@ def real_data() -> Path:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests keep to themselves: one cache for the whole run, none of the user's settings."""
-    cache = tmp_path_factory.getbasetemp().parent / "quadrat-test-cache"
+    cache = tmp_path_factory.getbasetemp() / "quadrat-test-cache"
     monkeypatch.setenv("QUADRAT_CACHE", str(cache))
     for name in ("QUADRAT_CONFIG", "QUADRAT_TRACKING_URI", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)

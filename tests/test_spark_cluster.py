@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,6 +89,18 @@ class Driver:
         )
         assert self.process.poll() is None, (self.folder / "driver.log").read_text()[-3000:]
 
+    def wait_for_work(self, worker: subprocess.Popen[bytes]) -> None:
+        """Until a worker has just begun a part: it has it in hand for `pause` seconds more."""
+
+        def busy() -> bool:
+            inside = {str(pid) for pid in clusters.descendants(worker.pid)}
+            return any(
+                time.time() - p.stat().st_mtime < 0.2 and p.read_text() in inside
+                for p in self.attempts.iterdir()
+            )
+
+        clusters.until(busy, "the worker to begin a part")
+
     def result(self) -> dict[str, Any]:
         """What the driver prints in the end."""
         out, _ = self.process.communicate(timeout=180)
@@ -116,6 +129,7 @@ def assert_all_scored_once(driver: Driver, work: Work) -> None:
 def test_a_worker_killed_in_mid_job(cluster: clusters.Cluster, work: Work, tmp_path: Path) -> None:
     driver = Driver(cluster, work, tmp_path, pause=0.5)
     driver.wait_for_parts(4)
+    driver.wait_for_work(cluster.workers[-1])
     cluster.kill(cluster.workers[-1])
     left = PARTS - len(driver.parts())
     result = driver.result()
