@@ -74,7 +74,9 @@ def main(path: str) -> int:
 
 def _end_with_parent() -> None:
     """End when the process that started the training is gone, however it went."""
-    sys.stdin.buffer.read()
+    # not sys.stdin: a thread that holds its lock makes the interpreter's own end fail
+    while os.read(0, 1):
+        pass
     os._exit(1)
 
 

@@ -1,0 +1,269 @@
+"""What a report shows, gathered from scores, a change folder, a model and the run history."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quadrat import area as areas
+from quadrat import change as changes
+from quadrat import codec, geoparquet, metrics, score, storage
+from quadrat import legend as legends
+from quadrat import model as models
+from quadrat import runs as history
+from quadrat.area import AreaResult, dates, reference
+from quadrat.area.dates import Dated
+from quadrat.change import pictures
+from quadrat.errors import InputError, LabelError, QuadratError
+from quadrat.grid import Grid
+from quadrat.legend import Legend
+from quadrat.metrics import Metrics
+from quadrat.model import ModelInfo
+
+Ints = NDArray[np.int64]
+COARSE = "nlcd3"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A tile that the model is sure of and wrong about."""
+
+    where: str
+    truth: str
+    label: str
+    probability: float
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class Day:
+    """One date's scores and what they are worth.
+
+    Attributes:
+        accuracy: on reference tiles; None without any. `coarse`: folded to three classes.
+        area: error-adjusted where there are reference tiles, else the map's own.
+        tiles: None for pictures without a place.
+    """
+
+    uri: str
+    date: str
+    legend: Legend
+    grid: Grid | None
+    info: Mapping[str, Any]
+    count: int
+    accuracy: Metrics | None
+    coarse: Metrics | None
+    area: AreaResult | None
+    tiles: Dated | None
+    mistakes: tuple[Mistake, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that the page shows.
+
+    Attributes:
+        change: what `change.json` says; `rows` its candidates, `shots` their pictures by rank.
+        transitions: the table of all tiles of the change.
+    """
+
+    title: str
+    days: tuple[Day, ...]
+    change: Mapping[str, Any] | None
+    rows: tuple[Mapping[str, str], ...]
+    shots: Mapping[int, bytes]
+    transitions: pa.Table | None
+    model: ModelInfo | None
+    run: history.Record | None
+    notes: tuple[str, ...] = field(default=())
+
+
+def read_day(uri: str, split: str, most_mistakes: int, imagery: Sequence[str] = ()) -> Day:
+    """One date, with accuracy and area where reference labels are."""
+    opened = score.open_scores(uri)
+    names = opened.legend.names
+    if opened.grid is None:
+        return _pictures_day(opened, split, most_mistakes)
+    day = dates.read(uri, probabilities=True)
+    notes: list[str] = []
+    accuracy = coarse = None
+    wrong: tuple[Mistake, ...] = ()
+    try:
+        ref = reference.from_scores((day,), split)
+        notes += ref.notes
+    except LabelError as error:
+        ref = None
+        notes.append(f"No accuracy: {error}.")
+    if ref is not None:
+        blocks = metrics.block_ids(day.rows, day.cols, reference.BLOCK)[ref.places]
+        p = _probabilities(day)[ref.places]
+        truth = ref.truth[:, 0]
+        accuracy = metrics.summarise(truth, p, names, groups=blocks)
+        coarse = _folded(opened.legend, truth, p, blocks)
+        wrong, said = _mistakes(day, ref.places, truth, most_mistakes, imagery)
+        notes += said
+    table = areas.area(uri, split=split, unadjusted=ref is None)
+    return Day(
+        uri, day.date, opened.legend, opened.grid, opened.info, len(day), accuracy, coarse, table,
+        day, wrong, tuple(dict.fromkeys((*notes, *table.notes))),
+    )  # fmt: skip
+
+
+def _probabilities(day: Dated) -> NDArray[np.float32]:
+    if day.probabilities is None:
+        raise InputError(f"{day.uri} was read without probabilities")
+    return day.probabilities
+
+
+def _folded(own: Legend, truth: Ints, p: NDArray[Any], blocks: Ints | None) -> Metrics | None:
+    """The accuracy of three classes, where the legend folds into them."""
+    coarse = legends.load_legend(COARSE)
+    if len(own) <= len(coarse):
+        return None
+    try:
+        to = legends.fold(own, coarse)
+    except QuadratError:  # a legend of its own kind has no place in three NLCD classes
+        return None
+    return metrics.summarise(
+        to[truth], metrics.fold_probabilities(p, to), coarse.names, groups=blocks
+    )
+
+
+def _mistakes(
+    day: Dated, places: Ints, truth: Ints, most: int, imagery: Sequence[str]
+) -> tuple[tuple[Mistake, ...], list[str]]:
+    """Reference tiles with the wrong class, the surest first, each with its picture."""
+    p = _probabilities(day)[places]
+    shown, sure = p.argmax(1), p.max(1)
+    order = np.flatnonzero(shown != truth)
+    order = order[np.argsort(-sure[order], kind="stable")][:most]
+    at = places[order]
+    tiles = list(zip(day.rows[at].tolist(), day.cols[at].tolist(), strict=True))
+    look, said = None, []
+    if tiles:
+        try:
+            look = pictures.open_ground(day, tiles, imagery)
+        except QuadratError as error:
+            said.append(str(error).capitalize() + ".")
+    names = day.legend.names
+    found = []
+    for i, (row, col) in zip(order, tiles, strict=True):
+        found.append(
+            Mistake(
+                f"tile ({row}, {col})", names[truth[i]], names[shown[i]], float(sure[i]),
+                None if look is None else _centre(look, row, col),
+            )
+        )  # fmt: skip
+    return tuple(found), said
+
+
+def _centre(look: pictures.Ground, row: int, col: int) -> str | None:
+    from quadrat.report import images
+
+    try:
+        pixels = look(row, col)
+    except QuadratError:  # one damaged window: the row is shown without its picture
+        return None
+    s = pixels.shape[0] // 3
+    return images.thumbnail(np.ascontiguousarray(pixels[s : 2 * s, s : 2 * s]))
+
+
+def _pictures_day(opened: score.Scores, split: str, most: int) -> Day:
+    """Scores of a folder of pictures: accuracy and mistakes, no map and no area."""
+    table = opened.table(["path", "truth", "split", "date"])
+    names = opened.legend.names
+    p = opened.probabilities(opened.table([f"p_{n}" for n in names]))
+    truth = np.array([names.index(t) if t in names else -1 for t in table["truth"].to_pylist()])
+    inside = _held_out(np.array([s or "" for s in table["split"].to_pylist()]), truth, split)
+    accuracy = coarse = None
+    wrong: list[Mistake] = []
+    if inside.any():
+        accuracy = metrics.summarise(truth[inside], p[inside], names)
+        coarse = _folded(opened.legend, truth[inside], p[inside], None)
+        bad = np.flatnonzero(inside & (p.argmax(1) != truth))
+        paths, root = table["path"].to_pylist(), str((opened.info.get("source") or {}).get("uri"))
+        for i in bad[np.argsort(-p[bad].max(1), kind="stable")][:most]:
+            picture = _file(storage.join(root, str(paths[i])))
+            wrong.append(
+                Mistake(
+                    str(paths[i]), names[truth[i]], names[int(p[i].argmax())], float(p[i].max()),
+                    picture,
+                )
+            )  # fmt: skip
+    said = "The scores are of pictures without a place: there is no map, no area and no change."
+    return Day(
+        opened.uri, storage.basename(opened.uri), opened.legend, None, opened.info, len(table),
+        accuracy, coarse, None, None, tuple(wrong), (said,),
+    )  # fmt: skip
+
+
+def _held_out(splits: NDArray[Any], truth: Ints, split: str) -> NDArray[np.bool_]:
+    if split == "all":
+        return truth >= 0
+    for word in reference.HELD_OUT if split == "auto" else (split,):
+        inside: NDArray[np.bool_] = (splits == word) & (truth >= 0)
+        if inside.any():
+            return inside
+    return np.zeros(len(truth), bool)
+
+
+def _file(uri: str) -> str | None:
+    from quadrat.report import images
+
+    try:
+        return images.thumbnail(codec.read_image(uri))
+    except QuadratError:  # moved or damaged since it was scored
+        return None
+
+
+def read_change(uri: str) -> tuple[Mapping[str, Any], tuple[Mapping[str, str], ...], pa.Table]:
+    """A change folder: its result, candidates and transitions."""
+    said = changes.read_result(uri)
+    text = storage.read_bytes(storage.join(uri, "candidates.csv")).decode("utf-8")
+    rows = tuple(csv.DictReader(io.StringIO(text)))
+    table = geoparquet.read_part(storage.join(uri, "transitions.parquet"))
+    return said, rows, table
+
+
+def read_shots(said: Mapping[str, Any], uri: str, most: int) -> dict[int, bytes]:
+    """Pictures of the first candidates by rank, as they are on disk now."""
+    found = {}
+    folder = storage.join(uri, "pictures")
+    for name in storage.list_names(folder, ".jpg"):
+        rank = name.split("_", 1)[0]
+        if rank.isdigit() and int(rank) <= most:
+            found[int(rank)] = storage.read_bytes(storage.join(folder, name))
+    return found
+
+
+def model_of(days: Sequence[Day], given: str | None) -> tuple[ModelInfo | None, list[str]]:
+    """The model that scored, when it is still where it was."""
+    stated = [str((d.info.get("model") or {}).get("uri", "")) for d in days]
+    uri = given or next((u for u in stated if u), None)
+    if uri is None:
+        return None, []
+    try:
+        return models.load_model(uri).info, []
+    except QuadratError as error:
+        if given is not None:
+            raise
+        return None, [f"The model is not described: {error}."]
+
+
+def run_of(name: str, tracking_uri: str | None) -> history.Record:
+    """A run of the history by id or name."""
+    return history.show_run(name, tracking_uri=tracking_uri)
+
+
+def replace_area(day: Day, result: AreaResult) -> Day:
+    """The day with another area table."""
+    return dataclasses.replace(day, area=result)

@@ -1,0 +1,280 @@
+"use strict";
+(function () {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const canvas = document.getElementById("map-canvas");
+  const map = canvas ? startMap(canvas, data.layers, data.origin) : null;
+  const list = document.getElementById("candidates");
+  if (list) startList(list, data.candidates, map);
+
+  function startMap(canvas, layers, origin) {
+    const context = canvas.getContext("2d");
+    const status = document.getElementById("map-status");
+    const legend = document.getElementById("map-legend");
+    const view = { x: 0, y: 0, scale: 1 };
+    const pictures = layers.map(function (layer) {
+      const image = new Image();
+      const entry = { image: image, ready: false, ids: null };
+      image.onload = function () { entry.ready = true; read(entry, layer); draw(); };
+      image.src = layer.png;
+      return entry;
+    });
+    let current = 0;
+    let marked = null;
+    let pointed = null;
+
+    // Which index each pixel shows: the page has the picture, not the numbers.
+    function read(entry, layer) {
+      const copy = document.createElement("canvas");
+      copy.width = layer.width;
+      copy.height = layer.height;
+      const c = copy.getContext("2d", { willReadFrequently: true });
+      c.drawImage(entry.image, 0, 0);
+      const pixels = c.getImageData(0, 0, layer.width, layer.height).data;
+      const places = new Map(layer.colors.map(function (color, i) {
+        return [parseInt(color.slice(1), 16), i];
+      }));
+      const ids = new Int16Array(layer.width * layer.height).fill(-1);
+      for (let i = 0; i < ids.length; i += 1) {
+        if (pixels[4 * i + 3] > 0) {
+          const key = (pixels[4 * i] << 16) | (pixels[4 * i + 1] << 8) | pixels[4 * i + 2];
+          const found = places.get(key);
+          ids[i] = found === undefined ? -1 : found;
+        }
+      }
+      entry.ids = ids;
+    }
+
+    function size() {
+      const box = canvas.getBoundingClientRect();
+      const ratio = window.devicePixelRatio || 1;
+      canvas.width = Math.max(1, Math.round(box.width * ratio));
+      canvas.height = Math.max(1, Math.round(box.height * ratio));
+    }
+
+    function whole() {
+      const layer = layers[current];
+      const scale = Math.min(canvas.width / layer.width, canvas.height / layer.height);
+      view.scale = scale;
+      view.x = (canvas.width - layer.width * scale) / 2;
+      view.y = (canvas.height - layer.height * scale) / 2;
+      draw();
+    }
+
+    function draw() {
+      const layer = layers[current];
+      const entry = pictures[current];
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.clearRect(0, 0, canvas.width, canvas.height);
+      if (!entry.ready) return;
+      context.imageSmoothingEnabled = false;
+      context.setTransform(view.scale, 0, 0, view.scale, view.x, view.y);
+      context.drawImage(entry.image, 0, 0);
+      for (const spot of [[marked, "#000000", "#ffffff"], [pointed, "#000000", "#f0a202"]]) {
+        if (!spot[0]) continue;
+        const line = 2 * (window.devicePixelRatio || 1) / view.scale;
+        const grow = Math.max(0, 5 / view.scale - 0.5);
+        context.lineWidth = 2 * line;
+        context.strokeStyle = spot[1];
+        context.strokeRect(spot[0].x - grow, spot[0].y - grow, 1 + 2 * grow, 1 + 2 * grow);
+        context.lineWidth = line;
+        context.strokeStyle = spot[2];
+        context.strokeRect(spot[0].x - grow, spot[0].y - grow, 1 + 2 * grow, 1 + 2 * grow);
+      }
+      canvas.dataset.drawn = layer.name;
+    }
+
+    function zoom(factor, x, y) {
+      const layer = layers[current];
+      const least = 0.5 * Math.min(canvas.width / layer.width, canvas.height / layer.height);
+      const scale = Math.min(Math.max(view.scale * factor, least), 200);
+      const real = scale / view.scale;
+      view.x = x - (x - view.x) * real;
+      view.y = y - (y - view.y) * real;
+      view.scale = scale;
+      draw();
+    }
+
+    function move(dx, dy) {
+      view.x += dx;
+      view.y += dy;
+      draw();
+    }
+
+    function tell(x, y) {
+      const layer = layers[current];
+      const col = Math.floor((x - view.x) / view.scale);
+      const row = Math.floor((y - view.y) / view.scale);
+      const inside = col >= 0 && row >= 0 && col < layer.width && row < layer.height;
+      const entry = pictures[current];
+      const id = inside && entry.ids ? entry.ids[row * layer.width + col] : -1;
+      pointed = id >= 0 ? { x: col, y: row } : null;
+      const name = "Tile (" + (row + origin.row) + ", " + (col + origin.col) + "): ";
+      status.textContent = id < 0 ? "No tile here." : name + layer.labels[id];
+      draw();
+    }
+
+    function show(index) {
+      current = index;
+      const layer = layers[index];
+      legend.textContent = "";
+      for (const i of layer.legend) {
+        const item = document.createElement("li");
+        const mark = document.createElement("span");
+        mark.className = "swatch";
+        mark.style.background = layer.colors[i];
+        mark.setAttribute("aria-hidden", "true");
+        item.append(mark, document.createTextNode(layer.labels[i]));
+        legend.append(item);
+      }
+      canvas.setAttribute("aria-label", "Map of " + layer.name + ". " + layer.about +
+        " Arrow keys move, plus and minus zoom, 0 shows all.");
+      draw();
+    }
+
+    const held = new Map();
+    function place(event) {
+      const box = canvas.getBoundingClientRect();
+      const ratio = canvas.width / box.width;
+      return { x: (event.clientX - box.left) * ratio, y: (event.clientY - box.top) * ratio };
+    }
+    canvas.addEventListener("pointerdown", function (event) {
+      canvas.setPointerCapture(event.pointerId);
+      held.set(event.pointerId, place(event));
+      tell(place(event).x, place(event).y);
+    });
+    canvas.addEventListener("pointermove", function (event) {
+      const now = place(event);
+      const before = held.get(event.pointerId);
+      if (!before) { tell(now.x, now.y); return; }
+      if (held.size === 1) {
+        move(now.x - before.x, now.y - before.y);
+      } else {
+        const other = Array.from(held.entries()).find(function (e) {
+          return e[0] !== event.pointerId;
+        })[1];
+        const a = Math.hypot(before.x - other.x, before.y - other.y);
+        const b = Math.hypot(now.x - other.x, now.y - other.y);
+        if (a > 1) zoom(b / a, (now.x + other.x) / 2, (now.y + other.y) / 2);
+      }
+      held.set(event.pointerId, now);
+    });
+    for (const kind of ["pointerup", "pointercancel"]) {
+      canvas.addEventListener(kind, function (event) { held.delete(event.pointerId); });
+    }
+    canvas.addEventListener("wheel", function (event) {
+      event.preventDefault();
+      const at = place(event);
+      zoom(Math.exp(-event.deltaY * 0.0015), at.x, at.y);
+    }, { passive: false });
+    canvas.addEventListener("keydown", function (event) {
+      const step = Math.max(40, canvas.width / 12);
+      const middle = [canvas.width / 2, canvas.height / 2];
+      const keys = {
+        ArrowLeft: function () { move(step, 0); },
+        ArrowRight: function () { move(-step, 0); },
+        ArrowUp: function () { move(0, step); },
+        ArrowDown: function () { move(0, -step); },
+        "+": function () { zoom(1.5, middle[0], middle[1]); },
+        "=": function () { zoom(1.5, middle[0], middle[1]); },
+        "-": function () { zoom(1 / 1.5, middle[0], middle[1]); },
+        0: whole,
+      };
+      if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key]) return;
+      event.preventDefault();
+      keys[event.key]();
+      tell(middle[0], middle[1]);
+    });
+    for (const button of document.querySelectorAll("[data-zoom]")) {
+      button.addEventListener("click", function () {
+        const kind = button.dataset.zoom;
+        if (kind === "all") whole();
+        else zoom(kind === "in" ? 1.5 : 1 / 1.5, canvas.width / 2, canvas.height / 2);
+      });
+    }
+    for (const input of document.querySelectorAll('input[name="layer"]')) {
+      input.addEventListener("change", function () { show(Number(input.value)); });
+    }
+    window.addEventListener("resize", function () {
+      const middle = [(canvas.width / 2 - view.x) / view.scale,
+        (canvas.height / 2 - view.y) / view.scale];
+      size();
+      view.x = canvas.width / 2 - middle[0] * view.scale;
+      view.y = canvas.height / 2 - middle[1] * view.scale;
+      draw();
+    });
+    size();
+    show(0);
+    whole();
+    return {
+      go: function (row, col) {
+        marked = { x: col - origin.col, y: row - origin.row };
+        view.scale = Math.max(view.scale, canvas.width / 40);
+        view.x = canvas.width / 2 - (marked.x + 0.5) * view.scale;
+        view.y = canvas.height / 2 - (marked.y + 0.5) * view.scale;
+        draw();
+        canvas.scrollIntoView({ block: "center" });
+        canvas.focus({ preventScroll: true });
+        tell(canvas.width / 2, canvas.height / 2);
+      },
+    };
+  }
+
+  function startList(list, rows, map) {
+    const each = 12;
+    const pages = Math.max(1, Math.ceil(rows.length / each));
+    const input = document.getElementById("page");
+    document.getElementById("pages").textContent = String(pages);
+    input.max = String(pages);
+    let page = 1;
+
+    function card(row) {
+      const figure = document.createElement("figure");
+      figure.className = "card";
+      if (row.picture) {
+        const image = document.createElement("img");
+        image.src = row.picture;
+        image.alt = "Before and after: tile (" + row.row + ", " + row.col + ") with its neighbours, " +
+          row.from + " to " + row.to + ", " + row.period;
+        figure.append(image);
+      }
+      const caption = document.createElement("figcaption");
+      const head = document.createElement("strong");
+      head.textContent = row.rank + ". " + row.from + " → " + row.to;
+      const about = document.createElement("div");
+      about.textContent = Math.round(row.probability * 100) + "% sure; " +
+        row.expected_false.toFixed(1) + " false ones expected down to here. " + row.period + ".";
+      const where = document.createElement("small");
+      where.textContent = "Tile (" + row.row + ", " + row.col + "), " + row.lat.toFixed(5) + ", " +
+        row.lon.toFixed(5);
+      caption.append(head, about, where);
+      figure.append(caption);
+      if (map) {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.textContent = "Show on the map";
+        button.setAttribute("aria-label", "Show candidate " + row.rank + " on the map");
+        button.addEventListener("click", function () { map.go(row.row, row.col); });
+        figure.append(button);
+      }
+      return figure;
+    }
+
+    function turn(to) {
+      page = Math.min(Math.max(to || 1, 1), pages);
+      input.value = String(page);
+      list.textContent = "";
+      for (const row of rows.slice((page - 1) * each, page * each)) list.append(card(row));
+    }
+    const steps = {
+      first: function () { return 1; },
+      back: function () { return page - 1; },
+      next: function () { return page + 1; },
+      last: function () { return pages; },
+    };
+    for (const button of document.querySelectorAll("[data-page]")) {
+      button.addEventListener("click", function () { turn(steps[button.dataset.page]()); });
+    }
+    input.addEventListener("change", function () { turn(Number(input.value)); });
+    turn(1);
+  }
+})();

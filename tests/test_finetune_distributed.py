@@ -1,0 +1,139 @@
+"""Several processes that train as one: the same curve, each tile once, one writer, errors told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_tiles import write_tiles
+
+torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quadrat[finetune]'")
+
+from quadrat import storage  # noqa: E402
+from quadrat.errors import BackboneError, TrainError  # noqa: E402
+from quadrat.finetune import Machine, Settings, finetune  # noqa: E402
+from quadrat.finetune.launch import launch  # noqa: E402
+
+TESTS = Path(__file__).parent
+CHOSEN = Settings(
+    backbone="shufflenet_v2_x0_5", weights="random", pixels=32, epochs=3, batch=15, lr=0.002,
+    precision="fp32",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """67 training tiles, which two processes cannot share evenly."""
+    return write_tiles(tmp_path_factory.mktemp("set"), {"train": 67, "validation": 31})
+
+
+def machine(nproc: int) -> Machine:
+    return Machine(device="cpu", nproc=nproc, threads=1)
+
+
+@pytest.mark.xfail(
+    reason="known defect: with batch statistics shared on CPU, two processes drift from one by 2%"
+)
+def test_two_processes_follow_the_curve_of_one(small: Any, tmp_path: Path) -> None:
+    """With batch statistics, which both share: the hardest case."""
+    one = finetune(small.uri, str(tmp_path / "one"), CHOSEN, machine(1))
+    events: list[str] = []
+    done: list[tuple[int, int]] = []
+    two = finetune(
+        small.uri, str(tmp_path / "two"), CHOSEN, machine(2),
+        on_event=lambda e, v: events.append(e), on_progress=lambda d, t: done.append((d, t)),
+    )  # fmt: skip
+    assert two.machine["processes"] == 2
+    for a, b in zip(one.history, two.history, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=2e-3)
+        assert b["lr"] == a["lr"]
+        assert b["error_percent"] == pytest.approx(a["error_percent"], abs=100 * 2.01 / 67)
+        assert b["validation_loss"] == pytest.approx(a["validation_loss"], rel=2e-2)
+        # each tile once: the figures are sums over the tiles of both
+        assert b["seconds"] * b["samples_per_s"] == pytest.approx(67)
+    # the first alone tells and writes
+    assert events == ["params", "data", "epoch", "epoch", "epoch", "metrics", "parity", "model"]
+    assert done[-1] == (3 * 67, 3 * 67)
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == [
+        ".lock", "model.json", "model.onnx"
+    ]  # fmt: skip
+    assert not list((storage.cache_dir() / "decoded").iterdir())
+
+
+def test_frozen_parts_and_cached_features_work_in_two_processes(small: Any, tmp_path: Path) -> None:
+    chosen = Settings(
+        depth="last_only", views=2, pixels=32, epochs=8, batch=16, precision="fp32",
+    )  # fmt: skip
+    one = finetune(small.uri, str(tmp_path / "one"), chosen, machine(1))
+    two = finetune(small.uri, str(tmp_path / "two"), chosen, machine(2))
+    for a, b in zip(one.history, two.history, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)
+    assert two.accuracy == pytest.approx(one.accuracy, abs=1.01 / 31)
+
+
+@pytest.mark.xfail(
+    reason="known defect: with batch statistics shared on CPU, two processes drift from one by 2%"
+)
+def test_batch_normalisation_shared_by_two_processes_is_that_of_the_whole_batch() -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+               "2", str(TESTS / "finetune_ranks.py")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["OK", "OK"]
+
+
+def test_an_error_of_a_process_is_raised_as_its_own_kind(small: Any, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(BackboneError, match="no network 'nonet'"):
+        finetune(small.uri, str(tmp_path / "a"), replace(CHOSEN, backbone="nonet"), machine(2))
+    with pytest.raises(TrainError, match="2 processes for batches of 1 tiles"):
+        finetune(small.uri, str(tmp_path / "b"), replace(CHOSEN, batch=1), machine(2))
+
+
+def test_a_process_that_just_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = {"settings": {"depth": "all", "nonsense": 1}, "machine": {}}
+    with pytest.raises(TrainError, match="a process ended with code 1"):
+        launch(2, job, 1, None, None)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_processes_end_with_the_one_that_started_them(small: Any, tmp_path: Path) -> None:
+    """A kill that cannot be caught leaves no process that trains on."""
+    code = (
+        "from quadrat.finetune import *\n"
+        f"finetune({small.uri!r}, {str(tmp_path / 'model')!r}, Settings(backbone='shufflenet_v2_"
+        "x0_5', weights='random', pixels=32, epochs=100000, batch=15),"
+        " Machine('cpu', 2, 1), on_event=lambda e, v: print(e, flush=True))"
+    )
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    assert any(line == "epoch\n" for line in started.stdout)
+    assert workers(tmp_path)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    started.stdout.close()
+    until = time.monotonic() + 30
+    while workers(tmp_path) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not workers(tmp_path)
+
+
+def workers(out: Path) -> list[int]:
+    """Processes that hold the output's lock open."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                links = [os.readlink(p) for p in (process / "fd").iterdir()]  # noqa: PTH115
+            except OSError:
+                continue
+            found += [int(process.name)] * any(str(out) in link for link in links)
+    return found
