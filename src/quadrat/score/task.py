@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -79,7 +80,7 @@ class ScoreTask:
 
     def _score(self, part: Part, uri: str) -> ScoreResult:
         start = time.perf_counter()
-        network = _network(self)
+        network = _network(self.model_uri, self.model_digest, self.precision, self.slots)
         rng = np.random.default_rng([self.seed, int(part.name.rsplit("-", 1)[-1])])
         tables: list[pa.Table] = []
         skipped: list[tuple[str, str]] = []
@@ -122,12 +123,13 @@ class ScoreTask:
         return pa.table([values[n] for n in schema(self.names).names], schema=schema(self.names))
 
 
-def _network(task: ScoreTask) -> models.Network:
-    """The model's network, compiled once in a process."""
-    model = models.load_model(task.model_uri)
-    if model.digest != task.model_digest:
+@lru_cache(maxsize=4)
+def _network(uri: str, digest: str, precision: str, slots: int) -> models.Network:
+    """The model's network: read, verified and compiled once in a process, not once a part."""
+    model = models.load_model(uri)
+    if model.digest != digest:
         raise ModelError(
-            f"{storage.redact(task.model_uri)} was changed while it was scoring; start again with "
+            f"{storage.redact(uri)} was changed while it was scoring; start again with "
             "another --out"
         )
-    return models.runner(model, task.precision, workers=task.slots)
+    return models.runner(model, precision, workers=slots)

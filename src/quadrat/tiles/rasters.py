@@ -1,6 +1,6 @@
 """Tiles read straight from imagery, no files in between. It does not know labels.
 
-Parts are squares of 32 x 32 tiles anchored at the grid's origin, so that they are the same for
+Parts are squares of 16 x 16 tiles anchored at the grid's origin, so that they are the same for
 every mosaic; inside a part, tiles are read row by row, each row as one window.
 """
 
@@ -21,13 +21,13 @@ from quadrat.legend import Legend
 from quadrat.raster import Imagery, ReadFailure
 from quadrat.tiles.types import Batch, Chips, Columns, empty_chips, make_index
 
-SIDE = 32  # tiles along a part: large enough that few blocks of a file are read twice
+SIDE = 16  # tiles along a part: small enough that workers end together, few blocks read twice
 MAX_NODATA = 0.0002  # ten pixels of a tile of 224 x 224: the reference rule
 
 
 @dataclass(frozen=True)
 class RasterPart:
-    """Some tiles of a square of 32 x 32.
+    """Some tiles of a square of 16 x 16.
 
     Attributes:
         wanted: `(r1-r0, c1-c0) bool` packed to bits; None for all of `tiles`.
