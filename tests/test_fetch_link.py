@@ -253,7 +253,7 @@ def test_the_documented_way_from_a_county_to_a_map(
     text = (ROOT / "docs" / "your-county.md").read_text("utf-8")
     way = text.split("## The whole way")[1].split("\n## ")[0]
     lines = re.findall(r"^    (quadrat .+)$", way, re.MULTILINE)
-    assert [line.split()[1] for line in lines][:3] == ["fetch", "fetch", "tile"]
+    assert [line.split()[1] for line in lines][:4] == ["fetch", "fetch", "fetch", "tile"]
     with serving() as server:
         world = make_world(server, county, tmp_path_factory.mktemp("served"), two_zones=True)
         for line in lines:
