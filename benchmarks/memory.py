@@ -62,7 +62,7 @@ def work(what: str, folder: str, n: int) -> None:
         from quadrat.heads import train
         from quadrat.score import score
 
-        if not Path(folder, "model").exists():
+        if what == "score" and not Path(folder, "model").exists():
             subprocess.run(
                 [sys.executable, __file__, "--work", "train", folder, str(n)], check=True
             )

@@ -29,7 +29,7 @@ Sampler = Callable[
     [NDArray[np.int64], NDArray[np.int64]],
     tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]],
 ]
-CHUNK = 1 << 20  # points sampled at once: memory does not grow with the county
+CHUNK = 1 << 18  # points sampled at once: memory does not grow with the county
 
 
 @dataclass(frozen=True)

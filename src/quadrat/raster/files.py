@@ -17,9 +17,8 @@ from quadrat import storage
 from quadrat.errors import GridError, RasterError
 from quadrat.grid import Bounds
 
-# bytes (rasterio hands a number on as bytes, whatever its size): a row of 512 px blocks of a 60 km
-# wide mosaic for each of two workers
-CACHE_BYTES = 256 << 20
+# bytes: a row of 512 px blocks of a part takes 8 MB, for each worker and open file
+CACHE_BYTES = 64 << 20
 
 
 @contextmanager
