@@ -2,8 +2,8 @@
 
     python benchmarks/encodings.py FILE...
 
-FILE is imagery with at least three 8-bit bands. Times are CPU time of one thread; sizes are shares of
-the raw bytes. Quadrat's own encodings come first; others are measured where their package is
+FILEs are imagery of one place with at least three 8-bit bands. Times are CPU time of one thread;
+sizes are shares of the raw bytes. Quadrat's own encodings come first; others are measured where their package is
 installed (imagecodecs).
 """
 
@@ -41,10 +41,9 @@ def main() -> None:
 
 def load(files: list[str], most: int) -> np.ndarray:
     chips: list[np.ndarray] = []
-    for file in files:
-        for part in open_rasters([file], max_nodata=0.1).parts():
-            for batch in read_part(part):
-                chips += list(batch.chips)
+    for part in open_rasters(files, max_nodata=0.1).parts():
+        for batch in read_part(part):
+            chips += list(batch.chips)
     if not chips:
         raise SystemExit("no whole tile lies in these files")
     return np.stack(chips[:most])
