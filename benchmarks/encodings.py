@@ -3,8 +3,8 @@
     python benchmarks/encodings.py FILE...
 
 FILEs are imagery of one place with at least three 8-bit bands. Times are CPU time of one thread;
-sizes are shares of the raw bytes. Quadrat's own encodings come first; others are measured where their package is
-installed (imagecodecs).
+sizes are shares of the raw bytes. Quadrat's own encodings come first; others are measured where
+their package is installed (imagecodecs).
 """
 
 import argparse
