@@ -57,7 +57,7 @@ def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def work(root: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A tile set and a model there, and the scores that this machine's disk gives."""
     folder = tmp_path_factory.mktemp("local")
-    raster = small_tiles.write_raster(folder / "r.tif", 32 * 3, 32 * 2)
+    raster = small_tiles.write_raster(folder / "r.tif", 16 * 3, 16 * 2)
     options: dict[str, Any] = {"tile_m": 8.0, "split": None}
     here = tiles.tile([raster], str(folder / "tiles"), **options)
     there = tiles.tile([raster], f"{root}/tiles", **options)
@@ -106,7 +106,7 @@ def test_spark_scores_from_and_to_object_storage(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1])["tiles"] == PARTS * 1024
+    assert json.loads(done.stdout.splitlines()[-1])["tiles"] == PARTS * 256
     assert table(out).equals(work["expected"])
     assert not any(secret in done.stderr for secret in SECRETS)
 
