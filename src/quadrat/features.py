@@ -226,8 +226,9 @@ def featurize_parts(
         storage.write_bytes(network, graph.onnx)
         slots = engine.slots if engine.name == "local" else 1
         task = FeatureTask(
-            network, graph.digest, graph.dim, folder, source.size_px, precision, chosen, slots
-        )
+            network, graph.digest, graph.dim, folder, source.size_px, precision, chosen, slots,
+            model.choose(graph.onnx, precision, source.size_px),
+        )  # fmt: skip
         for part_done in engine.run(task, todo):
             finished += part_done.count
             if on_progress:
@@ -269,6 +270,7 @@ class FeatureTask:
     precision: str
     select: Selection
     workers: int
+    runtime: str = "auto"  # the same for every part: runtimes differ in the last bits
 
     def __call__(self, part: tiles.Part) -> PartDone:
         """Work on one part."""
@@ -278,6 +280,7 @@ class FeatureTask:
             precision=self.precision,
             workers=self.workers,
             size_px=self.size_px,
+            runtime=self.runtime,
         )
         skipped: list[tuple[str, str]] = []
         with geoparquet.part_writer(

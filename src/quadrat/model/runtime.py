@@ -108,6 +108,19 @@ def compile_network(
         )
     if threads < 1 or (workers is not None and workers < 1):
         raise ModelError("threads and workers must be 1 or more")
+    proto, info = _checked(onnx, size_px)
+    # the bytes that were checked are the bytes that run
+    data = graphs.serialise(proto)
+    workers = workers or max(1, available_cpus() // threads)
+    if runtime == "auto":
+        from quadrat.model.choice import choose_runtime
+
+        runtime = choose_runtime(data, info, precision)
+    return RUNTIMES[runtime](data, info, precision, threads, workers)
+
+
+def _checked(onnx: bytes, size_px: int | None) -> tuple[Any, graphs.GraphInfo]:
+    """A graph that takes tiles of one size, and what it takes and gives."""
     proto = graphs.parse(onnx, "the network")
     info = graphs.describe(proto, "the network")
     if info.size_px is None:
@@ -117,14 +130,7 @@ def compile_network(
         info = graphs.describe(proto, "the network")
     elif size_px not in (None, info.size_px):
         raise ModelError(f"the network takes tiles of {info.size_px} px, not {size_px}")
-    # the bytes that were checked are the bytes that run
-    data = graphs.serialise(proto)
-    workers = workers or max(1, available_cpus() // threads)
-    if runtime == "auto":
-        from quadrat.model.choice import choose_runtime
-
-        runtime = choose_runtime(data, info, precision)
-    return RUNTIMES[runtime](data, info, precision, threads, workers)
+    return proto, info
 
 
 def _openvino(
@@ -351,6 +357,19 @@ def runner(
             model.onnx(chosen), precision=chosen, workers=count, runtime=runtime
         ),
     )
+
+
+def choose(onnx: bytes, precision: str, size_px: int | None = None) -> str:
+    """The runtime that a whole job uses: what is faster here, or `auto` where a GPU decides.
+
+    Runtimes differ in the last bits; a job of many machines gives one answer when it names one.
+    """
+    if precision == "fp32" and has_cuda():
+        return "auto"
+    from quadrat.model.choice import choose_runtime
+
+    proto, info = _checked(onnx, size_px)
+    return choose_runtime(graphs.serialise(proto), info, precision)
 
 
 def shared_network(

@@ -57,6 +57,8 @@ class ScoreTask:
     Attributes:
         sample: share of the tiles that are scored, chosen by seed and place of the tile.
         slots: tasks at the same time in a process: the network gets one stream for each.
+        runtime: what runs the network, the same for every part, wherever it is worked on: runtimes
+            differ in the last bits.
     """
 
     model_uri: str
@@ -69,6 +71,7 @@ class ScoreTask:
     seed: int
     slots: int
     strict: bool
+    runtime: str = "auto"
 
     def __call__(self, part: Part) -> ScoreResult:
         uri = storage.join(self.out, "parts", f"{part.name}.parquet")
@@ -80,7 +83,9 @@ class ScoreTask:
 
     def _score(self, part: Part, uri: str) -> ScoreResult:
         start = time.perf_counter()
-        network = _network(self.model_uri, self.model_digest, self.precision, self.slots)
+        network = _network(
+            self.model_uri, self.model_digest, self.precision, self.slots, self.runtime
+        )
         rng = np.random.default_rng([self.seed, int(part.name.rsplit("-", 1)[-1])])
         tables: list[pa.Table] = []
         skipped: list[tuple[str, str]] = []
@@ -124,7 +129,7 @@ class ScoreTask:
 
 
 @lru_cache(maxsize=4)
-def _network(uri: str, digest: str, precision: str, slots: int) -> models.Network:
+def _network(uri: str, digest: str, precision: str, slots: int, runtime: str) -> models.Network:
     """The model's network: read, verified and compiled once in a process, not once a part."""
     model = models.load_model(uri)
     if model.digest != digest:
@@ -132,4 +137,4 @@ def _network(uri: str, digest: str, precision: str, slots: int) -> models.Networ
             f"{storage.redact(uri)} was changed while it was scoring; start again with "
             "another --out"
         )
-    return models.runner(model, precision, workers=slots)
+    return models.runner(model, precision, workers=slots, runtime=runtime)

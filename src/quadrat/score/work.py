@@ -190,15 +190,16 @@ def score(
     plan = storage.digest_json(
         [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
     )
-    task = ScoreTask(
-        bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
-        opened.grid.crs if opened.grid else None, sample_frac, seed,
-        engine.slots if engine.name == "local" else 1, strict,
-    )  # fmt: skip
     with storage.lock(out):
-        _claim(out, plan, overwrite)
+        runtime = _claim(out, plan, overwrite) or models.choose(bundle.onnx(chosen), chosen)
+        storage.write_json(storage.join(out, PLAN), {"plan": plan, "runtime": runtime})
+        task = ScoreTask(
+            bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
+            opened.grid.crs if opened.grid else None, sample_frac, seed,
+            engine.slots if engine.name == "local" else 1, strict, runtime,
+        )  # fmt: skip
         results = _run(task, opened, engine, on_progress)
-        _write_manifest(out, bundle, opened, chosen, sample_frac, results)
+        _write_manifest(out, bundle, opened, chosen, runtime, sample_frac, results)
         done = open_scores(out)
         if opened.kind == "tileset":
             sets.check_unique(done.table(["row", "col", "path"]), opened.uri)
@@ -217,14 +218,18 @@ def score(
     )
 
 
-def _claim(out: str, plan: str, overwrite: bool) -> None:
-    """Make `out` ready: continue the same plan, refuse or remove another."""
+def _claim(out: str, plan: str, overwrite: bool) -> str | None:
+    """Make `out` ready: continue the same plan, refuse or remove another.
+
+    Returns the runtime of a plan that is continued: its parts keep to one.
+    """
     storage.sweep(storage.join(out, "parts"))
     place, names = storage.join(out, PLAN), storage.list_names(out)
     if PLAN in names:
         found = storage.read_json(place)
         if isinstance(found, dict) and found.get("plan") == plan:
-            return
+            runtime = found.get("runtime")
+            return runtime if runtime in models.RUNTIMES else None
     if names and not overwrite:
         raise ScoresError(
             f"{storage.redact(out)} holds other files ({names[0]}); choose another --out, or "
@@ -239,7 +244,7 @@ def _claim(out: str, plan: str, overwrite: bool) -> None:
             storage.remove(storage.join(out, name))
         for name in storage.list_names(storage.join(out, "parts"), ".parquet"):
             storage.remove(storage.join(out, "parts", name))
-    storage.write_json(place, {"plan": plan})
+    return None
 
 
 def _run(
@@ -266,6 +271,7 @@ def _write_manifest(
     bundle: Model,
     source: Source,
     precision: str,
+    runtime: str,
     sample_frac: float,
     results: Sequence[ScoreResult],
 ) -> None:
@@ -297,6 +303,7 @@ def _write_manifest(
                 "uri": storage.redact(source.uri), "kind": source.kind, "digest": source.digest,
             },
             "precision": precision,
+            "runtime": runtime,
             "sample_frac": sample_frac,
             "dates": dates,
             "tiles": tiles,
