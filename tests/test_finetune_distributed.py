@@ -23,8 +23,8 @@ from quadrat.finetune.launch import launch  # noqa: E402
 
 TESTS = Path(__file__).parent
 CHOSEN = Settings(
-    backbone="shufflenet_v2_x0_5", weights="random", pixels=32, epochs=3, batch=15, lr=0.002,
-    precision="fp32",
+    backbone="shufflenet_v2_x0_5", weights="random", pixels=32, epochs=3, batch=15, lr=0.02,
+    precision="fp32", batch_norm="frozen",
 )  # fmt: skip
 
 
@@ -38,11 +38,14 @@ def machine(nproc: int) -> Machine:
     return Machine(device="cpu", nproc=nproc, threads=1)
 
 
-@pytest.mark.xfail(
-    reason="known defect: with batch statistics shared on CPU, two processes drift from one by 2%"
-)
 def test_two_processes_follow_the_curve_of_one(small: Any, tmp_path: Path) -> None:
-    """With batch statistics, which both share: the hardest case."""
+    """The whole way, in single precision.
+
+    Batch statistics are frozen, and the curves agree to seven digits. With statistics of fifteen
+    tiles at 32 px this network multiplies any difference by ten million in an epoch (seen in double
+    precision, from 1e-14 to 1e-6 in five steps): no two orders of summation agree, be they of two
+    processes or of one. That shared statistics are right is shown below, where nothing is lost.
+    """
     one = finetune(small.uri, str(tmp_path / "one"), CHOSEN, machine(1))
     events: list[str] = []
     done: list[tuple[int, int]] = []
@@ -52,10 +55,10 @@ def test_two_processes_follow_the_curve_of_one(small: Any, tmp_path: Path) -> No
     )  # fmt: skip
     assert two.machine["processes"] == 2
     for a, b in zip(one.history, two.history, strict=True):
-        assert b["loss"] == pytest.approx(a["loss"], rel=2e-3)
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
         assert b["lr"] == a["lr"]
-        assert b["error_percent"] == pytest.approx(a["error_percent"], abs=100 * 2.01 / 67)
-        assert b["validation_loss"] == pytest.approx(a["validation_loss"], rel=2e-2)
+        assert b["error_percent"] == pytest.approx(a["error_percent"], abs=100 * 1.01 / 67)
+        assert b["validation_loss"] == pytest.approx(a["validation_loss"], rel=1e-5)
         # each tile once: the figures are sums over the tiles of both
         assert b["seconds"] * b["samples_per_s"] == pytest.approx(67)
     # the first alone tells and writes
@@ -78,10 +81,8 @@ def test_frozen_parts_and_cached_features_work_in_two_processes(small: Any, tmp_
     assert two.accuracy == pytest.approx(one.accuracy, abs=1.01 / 31)
 
 
-@pytest.mark.xfail(
-    reason="known defect: with batch statistics shared on CPU, two processes drift from one by 2%"
-)
-def test_batch_normalisation_shared_by_two_processes_is_that_of_the_whole_batch() -> None:
+def test_shared_batch_normalisation_is_that_of_the_whole_batch() -> None:
+    """In double precision: outputs, gradients, statistics, and the curves of whole trainings."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
                "2", str(TESTS / "finetune_ranks.py")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -54,6 +54,7 @@ def _option(name: str, kind: Any, default: Any, text: str) -> Callable[[F], F]:
 @_option("optimizer", click.Choice(("adamw", "sgd")), "adamw", "How steps are taken.")
 @click.option("--lr", type=float, help="Peak learning rate; depends on optimizer and depth if not.")
 @_option("weight-decay", float, 0.01, "Strength of L2 on weights.")
+@_option("clip", float, 1.0, "Largest norm of a step's gradient; 0: no limit.")
 @_option("warmup", float, 1.0, "Epochs in which the learning rate rises, before its cosine fall.")
 @_option("label-smoothing", float, 0.1, "Share of the target spread over all classes.")
 @_option(

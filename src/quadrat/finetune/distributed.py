@@ -13,11 +13,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as shared
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -142,8 +142,7 @@ def shared_statistics(module: nn.Module, group: Group) -> nn.Module:
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation with the statistics of all processes' tiles, on any device.
 
-    torch's own SyncBatchNorm has no CPU form. Means and variances are combined in two sums (Chan,
-    Golub & LeVeque 1979), which does not lose precision as a difference of squares would.
+    torch's own SyncBatchNorm has no CPU form.
     """
 
     @classmethod
@@ -160,17 +159,12 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
-            x = input.float()
-            count = torch.tensor([float(x.numel() / x.shape[1])], device=x.device)
-            var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-            sums = _summed(torch.cat([count * mean, count]))
-            total = sums[-1].detach()
-            whole = sums[:-1] / total
-            spread = _summed(count * (var + (mean - whole) ** 2)) / total
-            self._follow(whole.detach(), spread.detach(), float(total))
-            scale = self.weight * torch.rsqrt(spread + self.eps)
-            y = (x - whole.view(1, -1, 1, 1)) * scale.view(1, -1, 1, 1)
-            y = y + self.bias.view(1, -1, 1, 1)
+            x = input.to(torch.promote_types(input.dtype, torch.float32))
+            mean, var, total = _statistics(x.detach())
+            self._follow(mean, var, total)
+            y: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
+                x, self.weight, self.bias, mean, torch.rsqrt(var + self.eps), total
+            )
         return y.to(input.dtype)
 
     def _follow(self, mean: Tensor, var: Tensor, total: float) -> None:
@@ -180,11 +174,58 @@ class SharedBatchNorm(nn.BatchNorm2d):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
             rate = 0.1 if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean, rate)
-            self.running_var.lerp_(var * (total / max(1.0, total - 1.0)), rate)
+            unbiased = var * (total / max(1.0, total - 1.0))
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), rate)
 
 
-def _summed(x: Tensor) -> Tensor:
-    """The sum over all processes; gradients flow through it."""
-    out: Tensor = shared.all_reduce(x)  # type: ignore[no-untyped-call]
-    return out
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Mean and variance (C,) over all processes' (N, C, H, W), and how many values each is of.
+
+    They are combined in double precision and in two sums (Chan, Golub & LeVeque 1979), which does
+    not lose precision as a difference of squares would.
+    """
+    count = float(x.numel() // x.shape[1])
+    var, mean = (v.double() for v in torch.var_mean(x, (0, 2, 3), correction=0))
+    sums = torch.cat([count * mean, mean.new_tensor([count])])
+    dist.all_reduce(sums)
+    total = float(sums[-1])
+    whole = sums[:-1] / total
+    spread = count * (var + (mean - whole) ** 2)
+    dist.all_reduce(spread)
+    return whole, spread / total, total
+
+
+class _Normalise(torch.autograd.Function):
+    """`(x - mean) / deviation * weight + bias`, mean and deviation being those of all x.
+
+    The gradient of x is that of Ioffe & Szegedy (2015), with its two sums over all processes;
+    those of weight and bias are this process's part, as of any other parameter.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor, total: float
+    ) -> Tensor:
+        mean, scale = mean.to(x.dtype), scale.to(x.dtype)
+        ctx.save_for_backward(x, weight, mean, scale)
+        ctx.total = total
+        y = (x - _wide(mean)) * _wide(scale * weight)
+        return y.add_(_wide(bias))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, scale = ctx.saved_tensors
+        (grad,) = grads
+        unit = (x - _wide(mean)) * _wide(scale)
+        bias_part, weight_part = grad.sum((0, 2, 3)), (grad * unit).sum((0, 2, 3))
+        sums = torch.cat([bias_part, weight_part]).double()
+        dist.all_reduce(sums)
+        shift, slope = (sums / ctx.total).to(x.dtype).chunk(2)
+        grad_x = (grad - _wide(shift) - unit * _wide(slope)) * _wide(scale * weight)
+        return grad_x, weight_part, bias_part, None, None, None
+
+
+def _wide(values: Tensor) -> Tensor:
+    """(C,) as it stands beside (N, C, H, W)."""
+    return values.view(1, -1, 1, 1)

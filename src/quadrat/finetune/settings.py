@@ -22,8 +22,9 @@ PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 RANDOM = "random"
 
-# Peak learning rates of a whole network and of a new last layer alone, per optimiser.
-LEARNING_RATES = {"adamw": (5e-4, 5e-3), "sgd": (1e-2, 1e-1)}
+# Peak learning rates per optimiser: of a pretrained network, of a new last layer alone, of a network
+# with random weights.
+LEARNING_RATES = {"adamw": (1e-4, 5e-3, 1e-3), "sgd": (3e-3, 1e-1, 3e-2)}
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,10 @@ class Settings:
         epochs: passes over the training tiles.
         batch: tiles a step, over all processes together.
         optimizer: `adamw` or `sgd` (Nesterov momentum 0.9).
-        lr: peak learning rate; None for a default that depends on optimiser and depth.
+        lr: peak learning rate; None for a default that depends on optimiser, depth and weights.
         weight_decay: L2 strength, on weights alone (not on biases and normalisation).
+        clip: largest norm of a step's gradient; longer ones are shortened to it; 0 for no limit.
+            With frozen batch statistics nothing else holds a network that is pushed too far.
         warmup: epochs of linear warm-up before the cosine decay; may be a fraction.
         label_smoothing: share of the target spread over all classes.
         class_weight: `none`, or `balanced` (a class weighs as much as any other, however few tiles
@@ -75,6 +78,7 @@ class Settings:
     optimizer: str = "adamw"
     lr: float | None = None
     weight_decay: float = 0.01
+    clip: float = 1.0
     warmup: float = 1.0
     label_smoothing: float = 0.1
     class_weight: str = "none"
@@ -102,6 +106,7 @@ class Settings:
         _range("seed", self.seed, 0)
         _range("warmup", self.warmup, 0, self.epochs)
         _range("weight-decay", self.weight_decay, 0)
+        _range("clip", self.clip, 0)
         _range("label-smoothing", self.label_smoothing, 0, 0.99)
         _range("sample-frac", self.sample_frac, 1e-9, 1)
         _range("crop", self.crop, 0.05, 1)
@@ -121,8 +126,10 @@ class Settings:
         """The peak learning rate: the one given, or the default of optimiser and depth."""
         if self.lr is not None:
             return self.lr
-        whole, last = LEARNING_RATES[self.optimizer]
-        return last if self.depth == "last_only" else whole
+        pretrained, last, new = LEARNING_RATES[self.optimizer]
+        if self.depth == "last_only":
+            return last
+        return new if self.weights == RANDOM else pretrained
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
