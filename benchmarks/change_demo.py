@@ -25,53 +25,42 @@ import numpy as np
 
 from quadrat.area.dates import Dated, pair, read
 from quadrat.change import change
-from quadrat.change.recolour import normalisation, recoloured
 from quadrat.demo import Demo, make_demo
-from quadrat.grid import Grid
 from quadrat.heads import train
-from quadrat.legend import fold, load_legend
-from quadrat.model import load_model
-from quadrat.raster import open_imagery
-from quadrat.score import score
-from quadrat.storage import exists
+from quadrat.legend import Legend, fold, load_legend
 from quadrat.tiles import tile
 
 RECALL = 0.8
 COARSE, SOURCE, TARGET = "nlcd3", "Undeveloped", "Developed"
+# What later dates' scores go through: nothing; colours mapped; the last layer fitted; or both.
+WAYS = {
+    "none": {"normalise": "none", "align": False},
+    "linear": {"normalise": "linear", "align": False},
+    "histogram": {"normalise": "histogram", "align": False},
+    "align": {"normalise": "none", "align": True},
+    "linear+align": {"normalise": "linear", "align": True},
+}
 
 
-def scored(out: Path, tiles: int, seed: int, methods: list[str]) -> tuple[Demo, str, dict[str, str]]:
-    """The county, the first date's scores, and the second date's, one a normalisation."""
+def made(out: Path, tiles: int, seed: int) -> tuple[Demo, str, str]:
+    """The county; the first date's labelled tiles; the model that was trained on them."""
     county = make_demo(str(out / "county"), tiles=tiles, seed=seed)
-    first, second = county.imagery
-    cut, model, score_a = (str(out / n) for n in ("tiles", "model", "scores_a"))
-    if not exists(f"{model}/model.json"):
-        tile([first], cut, labels=county.labels[0], block=4, seed=seed, overwrite=True)
-        train(cut, model, seed=seed, cache=str(out / "cache"))
-    score(model, cut, score_a, overwrite=True)
-    made = {}
-    for method in methods:
-        using = model
-        if method != "none":
-            grid: Grid = county.grid
-            a, b = (
-                open_imagery([f], crs=grid.crs, tile_m=grid.tile_m, pixel_m=grid.pixel_m)
-                for f in (first, second)
-            )
-            day = read(score_a)
-            normal = normalisation(a, b, day.rows, day.cols, method)
-            using = recoloured(load_model(model), normal, str(out / f"model_{method}")).uri
-        made[method] = score(using, second, str(out / f"scores_b_{method}"), overwrite=True).uri
-    return county, score_a, made
+    cut, model = str(out / "tiles"), str(out / "model")
+    tile(
+        [county.imagery[0]], cut, labels=county.labels[0], block=4, seed=seed, overwrite=True,
+        date=str(county.years[0]),
+    )  # fmt: skip
+    train(cut, model, seed=seed, cache=str(out / "cache"))
+    return county, cut, model
 
 
-def truth_of(county: Demo, day: Dated) -> tuple[np.ndarray, np.ndarray]:
-    """True majority classes of the day's tiles on both dates, in the coarse legend; -1 is water."""
-    fine, coarse = load_legend("nlcd6"), load_legend(COARSE)
-    with open(county.truth, newline="") as file:
+def truth_of(county: Demo, day: Dated, legend: Legend) -> tuple[np.ndarray, np.ndarray]:
+    """True majority classes of the day's tiles on both dates, in `legend`; -1 is water."""
+    fine = load_legend("nlcd6")
+    with Path(county.truth).open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = [n for n in rows[0] if n.startswith("class_")]
-    folded = dict(zip(fine.names, fold(fine, coarse).tolist(), strict=True))
+    folded = dict(zip(fine.names, fold(fine, legend).tolist(), strict=True))
     known = {(int(r["row"]), int(r["col"])): [folded.get(r[c], -1) for c in columns] for r in rows}
     both = np.array([known[p] for p in zip(day.rows.tolist(), day.cols.tolist(), strict=True)])
     return both[:, 0], both[:, 1]
@@ -84,18 +73,21 @@ def ranked(real: np.ndarray, order: np.ndarray) -> int:
     return int(enough[0]) + 1 if len(enough) else 0
 
 
-def measured(county: Demo, uri_a: str, uri_b: str, out: Path, smoothing: float) -> dict[str, Any]:
-    """The figures of one pair of scores."""
-    a, b = pair(read(uri_a, probabilities=True), read(uri_b, probabilities=True))
+def measured(
+    county: Demo, first: str, model: str, out: Path, how: dict[str, Any]
+) -> dict[str, Any]:
+    """The figures of one way to look for change."""
+    got = change(
+        [first, county.imagery[1]], str(out), model=model, legend=COARSE, from_classes=[SOURCE],
+        to_classes=[TARGET], min_probability=0.0, show=0, overwrite=True, **how,
+    )  # fmt: skip
+    both = (read(str(out / f"scores_{n}"), probabilities=True) for n in (1, 2))
+    a, b = pair(*both)
     legend = load_legend(COARSE)
     s, t = legend.id(SOURCE), legend.id(TARGET)
-    true_a, true_b = truth_of(county, a)
+    true_a, true_b = truth_of(county, a, legend)
     real = (true_a == s) & (true_b == t)
-    got = change(
-        [uri_a, uri_b], str(out), legend=COARSE, from_classes=[SOURCE], to_classes=[TARGET],
-        min_probability=0.0, smoothing=smoothing, show=0,
-    )  # fmt: skip
-    with open(got.files["csv"], newline="") as file:
+    with Path(got.files["csv"]).open(newline="") as file:
         rows = list(csv.DictReader(file))
     place = {p: i for i, p in enumerate(zip(a.rows.tolist(), a.cols.tolist(), strict=True))}
     order = np.array([place[int(r["row"]), int(r["col"])] for r in rows])
@@ -119,6 +111,7 @@ def measured(county: Demo, uri_a: str, uri_b: str, out: Path, smoothing: float) 
         "right_a": round(float((shown_a == true_a)[true_a >= 0].mean()), 4),
         "right_b": round(float((shown_b == true_b)[true_b >= 0].mean()), 4),
         "at_80": listed(length), "at_half": listed(half),
+        "at_tenth": listed(int((p >= 0.1).sum())),
         "maps_compared": {
             "listed": int(compared.sum()),
             "share_real": round(float(real[compared].mean()), 4) if compared.any() else None,
@@ -134,23 +127,26 @@ def measured(county: Demo, uri_a: str, uri_b: str, out: Path, smoothing: float) 
 
 def line(found: dict[str, Any]) -> str:
     """One row of the table."""
-    e, h, c, d = (found[k] for k in ("at_80", "at_half", "maps_compared", "developed"))
+    c, d = found["maps_compared"], found["developed"]
     inside = "in" if d["low"] is not None and d["low"] <= d["true"] <= d["high"] else "OUT"
     interval = "none" if d["low"] is None else f"{d['low']:.1f}..{d['high']:.1f}"
     share = "-" if c["share_real"] is None else f"{c['share_real']:.0%}"
+    lists = " | ".join(
+        f"{v['listed']:>4} {v['share_real']:>5.1%} {v['stated_false']:>5.1f} {v['false']:>4}"
+        for v in (found[k] for k in ("at_80", "at_half", "at_tenth"))
+    )
     return (
-        f"{found['size']:>6} {found['seed']:>4} {found['normalise']:>9} {found['real']:>4} "
-        f"{found['right_a']:>6.1%} {found['right_b']:>6.1%} | "
-        f"{e['listed']:>4} {e['share_real']:>5.0%} {e['stated_false']:>6.1f} {e['false']:>4} | "
-        f"{h['listed']:>4} {h['share_real']:>5.0%} {h['stated_false']:>6.1f} {h['false']:>4} | "
-        f"{c['listed']:>5} {share:>4} {c['recall']:>4.0%} | "
-        f"{d['true']:>4} {d['value']:>6.1f} {interval:>14} {inside} ({d['maps']:+d} maps)"
+        f"{found['size']:>6} {found['seed']:>4} {found['way']:>12} {found['real']:>4} | {lists} | "
+        f"{c['listed']:>4} {share:>4} {c['recall']:>4.0%} | "
+        f"{d['true']:>4} {d['value']:>6.1f} {interval:>14} {inside} ({d['maps']:+d})"
     )
 
 
 HEAD = (
-    "  size seed normalise real right_a right_b | list real stated false (80% found) | "
-    "list real stated false (p >= 0.5) | maps compared: list real found | developed: true value"
+    "                              | 80% of real found       | p >= 0.5                |"
+    " p >= 0.1                | maps compared  | developed, net tiles\n"
+    "  size seed          way real | list  real state fals | list  real state fals |"
+    " list  real state fals | list real found | true value interval (maps)"
 )
 
 
@@ -159,8 +155,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiles", type=int, nargs="+", default=[600, 2000, 6000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--normalise", nargs="+", default=["none", "linear", "histogram"])
-    parser.add_argument("--smoothing", type=float, default=0.25)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "linear+align"])
+    parser.add_argument(
+        "--unlabelled", action="store_true", help="give the first date as imagery, without labels"
+    )
     parser.add_argument("--out", type=Path, default=Path("quadrat-change-demo"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--keep", action="store_true", help="keep the county and the scores")
@@ -170,21 +168,22 @@ def main() -> None:
     for size in args.tiles:
         for seed in args.seeds:
             out = args.out / f"{size}-{seed}"
-            county, first, later = scored(out, size, seed, args.normalise)
-            for method, uri in later.items():
-                found = measured(county, first, uri, out / f"change_{method}", args.smoothing)
-                table.append({"size": size, "seed": seed, "normalise": method, **found})
+            county, first, model = made(out, size, seed)
+            for way in args.ways:
+                given = county.imagery[0] if args.unlabelled else first
+                found = measured(county, given, model, out / way, WAYS[way])
+                table.append({"size": size, "seed": seed, "way": way, **found})
                 print(line(table[-1]), flush=True)
             if not args.keep:
                 shutil.rmtree(out)
-    for method in args.normalise:
-        rows = [r for r in table if r["normalise"] == method]
-        for name in ("at_80", "at_half"):
+    for way in args.ways:
+        rows = [r for r in table if r["way"] == way]
+        for name in ("at_80", "at_half", "at_tenth"):
             n, false, stated = (
                 sum(r[name][k] for r in rows) for k in ("listed", "false", "stated_false")
             )
             print(
-                f"{method}, {name}, together: {n} listed, {1 - false / max(n, 1):.1%} real, "
+                f"{way}, {name}, together: {n} listed, {1 - false / max(n, 1):.1%} real, "
                 f"{stated:.1f} false ones stated, {false} true"
             )
     if args.json:

@@ -9,6 +9,7 @@ so in every output. It does not know pixels or models.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from quadrat import legend as legends
 from quadrat import storage
 from quadrat.area import dates as dated
-from quadrat.area import estimate, reference, tables
+from quadrat.area import estimate, tables
+from quadrat.area import reference as references
 from quadrat.area.dates import Dated, Ints
 from quadrat.area.estimate import Accuracy, Sample
 from quadrat.area.reference import Reference
@@ -146,7 +148,6 @@ def area(
         LabelError: no reference labels, or only of training tiles, and not `unadjusted`.
         ScoresError: scores without a grid, or two dates on different grids or legends.
     """
-    z = estimate.quantile(level)
     fold = legend is not None  # the folded map takes probabilities, as `quadrat map` does
     days = tuple(
         dated.read(uri, probabilities=fold) for uri in (scores, scores_b) if uri is not None
@@ -162,27 +163,29 @@ def area(
         if lost:
             notes.append(f"{lost:,} tiles are in the scores of one date only and were left out.")
     if unadjusted:
-        result = _result(days, None, level, z, notes)
+        ref = None
+    elif reference is None:
+        ref = references.from_scores(days, split, blocks)
     else:
-        if reference is None:
-            ref = _reference_of(days, split, blocks)
-        else:
-            ref = _reference_table(reference, days, blocks)
-        result = _result(days, ref, level, z, [*notes, *ref.notes])
+        ref = references.from_table(reference, days, blocks)
+    result = estimated(days, ref, level, notes)
     return result if out is None else write(result, out)
 
 
-def _reference_of(days: tuple[Dated, ...], split: str, blocks: int | None) -> Reference:
-    return reference.from_scores(days, split, blocks)
-
-
-def _reference_table(uri: str, days: tuple[Dated, ...], blocks: int | None) -> Reference:
-    return reference.from_table(uri, days, blocks)
-
-
-def _result(
-    days: tuple[Dated, ...], ref: Reference | None, level: float, z: float, notes: list[str]
+def estimated(
+    days: tuple[Dated, ...],
+    ref: Reference | None,
+    level: float = 0.95,
+    notes: Sequence[str] = (),
 ) -> AreaResult:
+    """Areas of one date's tiles, or of the changes between two dates' (see `dates.pair`).
+
+    Args:
+        ref: reference labels, drawn at random from each class (each transition) of the map, or in
+            blocks; None counts the map as it is.
+    """
+    z = estimate.quantile(level)
+    notes = [*notes, *(() if ref is None else ref.notes)]
     first = days[0]
     names, k = first.legend.names, len(first.legend)
     if len(days) == 1:

@@ -5,8 +5,11 @@
     series        more dates: a hidden Markov model
     spread        intervals of totals
     radiometry    colours of one date as on another; recolour puts them before a model
+    align         the model's last layer, fitted anew to a later date
+    imagery       dates given as imagery, scored first
     evidence      scores -> likelihoods, checked on reference tiles
     candidates    the ranked list and its files
+    tables        the result as Markdown and CSV
     pictures      before and after
     work          two dates or many, put together
 
@@ -24,17 +27,16 @@ import pyarrow as pa
 
 from quadrat import geoparquet, storage
 from quadrat import legend as legends
-from quadrat import model as models
-from quadrat import score as scoring
 from quadrat.area import dates as dated
 from quadrat.area.dates import Dated, Ints
-from quadrat.change import candidates, evidence, pictures, posterior, radiometry, recolour, work
+from quadrat.change import candidates, evidence, pictures, posterior, radiometry, tables, work
+from quadrat.change import imagery as imaged
+from quadrat.change.align import LEAST_TILES
 from quadrat.change.result import ChangeResult, Move
 from quadrat.change.work import Found, Options
 from quadrat.engines import Engine
 from quadrat.errors import InputError, ScoresError
 from quadrat.legend import Legend
-from quadrat.tiles import RasterSource, Source
 
 __all__ = ["ChangeResult", "Move", "change"]
 
@@ -54,6 +56,7 @@ def change(
     smoothing: float = posterior.MIX,
     recalibrate: bool = True,
     normalise: str = "linear",
+    align: bool = True,
     evidence_from: str = "probabilities",
     split: str = "auto",
     show: int = 100,
@@ -69,12 +72,14 @@ def change(
 ) -> ChangeResult:
     """Find land-use change between two dates, or over a series of them.
 
-    Writes `change.json`, `change.md`, `transitions.parquet` (every tile), `candidates.parquet`,
-    `.geojson` and `.csv`, and before/after pictures to `out`.
+    Writes to `out`: `change.json` and `change.md`; the transition matrix `matrix.csv` and class
+    areas by date `areas.csv`; `transitions.parquet` (every tile's probabilities); the list
+    `candidates.parquet`, `.geojson` and `.csv`; and the candidates' before/after pictures.
 
     Args:
         dates: scores of the same ground, earliest first; or, with `model`, imagery (a raster file
-            or a folder of them a date), which is scored first.
+            or a folder of them a date) or tile sets, which are scored first. A first date whose
+            tiles are labelled lets its scores be checked; without, figures have no intervals.
         out: a folder, any URI.
         model: the model that scores imagery. It should be trained on the first date.
         from_classes, to_classes: the changes to list; all by default.
@@ -86,7 +91,10 @@ def change(
         recalibrate: fit later dates' scores to the tiles that did not change, which takes out
             season and colour.
         normalise: how a later date's imagery is brought to the first one's colours before it is
-            scored: `linear`, `histogram` or `none`. For imagery only.
+            scored: `linear`, `histogram` or `none`. With `model` only.
+        align: fit the model's last layer anew to each later date, to the ground that did not
+            change (see `quadrat.change.align`), which takes out what a season does to some
+            classes alone. With `model` only, and from LEAST_TILES tiles on.
         evidence_from: `probabilities`, or `labels` with each date's confusion (series only).
         split: which labelled tiles of the first date its scores are checked on; see
             `quadrat.area.area`.
@@ -108,19 +116,35 @@ def change(
     how = {"bands": bands, "nodata": nodata, "stretch": stretch}
     extra: dict[str, Any] = {}
     with storage.lock(out):
+        read = None
         if model is not None:
-            dates, extra = _score(dates, out, model, normalise, how, overwrite, engine, on_progress)
+            read = imaged.score(
+                dates, out, model, normalise, how, overwrite=overwrite, engine=engine,
+                on_progress=on_progress,
+            )  # fmt: skip
+            dates, extra = read.scores, read.told
         coarse = None if legend is None else legends.load_legend(legend)
         days, notes = _read(dates, coarse)
         options = _options(
             days[0].legend, coarse, from_classes, to_classes, min_probability, limit, recalibrate,
             smoothing, evidence_from, split, level, seed,
         )  # fmt: skip
-        found = _find(days, options)
+        maps = [work.mapped(d, options) for d in days]
+        if align and read is not None and len(days[0]) >= LEAST_TILES:
+            options = dataclasses.replace(options, aligned=True)
+            days = work.aligned(days, read.features, options)
+        elif align:
+            notes = [*notes, imaged.unaligned(read)]
+        found = (
+            work.pair(days[0], days[1], options, maps)
+            if len(days) == 2
+            else work.many(days, options, maps)
+        )
         words = _words(from_classes, to_classes)
-        result = _result(out, days, found, options, words, [*notes, *found.notes], extra)
+        notes = [*notes, *found.notes]
+        result = _result(out, days, found, options, maps, words, notes, extra)
         rows = candidates.records(found.listed, found.when, found.path, days, options.legend)
-        tiles = _transitions(days, found, options)
+        tiles = _transitions(days, found, options, maps)
         return _write(result, rows, days, tiles, show, imagery, how, on_progress)
 
 
@@ -148,50 +172,6 @@ def _check(
         )
     if show < 0:
         raise InputError(f"--show {show} pictures; use 0 or more")
-
-
-def _score(
-    dates: Sequence[str],
-    out: str,
-    model: str,
-    normalise: str,
-    how: dict[str, Any],
-    overwrite: bool,
-    engine: Engine | None,
-    on_progress: Progress | None,
-) -> tuple[list[str], dict[str, Any]]:
-    """Score each date's imagery, later ones through a normalisation; the scores' URIs."""
-    bundle = models.load_model(model)
-    sources = [_rasters(uri, scoring.open_source([uri], bundle, **how)) for uri in dates]
-    made: list[str] = []
-    told: dict[str, Any] = {"normalisation": [None]}
-    for n, uri in enumerate(dates):
-        place, using = storage.join(out, f"scores_{n + 1}"), bundle
-        if n and normalise != "none":
-            first = scoring.open_scores(made[0]).table(["row", "col"])
-            rows, cols = (first[c].to_numpy().astype(np.int64) for c in ("row", "col"))
-            normal = recolour.normalisation(
-                sources[0].imagery, sources[n].imagery, rows, cols, normalise
-            )
-            using = recolour.recoloured(bundle, normal, storage.join(out, f"model_{n + 1}"))
-            told["normalisation"].append(normal.to_dict())
-        elif n:
-            told["normalisation"].append(None)
-        scoring.score(
-            using.uri, [uri], place, engine=engine, on_progress=on_progress, overwrite=overwrite,
-            **how,
-        )  # fmt: skip
-        made.append(place)
-    return made, told
-
-
-def _rasters(uri: str, source: Source) -> RasterSource:
-    if not isinstance(source, RasterSource):
-        raise InputError(
-            f"{storage.redact(uri)} is no imagery; name raster files or a folder of them, or "
-            "score it first and leave out --model"
-        )
-    return source
 
 
 def _read(dates: Sequence[str], coarse: Legend | None) -> tuple[list[Dated], list[str]]:
@@ -235,8 +215,8 @@ def _options(
     candidates.check(source, target, least)
     return Options(
         legend=legend, places=places, source=source, target=target, least=least, limit=limit,
-        recalibrated=recalibrated, smoothing=smoothing, kind=kind, split=split, level=level,
-        seed=seed,
+        recalibrated=recalibrated, aligned=False, smoothing=smoothing, kind=kind, split=split,
+        level=level, seed=seed,
     )  # fmt: skip
 
 
@@ -251,23 +231,18 @@ def _words(source: Sequence[str], target: Sequence[str]) -> str:
     return f"{' or '.join(source) or 'any class'} to {' or '.join(target) or 'another class'}"
 
 
-def _find(days: Sequence[Dated], options: Options) -> Found:
-    if len(days) == 2:
-        return work.pair(days[0], days[1], options)
-    return work.many(days, options)
-
-
 def _result(
     out: str,
     days: Sequence[Dated],
     found: Found,
     options: Options,
+    maps: Sequence[Ints],
     words: str,
     notes: list[str],
     extra: dict[str, Any],
 ) -> ChangeResult:
-    first, last = days[0], days[-1]
-    listed = found.listed
+    first = days[0]
+    listed, k = found.listed, len(options.legend)
     if not len(listed):
         notes = [*notes, f"No tile reaches a probability of {options.least:g}: the list is empty."]
     return ChangeResult(
@@ -279,10 +254,11 @@ def _result(
         tile_ha=first.grid.tile_ha,
         level=options.level,
         moves=found.moves,
+        matrix=tuple(found.cells[i * k : i * k + k] for i in range(k)),
         areas=found.areas,
         net=found.net,
         changed=found.changed,
-        compared_changed=int((work.mapped(first, options) != work.mapped(last, options)).sum()),
+        compared_changed=int((maps[0] != maps[-1]).sum()),
         candidates=len(listed),
         expected_false=float(listed.expected_false[-1]) if len(listed) else 0.0,
         least=options.least,
@@ -311,27 +287,40 @@ def _write(
         rows[:show], days, storage.join(out, "pictures"),
         imagery=[[uri] for uri in imagery], on_progress=on_progress, **how,
     )  # fmt: skip
-    files["md"], files["json"] = (storage.join(out, f"change.{k}") for k in ("md", "json"))
+    files |= {k: storage.join(out, f"change.{k}") for k in ("md", "json")}
+    for kind, text in (("matrix", tables.matrix_csv(result)), ("areas", tables.areas_csv(result))):
+        files[kind] = storage.join(out, f"{kind}.csv")
+        storage.write_bytes(files[kind], text.encode())
     result = dataclasses.replace(
         result, files=files, pictures=tuple(shots), notes=(*result.notes, *failed[:5])
     )
-    storage.write_bytes(files["md"], result.to_markdown().encode())
+    storage.write_bytes(files["md"], tables.markdown(result).encode())
     storage.write_json(files["json"], result.to_dict())
     return result
 
 
-def _transitions(days: Sequence[Dated], found: Found, options: Options) -> pa.Table:
-    """Every tile: its most likely classes, whether and when it changed."""
+def _transitions(
+    days: Sequence[Dated], found: Found, options: Options, maps: Sequence[Ints]
+) -> pa.Table:
+    """Every tile: its most likely classes, whether and when it changed, each transition's odds.
+
+    `label_t` is the date's own map, `class_t` the class given all dates, `changed_t` the
+    probability of a change between dates t and t + 1, `p_<from>_to_<to>` that of a transition from
+    the first date to the last.
+    """
     first, names = days[0], np.array(options.legend.names, dtype=object)
     columns: dict[str, Any] = {
         "row": pa.array(first.rows, pa.int32()),
         "col": pa.array(first.cols, pa.int32()),
     }
-    for t, day in enumerate(days):
-        columns[f"label_{t + 1}"] = pa.array(names[work.mapped(day, options)], pa.string())
+    for t, shown in enumerate(maps):
+        columns[f"label_{t + 1}"] = pa.array(names[shown], pa.string())
         columns[f"class_{t + 1}"] = pa.array(names[found.path[:, t]], pa.string())
     for t in range(len(days) - 1):
         columns[f"changed_{t + 1}"] = pa.array(found.moved[:, t].astype(np.float32))
+    for i, j in np.ndindex(len(names), len(names)):
+        p = np.clip(found.ends[:, i, j], 0, 1).astype(np.float32)
+        columns[f"p_{names[i]}_to_{names[j]}"] = pa.array(p)
     columns["geometry"] = geoparquet.wkb_array(first.grid.wkb(first.rows, first.cols))
     return pa.table(columns)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,12 @@ class Basis:
     notes: tuple[str, ...]
 
 
-def basis(first: Dated, split: str) -> Basis:
-    """Calibrate the first date on its reference tiles, where it has some."""
+def basis(first: Dated, split: str, *, aligned: bool = False) -> Basis:
+    """Calibrate the first date on its reference tiles, where it has some.
+
+    Args:
+        aligned: whether later dates' scores come from `align`.
+    """
     p = _probabilities(first)
     k, none = len(first.legend), np.empty(0, np.int64)
     if split not in reference.SPLITS:
@@ -59,7 +63,8 @@ def basis(first: Dated, split: str) -> Basis:
         shares = 0.5 * p.mean(0) + 0.5 / k
         return Basis(recalibrate.identity(k, shares), none, none, (note,))
     truth = ref.truth[:, 0]
-    fitted = recalibrate.fit(p[ref.places], np.eye(k)[truth])
+    least = recalibrate.ALIGNED_LAPSE if aligned else recalibrate.LAPSES[0]
+    fitted = recalibrate.fit(p[ref.places], np.eye(k)[truth], least_lapse=least)
     return Basis(fitted, ref.places, truth, ref.notes)
 
 
@@ -67,6 +72,14 @@ def _probabilities(day: Dated) -> Floats:
     if day.probabilities is None:
         raise InputError(f"{day.uri} was read without probabilities")
     return day.probabilities.astype(np.float64)
+
+
+def classes_of(first: Dated, found: Basis) -> Floats:
+    """P(class) of the first date's tiles by its scores alone, (N, K)."""
+    like = found.date_a.likelihood(_probabilities(first))
+    joint = like * posterior.class_shares(like, found.date_a.prior)
+    p: Floats = joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)
+    return p
 
 
 def check(found: Basis, first: Floats, fold: Ints, blocks: Ints) -> Checked | None:
@@ -98,16 +111,21 @@ def infer_pair(
     found: Basis,
     *,
     recalibrated: bool = True,
+    aligned: bool = False,
     smoothing: float = posterior.MIX,
     seed: int = 0,
 ) -> Posterior:
-    """Posterior transitions between two dates."""
+    """Posterior transitions between two dates; `aligned` scores of the second are fitted to it."""
     near = posterior.neighbours(a.rows, a.cols) if smoothing else None
+    plain_b = found.date_a
+    if aligned:
+        shares = classes_of(a, found).mean(0)
+        plain_b = replace(recalibrate.identity(len(a.legend), shares), lapse=found.date_a.lapse)
     return posterior.infer(
         _probabilities(a),
         _probabilities(b),
         date_a=found.date_a,
-        date_b=None if recalibrated else found.date_a,
+        date_b=None if recalibrated else plain_b,
         neighbours=near,
         mix=smoothing,
         seed=seed,

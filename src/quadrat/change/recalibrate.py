@@ -28,6 +28,8 @@ FLOOR = 1e-8  # of a probability, before its logarithm: above what float32 can t
 # than they show. Half of the errors that they do show, within these bounds, is what keeps a list of
 # changes from promising fewer false ones than it holds (benchmarks/change_demo.py measures it).
 LAPSES = (0.005, 0.015)
+# Scores by layers that never saw the tile are seldom sure and wrong (`align`).
+ALIGNED_LAPSE = 0.002
 LAPSE_OF_ERRORS = 0.5
 UNCHECKED_LAPSE = 0.01
 MOST_TILES = 20_000  # a fit of some 40 numbers needs no more
@@ -94,6 +96,7 @@ def fit(
     ridge: float = 1.0,
     steps: int = 12,
     lapse: float | None = None,
+    least_lapse: float = LAPSES[0],
     seed: int = 0,
 ) -> Recalibration:
     """Fit to soft targets by Newton's method.
@@ -104,6 +107,7 @@ def fit(
         start: where to begin.
         ridge: pull towards the identity, in tiles.
         lapse: kept as given; None takes it from the errors on the targets.
+        least_lapse: what it is then at least.
     """
     x, y = features(probabilities), np.asarray(targets, np.float64)
     used = np.flatnonzero(y.sum(1) > 1e-9)
@@ -126,7 +130,7 @@ def fit(
         w, gain, loss = w - shrink * step, loss - tried, tried
         if gain < 1e-6 * max(loss, 1.0):
             break
-    rate = _fit_lapse(_softmax(x @ w), y) if lapse is None else lapse
+    rate = _fit_lapse(_softmax(x @ w), y, least_lapse) if lapse is None else lapse
     return Recalibration(w, prior, rate)
 
 
@@ -156,11 +160,11 @@ def _newton_step(x: Floats, y: Floats, w: Floats, plain: Floats, ridge: float) -
     return step
 
 
-def _fit_lapse(q: Floats, y: Floats) -> float:
+def _fit_lapse(q: Floats, y: Floats, least: float) -> float:
     """The share of tiles about which the scores say nothing, from the share that they get wrong."""
     weight = y.sum(1)
     wrong = float((weight * (q.argmax(1) != y.argmax(1))).sum() + 1) / float(weight.sum() + 2)
-    return min(max(LAPSE_OF_ERRORS * wrong, LAPSES[0]), LAPSES[1])
+    return min(max(LAPSE_OF_ERRORS * wrong, least), LAPSES[1])
 
 
 def _softmax(z: Floats) -> Floats:

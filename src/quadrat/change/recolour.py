@@ -20,19 +20,28 @@ from quadrat.errors import ScoresError
 from quadrat.grid import TileRange
 from quadrat.model import Model
 from quadrat.raster import Imagery
+from quadrat.tiles import RasterSource, Source, read_part
 
 PATCHES = 8  # a side: colours are averaged over the 64 squares of a tile
 MOST_TILES = 600
+Place = tuple[int, int]  # row, col
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
 def normalisation(
-    earlier: Imagery, later: Imagery, rows: Ints, cols: Ints, method: str, *, seed: int = 0
+    earlier: Imagery | Source,
+    later: Imagery | Source,
+    rows: Ints,
+    cols: Ints,
+    method: str,
+    *,
+    seed: int = 0,
 ) -> Normalisation:
-    """The colour map from the later imagery to the earlier.
+    """The colour map from the later date to the earlier.
 
     Args:
+        earlier, later: imagery, or tiles that were cut from it.
         rows, cols: (N,) tiles that both may show, of which MOST_TILES at most are read.
 
     Raises:
@@ -41,24 +50,45 @@ def normalisation(
     at = np.arange(len(rows))
     if len(at) > MOST_TILES:
         at = np.sort(np.random.default_rng(seed).choice(at, MOST_TILES, replace=False))
-    before, after = [], []
-    for row, col in zip(rows[at].tolist(), cols[at].tolist(), strict=True):
-        a, b = (_patches(i, row, col) for i in (earlier, later))
-        if a is not None and b is not None:
-            before.append(a)
-            after.append(b)
-    if not before:
+    wanted = list(zip(rows[at].tolist(), cols[at].tolist(), strict=True))
+    before, after = (_colours(ground, wanted) for ground in (earlier, later))
+    both = [place for place in wanted if place in before and place in after]
+    if not both:
         raise ScoresError(
             "the two dates' imagery has no whole tile in common; both must show the same ground"
         )
-    return radiometry.fit(np.concatenate(before), np.concatenate(after), method)
+    a, b = (np.concatenate([colours[place] for place in both]) for colours in (before, after))
+    return radiometry.fit(a, b, method)
 
 
-def _patches(imagery: Imagery, row: int, col: int) -> Floats | None:
-    """Mean colours of the squares of a tile, (64, 3); None where a pixel has no data."""
+def _colours(ground: Imagery | Source, wanted: list[Place]) -> dict[Place, Floats]:
+    """Mean colours of the squares of each wanted tile that is whole, (64, 3) each."""
+    if isinstance(ground, RasterSource):
+        ground = ground.imagery
+    if isinstance(ground, Imagery):
+        read = ((place, _whole(ground, *place)) for place in wanted)
+        return {place: _means(pixels) for place, pixels in read if pixels is not None}
+    left, found = set(wanted), {}
+    for part in ground.parts():
+        for batch in read_part(part) if left else ():
+            names = ("row", "col", "nodata")
+            for i, (row, col, nodata) in enumerate(
+                zip(*(batch.index[n].to_pylist() for n in names), strict=True)
+            ):
+                if (row, col) in left and not nodata:
+                    left.discard((row, col))
+                    found[row, col] = _means(batch.chips[i].transpose(2, 0, 1))
+    return found
+
+
+def _whole(imagery: Imagery, row: int, col: int) -> NDArray[np.uint8] | None:
+    """A tile's pixels, (3, H, W); None where one has no data."""
     pixels, valid = raster.read_block(imagery, TileRange(row, row + 1, col, col + 1))
-    if valid is not None and not valid.all():
-        return None
+    return None if valid is not None and not valid.all() else pixels
+
+
+def _means(pixels: NDArray[np.uint8]) -> Floats:
+    """Mean colours of the PATCHES x PATCHES squares of (3, H, W) pixels, (64, 3)."""
     step = max(1, pixels.shape[1] // PATCHES)
     n = pixels.shape[1] // step
     cut = pixels[:, : n * step, : n * step].reshape(3, n, step, n, step)

@@ -1,4 +1,4 @@
-"""What `change` found, as data; and its tables in Markdown."""
+"""What `change` found, as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat.area.tables import ACRES, number
+from quadrat.area.tables import number
 from quadrat.metrics import Figure
 
 Floats = NDArray[np.float64]
@@ -48,6 +48,8 @@ class ChangeResult:
         dates: what the dates are called, first to last.
         tiles: tiles that all dates have.
         moves: every transition that is expected or compared at all, most expected first.
+        matrix: (K, K) Figures, tiles expected to have gone from class i to class j, first date to
+            last; the diagonal stayed.
         areas: for each date, a Figure of expected tiles for each class.
         net: for each class, expected gain less loss, tiles.
         changed: for each interval, tiles expected to have changed.
@@ -69,6 +71,7 @@ class ChangeResult:
     tile_ha: float
     level: float
     moves: tuple[Move, ...]
+    matrix: tuple[tuple[Figure, ...], ...]
     areas: tuple[tuple[Figure, ...], ...]
     net: tuple[Figure, ...]
     changed: tuple[Figure, ...]
@@ -93,6 +96,7 @@ class ChangeResult:
             "names": list(self.names),
             "colors": list(self.colors),
             "moves": [m.to_dict() for m in self.moves],
+            "matrix": [[f.to_dict() for f in row] for row in self.matrix],
             "areas": [[f.to_dict() for f in day] for day in self.areas],
             "net": [f.to_dict() for f in self.net],
             "changed": [f.to_dict() for f in self.changed],
@@ -108,23 +112,6 @@ class ChangeResult:
             "pictures": list(self.pictures),
         }
 
-    def to_markdown(self) -> str:
-        """Transitions, net change and areas a date, in tiles, hectares and acres."""
-        parts = [f"# Change, {self.dates[0]} to {self.dates[-1]}", "", *self._summary(), ""]
-        parts += [*_moves(self), "", *_net(self), "", *_areas(self), ""]
-        return "\n".join(parts + [f"- {n}" for n in self.notes]).rstrip() + "\n"
-
-    def _summary(self) -> list[str]:
-        false = f"{self.expected_false:.1f}"
-        return [
-            f"{self.tiles:,} tiles on every date. Comparing the first and last maps, "
-            f"{self.compared_changed:,} differ; given all evidence, "
-            f"{spread(total(self.changed), 1)} changed.",
-            "",
-            f"{self.candidates:,} candidates ({self.wanted}) have a probability of at least "
-            f"{self.least:g}; about {false} of them are expected to be false.",
-        ]
-
 
 def total(figures: tuple[Figure, ...]) -> Figure:
     """The sum of figures whose errors are independent."""
@@ -139,36 +126,3 @@ def spread(figure: Figure, factor: float) -> str:
     if not np.isfinite(figure.low):
         return text
     return f"{text} ({number(figure.low * factor)} to {number(figure.high * factor)})"
-
-
-def _moves(r: ChangeResult) -> list[str]:
-    lines = [
-        "| From | To | Tiles, maps compared | Tiles expected | Hectares | Acres |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for m in r.moves:
-        cells = (
-            m.source, m.target, f"{m.compared:,}", spread(m.expected, 1),
-            spread(m.expected, r.tile_ha), spread(m.expected, r.tile_ha * ACRES),
-        )  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def _net(r: ChangeResult) -> list[str]:
-    lines = ["| Class | Net tiles | Net hectares | Net acres |", "|---|---:|---:|---:|"]
-    for name, f in zip(r.names, r.net, strict=True):
-        cells = (name, spread(f, 1), spread(f, r.tile_ha), spread(f, r.tile_ha * ACRES))
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def _areas(r: ChangeResult) -> list[str]:
-    lines = [
-        "| Class | " + " | ".join(f"{d}, ha" for d in r.dates) + " |",
-        "|---|" + "---:|" * len(r.dates),
-    ]
-    for k, name in enumerate(r.names):
-        cells = [spread(day[k], r.tile_ha) for day in r.areas]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quadrat.area.dates import Dated
-from quadrat.change import candidates, evidence, posterior, series, spread
+from quadrat.change import align, candidates, evidence, posterior, series, spread
 from quadrat.change.candidates import Candidates
+from quadrat.change.evidence import Basis
+from quadrat.change.posterior import Posterior
 from quadrat.change.recalibrate import Recalibration
 from quadrat.change.result import Move
 from quadrat.legend import Legend
@@ -32,6 +34,7 @@ class Options:
         legend: of the result; `places` (K,) has its class for each class of the scores. Change is
             inferred in the scores' own classes, which say more, and folded then.
         source, target: class ids of `legend`.
+        aligned: whether later dates' scores come from `align`.
     """
 
     legend: Legend
@@ -41,6 +44,7 @@ class Options:
     least: float
     limit: int | None
     recalibrated: bool
+    aligned: bool
     smoothing: float
     kind: str
     split: str
@@ -53,14 +57,18 @@ class Found:
     """What was inferred, before it is written.
 
     Attributes:
+        cells: expected tiles of each transition, K x K row by row, from class i to j.
         path: (N, T) most likely classes; `moved` (N, T - 1) P(changed in the interval).
+        ends: (N, K, K) P(class i on the first date and j on the last).
         when: (M,) for each candidate, the interval of its change.
     """
 
     path: Ints
     moved: Floats
+    ends: Floats
     listed: Candidates
     when: Ints
+    cells: tuple[Figure, ...]
     moves: tuple[Move, ...]
     areas: tuple[tuple[Figure, ...], ...]
     net: tuple[Figure, ...]
@@ -70,13 +78,46 @@ class Found:
     notes: tuple[str, ...]
 
 
-def pair(a: Dated, b: Dated, options: Options) -> Found:
-    """Two dates."""
-    base = evidence.basis(a, options.split)
-    post = evidence.infer_pair(
-        a, b, base, recalibrated=options.recalibrated, smoothing=options.smoothing,
-        seed=options.seed,
+def _infer(a: Dated, b: Dated, base: Basis, options: Options, smoothing: float) -> Posterior:
+    return evidence.infer_pair(
+        a, b, base, recalibrated=options.recalibrated, aligned=options.aligned,
+        smoothing=smoothing, seed=options.seed,
     )  # fmt: skip
+
+
+def aligned(
+    days: Sequence[Dated], read: Callable[[int, Dated], NDArray[np.float32]], options: Options
+) -> list[Dated]:
+    """The days with later dates' probabilities by layers fitted to them (see `align`).
+
+    The first targets are the first date's classes, as if nothing had changed; the second are what
+    both dates say then, in which a changed tile has its new class.
+
+    Args:
+        read: gives the features (N, D) of a later date, by its place.
+    """
+    first, out = days[0], [days[0]]
+    base = evidence.basis(first, options.split, aligned=True)
+    before = evidence.classes_of(first, base).argmax(1)
+    folds = align.folds_of(first.rows, first.cols, options.seed)
+    for n, day in enumerate(days[1:], start=1):
+        x, classes = read(n, day), before
+        for _ in range(2):
+            p = align.cross_fitted(x, classes, len(day.legend), folds, seed=options.seed)
+            day = replace(day, probabilities=p.astype(np.float32))
+            classes = _infer(first, day, base, options, options.smoothing).pairs.sum(1).argmax(1)
+        out.append(day)
+    return out
+
+
+def pair(a: Dated, b: Dated, options: Options, maps: Sequence[Ints]) -> Found:
+    """Two dates.
+
+    Args:
+        maps: each date's own map, see `mapped`.
+    """
+    base = evidence.basis(a, options.split, aligned=options.aligned)
+    post = _infer(a, b, base, options, options.smoothing)
     blocks, k = evidence.block_ids(a), len(options.legend)
     first, second = (post.pairs.sum(i, dtype=np.float64) for i in (2, 1))
     fold = np.eye(k)[options.places]  # (fine, coarse)
@@ -96,6 +137,7 @@ def pair(a: Dated, b: Dated, options: Options) -> Found:
     method = {
         "kind": "pair posterior",
         "recalibrated": options.recalibrated,
+        "aligned": options.aligned,
         "smoothing": post.mix,
         "log_likelihood": post.log_likelihood,
         "prior": post.prior.tolist(),
@@ -106,9 +148,11 @@ def pair(a: Dated, b: Dated, options: Options) -> Found:
     return Found(
         path=path,
         moved=np.clip(1 - stay, 0, 1)[:, None],
+        ends=folded,
         listed=listed,
         when=np.zeros(len(listed), np.int64),
-        moves=_moves(options, a, b, cells),
+        cells=tuple(_at_least_zero(c) for c in cells),
+        moves=_moves(options, maps, cells),
         areas=(rest[:k], rest[k : 2 * k]),
         net=rest[2 * k : 3 * k],
         changed=rest[3 * k :],
@@ -159,11 +203,9 @@ def _common(k: int, tiles: int, checked: spread.Checked | None) -> Floats | None
     return np.concatenate([np.zeros(k * k), error, error, np.zeros(k + 1)])
 
 
-def _moves(
-    options: Options, first: Dated, last: Dated, cells: Sequence[Figure]
-) -> tuple[Move, ...]:
+def _moves(options: Options, maps: Sequence[Ints], cells: Sequence[Figure]) -> tuple[Move, ...]:
     names, k = options.legend.names, len(options.legend)
-    shown = mapped(first, options) * k + mapped(last, options)
+    shown = maps[0] * k + maps[-1]
     compared = np.bincount(shown, minlength=k * k)
     found = [
         Move(names[i], names[j], int(compared[i * k + j]), _at_least_zero(cells[i * k + j]))
@@ -178,16 +220,14 @@ def _at_least_zero(figure: Figure) -> Figure:
     return Figure(figure.value, max(figure.low, 0.0), figure.high)
 
 
-def many(days: Sequence[Dated], options: Options) -> Found:
+def many(days: Sequence[Dated], options: Options, maps: Sequence[Ints]) -> Found:
     """Three dates or more."""
     first, fold = days[0], np.eye(len(options.legend))[options.places]
-    base = evidence.basis(first, options.split)
+    base = evidence.basis(first, options.split, aligned=options.aligned)
     like = [base.date_a.likelihood(_p(first))]
     kept = [base.date_a]
     for day in days[1:]:
-        post = evidence.infer_pair(
-            first, day, base, recalibrated=options.recalibrated, smoothing=0.0, seed=options.seed
-        )
+        post = _infer(first, day, base, options, 0.0)
         like.append(post.date_b.likelihood(_p(day)))
         kept.append(post.date_b)
     shares = posterior.class_shares(like[0], base.date_a.prior)
@@ -213,6 +253,7 @@ def many(days: Sequence[Dated], options: Options) -> Found:
         "kind": "hidden Markov model",
         "evidence": options.kind,
         "recalibrated": options.recalibrated,
+        "aligned": options.aligned,
         "smoothing": 0.0,
         "transitions": found.transitions.tolist(),
         "confusion": [_confusion(d, marginal[:, t]) for t, d in enumerate(days)],
@@ -222,9 +263,11 @@ def many(days: Sequence[Dated], options: Options) -> Found:
     return Found(
         path=options.places[found.path],
         moved=found.moved.astype(np.float64),
+        ends=ends,
         listed=listed,
         when=when,
-        moves=_moves(options, first, days[-1], cells),
+        cells=tuple(_at_least_zero(c) for c in cells),
+        moves=_moves(options, maps, cells),
         areas=areas,
         net=spread.plain(each.sum(0), variance.sum(0), checked, options.level, doubt.net),
         changed=_sums(found.moved.astype(np.float64), checked, options.level, doubt.changed),

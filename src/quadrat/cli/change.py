@@ -19,7 +19,9 @@ SHOWN = 12
 @click.argument("dates", nargs=-1, required=True, metavar="DATE_1 DATE_2...")
 @common.out_option("", "Folder for the tables, the list of candidates and their pictures.")
 @click.option(
-    "--model", metavar="MODEL", help="Score the dates, which are imagery, with this model first."
+    "--model",
+    metavar="MODEL",
+    help="Score the dates, which are imagery or tile sets, with this model first.",
 )
 @click.option(
     "--from", "from_classes", multiple=True, metavar="CLASS", help="List changes from this class."
@@ -55,6 +57,12 @@ SHOWN = 12
     default="linear",
     show_default=True,
     help="How later imagery is brought to the first date's colours; with --model.",
+)
+@click.option(
+    "--align/--no-align",
+    default=True,
+    show_default=True,
+    help="Fit the model's last layer to later dates, on ground that did not change; with --model.",
 )
 @click.option(
     "--evidence",
@@ -120,7 +128,8 @@ def command(
 ) -> common.Answer:
     """Find land-use change between DATE_1 and DATE_2, or over a series of dates.
 
-    Dates are scores of the same ground, earliest first; with --model they are imagery.
+    Dates are scores of the same ground, earliest first; with --model they are imagery or tile
+    sets, the first of which may be labelled.
     """
     from quadrat.change import change
 
