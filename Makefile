@@ -15,6 +15,8 @@ BIN := $(VENV)/bin
 EXTRAS := finetune,spark,fetch,azure,s3,notebook,fast-png,test
 DEMO ?= demo
 TESTS ?= tests
+# Two processes, each with whole files: what a file sets up is set up once.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 # Bytecode is made when a module is first loaded: most modules of most packages never are.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --no-compile
 # Warnings are errors, but for one that the HTTP client of Azure's library gives about that library.
@@ -35,7 +37,7 @@ demo: $(VENV)/.base
 	@$(BIN)/quadrat demo --out $(DEMO)
 
 test: $(VENV)/.test system
-	@$(BIN)/python -m pytest -m "not slow" $(TESTS)
+	@$(PYTEST) -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/.test system
 	@$(BIN)/python -m pytest -m slow $(TESTS)
@@ -44,7 +46,7 @@ check: $(VENV)/.test system
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest $(STRICT) -m "not slow" $(TESTS)
+	@$(PYTEST) $(STRICT) -m "not slow" $(TESTS)
 	@$(MAKE) --no-print-directory smoke
 
 # The package as users get it: a built wheel, no extras, another folder.
