@@ -92,12 +92,12 @@ KILLED = """
 import sys, time
 from quadrat.engines import get_engine
 from quadrat.score import score, task
-read = task.read_part
-def slow(part, size):
-    for batch in read(part, size):
+read = task.read_ahead
+def slow(part, size, most):
+    for batch in read(part, size, most):
         time.sleep(0.05)
         yield batch
-task.read_part = slow
+task.read_ahead = slow
 score(sys.argv[1], sys.argv[2], sys.argv[3], engine=get_engine(workers=1))
 """
 

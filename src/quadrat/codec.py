@@ -24,6 +24,7 @@ from quadrat.errors import ImageError
 Chip = NDArray[np.uint8]  # (H, W, 3)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MAX_SIDE = 4096
+BAND = 16  # rows of a tile that are added up together
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,25 @@ def _zstd_decode(data: bytes | memoryview, out: Chip) -> None:
         raw = pa.Codec("zstd").decompress(data, out.nbytes)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ImageError(f"an encoded tile is damaged ({_line(error)})") from None
-    rows = np.frombuffer(raw, np.uint8).reshape(len(out), -1)
-    np.add.accumulate(rows, axis=0, out=out.reshape(len(out), -1), dtype=np.uint8)
+    _add_up(np.frombuffer(raw, np.uint8).reshape(len(out), -1), out.reshape(len(out), -1))
+
+
+def _add_up(steps: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Each row the sum of the steps down to it, modulo 256: `np.add.accumulate`, but faster.
+
+    Rows are added up in bands of `BAND` at once, then each band is lifted by the end of the one
+    above it: few long additions instead of many short ones.
+    """
+    whole = len(steps) // BAND * BAND
+    source, sums = (a[:whole].reshape(-1, BAND, a.shape[1]) for a in (steps, out))
+    if whole:
+        sums[:, 0] = source[:, 0]
+        for i in range(1, BAND):
+            np.add(sums[:, i - 1], source[:, i], out=sums[:, i])
+        for i in range(1, len(sums)):
+            sums[i] += sums[i - 1, -1]
+    for i in range(whole, len(steps)):
+        out[i] = steps[i] if i == 0 else out[i - 1] + steps[i]
 
 
 def _raw_decode(data: bytes | memoryview, out: Chip) -> None:

@@ -188,7 +188,9 @@ class _Open:
         """Pixels `(3, r1-r0, c1-c0)` of a window inside the file; which are valid (None: all)."""
         window = ((r0 - self.row, r1 - self.row), (c0 - self.col, c1 - self.col))
         if len(set(bands)) == 3:
-            pixels = self.data.read(bands, window=window)
+            # pixel by pixel, as tiles are: what is cut from it needs no turning of bytes
+            pixels = _interleaved(r1 - r0, c1 - c0, self.data.dtypes[0])
+            self.data.read(bands, window=window, out=pixels)
         else:  # GDAL reads each band once
             pixels = np.stack([self.data.read(b, window=window) for b in bands])
         if self.mask_band:
@@ -208,6 +210,11 @@ class _Open:
             valid |= pixels[1] != value
             valid |= pixels[2] != value
         return pixels, None if valid.all() else valid
+
+
+def _interleaved(height: int, width: int, dtype: Any) -> NDArray[Any]:
+    """A view (3, height, width) of memory that keeps the three bands of a pixel together."""
+    return np.empty((height, width, 3), dtype).transpose(2, 0, 1)
 
 
 def _false_alpha(source: Any, i: RasterInfo) -> bool:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from quadrat import geoparquet, storage
 from quadrat import model as models
 from quadrat.errors import ModelError
-from quadrat.tiles import Part, read_part
+from quadrat.tiles import Part, batch_tiles, read_ahead
 
 LISTED = 20  # unreadable tiles that a part names; the rest is counted
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class ScoreTask:
         slots: tasks at the same time in a process: the network gets one stream for each.
         runtime: what runs the network, the same for every part, wherever it is worked on: runtimes
             differ in the last bits.
+        ahead: batches that are read on another thread while one is computed on.
     """
 
     model_uri: str
@@ -72,6 +72,7 @@ class ScoreTask:
     slots: int
     strict: bool
     runtime: str = "auto"
+    ahead: int = 0
 
     def __call__(self, part: Part) -> ScoreResult:
         uri = storage.join(self.out, "parts", f"{part.name}.parquet")
@@ -88,10 +89,10 @@ class ScoreTask:
         )
         rng = np.random.default_rng([self.seed, int(part.name.rsplit("-", 1)[-1])])
         tables: list[pa.Table] = []
+        rows: list[NDArray[np.float32]] = []
         skipped: list[tuple[str, str]] = []
         dropped = 0
-        counts = np.zeros(len(self.names), np.int64)
-        for batch in read_part(part, BATCH):
+        for batch in read_ahead(part, batch_tiles(network.info.size_px or 1), self.ahead):
             skipped += batch.skipped
             if self.strict and skipped:
                 raise ModelError(f"{skipped[0][0]}: {skipped[0][1]} (--strict)")
@@ -100,13 +101,15 @@ class ScoreTask:
             if self.sample < 1 and len(chips):
                 take = np.flatnonzero(rng.random(len(chips)) < self.sample)
                 index, chips = index.take(take), chips[take]
-            if not len(chips):
-                continue
-            probabilities = network(chips)  # (N, K) float32
+            if len(chips):
+                rows.append(network(chips))  # (N, K) float32
+                tables.append(index)
+        whole, counts = schema(self.names).empty_table(), np.zeros(len(self.names), np.int64)
+        if tables:
+            probabilities = np.concatenate(rows)
             best = probabilities.argmax(axis=1)
-            counts += np.bincount(best, minlength=len(self.names))
-            tables.append(self._table(index, probabilities, best))
-        whole = pa.concat_tables(tables) if tables else schema(self.names).empty_table()
+            counts = np.bincount(best, minlength=len(self.names))
+            whole = self._table(pa.concat_tables(tables), probabilities, best)
         result = ScoreResult(
             part.name, len(whole), dropped, len(skipped), tuple(skipped[:LISTED]),
             tuple(int(c) for c in counts), time.perf_counter() - start,

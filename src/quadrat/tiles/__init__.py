@@ -4,12 +4,15 @@
     sets      tile sets on disk
     folders   folders of pictures, one subfolder a class
     rasters   tiles read straight from imagery
+    sources   one way to open and read every kind
+    ahead     batches read while others are computed on
     cut       `tile`: imagery and labels -> tile set
     packing   `pack`, `unpack`, `balance`
 
 It does not know backbones, models or engines' insides.
 """
 
+from quadrat.tiles.ahead import ahead_for, batch_tiles, read_ahead
 from quadrat.tiles.cut import tile
 from quadrat.tiles.folders import FolderSource, open_folder
 from quadrat.tiles.packing import balance, pack, unpack
@@ -25,13 +28,16 @@ __all__ = [
     "RasterSource",
     "Source",
     "TileSet",
+    "ahead_for",
     "balance",
+    "batch_tiles",
     "index",
     "open_folder",
     "open_rasters",
     "open_tiles",
     "open_tileset",
     "pack",
+    "read_ahead",
     "read_part",
     "tile",
     "unpack",

@@ -30,6 +30,7 @@ from quadrat.tiles.rasters import RasterPart, RasterSource, open_rasters, source
 from quadrat.tiles.sets import TileSet
 from quadrat.tiles.types import INDEX
 
+ROW_GROUP = 64  # tiles that are written, and later read, together
 LISTED = 100  # skipped tiles named in tileset.json; the rest is counted
 
 
@@ -101,7 +102,7 @@ class CutTask:
         place = np.full(mask.shape, -1, np.int64)
         place[mask] = np.arange(int(mask.sum()))
         with geoparquet.part_writer(uri, self._schema(cut), self.crs) as writer:
-            for batch in rasters.read(_only(cut), rasters.SIDE):
+            for batch in rasters.read(_only(cut), ROW_GROUP):
                 skipped += batch.skipped
                 if self.strict and skipped:
                     raise RasterError(f"{skipped[0][0]}: {skipped[0][1]} (--strict)")

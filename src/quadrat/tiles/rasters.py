@@ -228,54 +228,99 @@ def _date_of(fetched: Mapping[str, Any], tags: Sequence[tuple[str, str]]) -> str
 
 
 def read(part: RasterPart, batch_size: int) -> Iterator[Batch]:
-    """The tiles of a part, a row of tiles (or `batch_size` of them) at a time."""
-    mask = part.mask
-    for i, wanted in enumerate(mask):
+    """The tiles of a part in batches of `batch_size`, the last one of what is left.
+
+    A row of tiles is read as one window; its pixels are copied once, to their places in a batch.
+    """
+    batches = _Batches(part, batch_size)
+    for i, wanted in enumerate(part.mask):
         cols = np.flatnonzero(wanted)
-        while len(cols):
-            # a window of at most batch_size tiles; gaps inside are read and thrown away
-            c0 = int(cols[0])
-            some = cols[cols < c0 + batch_size]
-            cols = cols[len(some) :]
-            strip = TileRange(
-                part.tiles.r0 + i, part.tiles.r0 + i + 1,
-                part.tiles.c0 + c0, part.tiles.c0 + int(some[-1]) + 1,
-            )  # fmt: skip
-            yield _read_strip(part, strip, some - c0)
+        if len(cols):
+            # gaps inside are read and thrown away
+            c0, c1 = part.tiles.c0 + int(cols[0]), part.tiles.c0 + int(cols[-1]) + 1
+            row = part.tiles.r0 + i
+            yield from _read_strip(batches, TileRange(row, row + 1, c0, c1), cols - cols[0])
+    if batches.has_more:
+        yield batches.take()
 
 
-def _read_strip(part: RasterPart, strip: TileRange, take: NDArray[np.int64]) -> Batch:
+def _read_strip(batches: _Batches, strip: TileRange, take: NDArray[np.int64]) -> Iterator[Batch]:
     try:
-        pixels, valid = raster.read_block(part.imagery, strip)
-        return _batch(part, strip.r0, strip.c0 + take, _cut(pixels, take), _share(valid, take))
+        pixels, valid = raster.read_block(batches.part.imagery, strip)
     except ReadFailure as error:
         if strip.n_tiles == 1:
-            name = f"tile ({strip.r0}, {strip.c0})"
-            index = make_index(0, Columns(grid=part.imagery.grid))
-            return Batch(index, empty_chips(part.imagery.grid.size_px), ((name, str(error)),))
-    # a damaged block spoils the whole window: read its tiles one by one
-    import pyarrow as pa
-
-    single = [
-        _read_strip(part, TileRange(strip.r0, strip.r1, c, c + 1), np.zeros(1, np.int64))
-        for c in (strip.c0 + take).tolist()
-    ]
-    return Batch(
-        pa.concat_tables([b.index for b in single]),
-        np.concatenate([b.chips for b in single]),
-        tuple(s for b in single for s in b.skipped),
-        sum(b.dropped for b in single),
-    )
+            batches.skipped.append((f"tile ({strip.r0}, {strip.c0})", str(error)))
+            return
+        # a damaged block spoils the whole window: read its tiles one by one
+        for c in (strip.c0 + take).tolist():
+            one = TileRange(strip.r0, strip.r1, c, c + 1)
+            yield from _read_strip(batches, one, np.zeros(1, np.int64))
+        return
+    yield from batches.add(strip, take, pixels, _share(valid, take))
 
 
-def _cut(pixels: NDArray[np.uint8], take: NDArray[np.int64]) -> Chips:
-    """A strip (3, S, n*S) to chips (len(take), S, S, 3)."""
-    size = pixels.shape[1]
-    out = np.empty((len(take), size, size, 3), np.uint8)
-    for k, t in enumerate(take.tolist()):
-        for band in range(3):
-            out[k, :, :, band] = pixels[band, :, t * size : (t + 1) * size]
-    return out
+class _Batches:
+    """Tiles of one strip after another, put together to batches of one length."""
+
+    def __init__(self, part: RasterPart, size: int) -> None:
+        self.part, self.size = part, size
+        self._start()
+
+    def _start(self) -> None:
+        self.skipped: list[tuple[str, str]] = []
+        self.dropped = 0
+        self.chips: Chips | None = None
+        self.rows: list[int] = []
+        self.cols: list[int] = []
+        self.nodata: list[float] = []
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is anything to tell of."""
+        return bool(self.rows or self.skipped or self.dropped)
+
+    def add(
+        self,
+        strip: TileRange,
+        take: NDArray[np.int64],
+        pixels: NDArray[np.uint8],
+        nodata: NDArray[np.float32],
+    ) -> Iterator[Batch]:
+        """Take in the chosen tiles of a strip `(3, S, n*S)`; batches that are full."""
+        s = pixels.shape[1]
+        picture = pixels.transpose(1, 2, 0)  # (S, n*S, 3)
+        keep = nodata <= self.part.max_nodata
+        self.dropped += int((~keep).sum())
+        for t, share in zip(take[keep].tolist(), nodata[keep].tolist(), strict=True):
+            if self.chips is None:
+                self.chips = np.empty((self.size, s, s, 3), np.uint8)
+            self.chips[len(self.rows)] = picture[:, t * s : (t + 1) * s]
+            self.rows.append(strip.r0)
+            self.cols.append(strip.c0 + t)
+            self.nodata.append(share)
+            if len(self.rows) == self.size:
+                yield self.take()
+
+    def take(self) -> Batch:
+        """What has come together."""
+        imagery, n = self.part.imagery, len(self.rows)
+        places = zip(self.rows, self.cols, strict=True)
+        owner = [source_of(imagery, TileId(r, c)) for r, c in places]
+        index = make_index(
+            n,
+            Columns(
+                rows=np.array(self.rows, np.int64),
+                cols=np.array(self.cols, np.int64),
+                source=[storage.redact(imagery.infos[k].uri) for k in owner],
+                date=[self.part.dates[k] for k in owner],
+                nodata=np.array(self.nodata, np.float32),
+                grid=imagery.grid,
+            ),
+        )
+        chips = empty_chips(imagery.grid.size_px) if self.chips is None else self.chips[:n]
+        batch = Batch(index, chips, tuple(self.skipped), self.dropped)
+        self._start()
+        return batch
 
 
 def _share(valid: NDArray[np.bool_] | None, take: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -286,28 +331,6 @@ def _share(valid: NDArray[np.bool_] | None, take: NDArray[np.int64]) -> NDArray[
     bad = (~valid).reshape(size, -1, size).sum(axis=(0, 2), dtype=np.int64)
     share: NDArray[np.float32] = (bad[take] / size**2).astype(np.float32)
     return share
-
-
-def _batch(
-    part: RasterPart, row: int, cols: NDArray[np.int64], chips: Chips, nodata: NDArray[np.float32]
-) -> Batch:
-    keep = nodata <= part.max_nodata
-    if not keep.all():
-        cols, chips, nodata = cols[keep], chips[keep], nodata[keep]
-    grid = part.imagery.grid
-    owner = [source_of(part.imagery, TileId(row, int(c))) for c in cols]
-    index = make_index(
-        len(cols),
-        Columns(
-            rows=np.full(len(cols), row),
-            cols=cols,
-            source=[storage.redact(part.imagery.infos[n].uri) for n in owner],
-            date=[part.dates[n] for n in owner],
-            nodata=nodata,
-            grid=grid,
-        ),
-    )
-    return Batch(index, chips, (), int((~keep).sum()))
 
 
 def source_of(imagery: Imagery, tile: TileId) -> int:
