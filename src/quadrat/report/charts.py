@@ -36,7 +36,7 @@ def _line(x1: float, y1: float, x2: float, y2: float, color: str = GRID, width: 
 
 def reliability(found: Calibration) -> str:
     """Accuracy against confidence, a dot a bin; bars below count its tiles."""
-    left, top, side, foot = 52, 12, 300, 60
+    left, top, side, foot = 68, 12, 300, 60
     body = []
     for i in range(6):
         v = i / 5
@@ -61,7 +61,7 @@ def reliability(found: Calibration) -> str:
             words.append(f"{conf:.0%} stated, {acc:.0%} right, {int(n)} tiles")
     body.append(_text(left + side / 2, top + side + foot + 36, "stated probability", "middle"))
     body.append(
-        f'<text transform="translate(12 {top + side / 2}) rotate(-90)" text-anchor="middle" '
+        f'<text transform="translate(14 {top + side / 2}) rotate(-90)" text-anchor="middle" '
         f'font-size="12" fill="{INK}">share right</text>'
     )
     about = "Reliability diagram. " + "; ".join(words) + "."

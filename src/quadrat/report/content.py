@@ -23,6 +23,7 @@ from quadrat.area import AreaResult, dates, reference
 from quadrat.area.dates import Dated
 from quadrat.change import pictures
 from quadrat.errors import InputError, LabelError, QuadratError
+from quadrat.fetch import record
 from quadrat.grid import Grid
 from quadrat.legend import Legend
 from quadrat.metrics import Metrics
@@ -44,6 +45,15 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A raster and what its fetch record says of it, {} without one."""
+
+    file: str
+    date: str
+    fetched: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Day:
     """One date's scores and what they are worth.
 
@@ -51,6 +61,7 @@ class Day:
         accuracy: on reference tiles; None without any. `coarse`: folded to three classes.
         area: error-adjusted where there are reference tiles, else the map's own.
         tiles: None for pictures without a place.
+        labels: where the reference labels come from, when the tile set says it.
     """
 
     uri: str
@@ -65,6 +76,7 @@ class Day:
     tiles: Dated | None
     mistakes: tuple[Mistake, ...]
     notes: tuple[str, ...]
+    labels: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -87,13 +99,25 @@ class Content:
     notes: tuple[str, ...] = field(default=())
 
 
-def read_day(uri: str, split: str, most_mistakes: int, imagery: Sequence[str] = ()) -> Day:
-    """One date, with accuracy and area where reference labels are."""
+def read_day(
+    uri: str,
+    split: str,
+    most_mistakes: int,
+    imagery: Sequence[str] = (),
+    legend: str | None = None,
+) -> Day:
+    """One date, with accuracy and area where reference labels are.
+
+    Args:
+        legend: a coarser legend that everything is folded into.
+    """
     opened = score.open_scores(uri)
-    names = opened.legend.names
+    coarser = None if legend is None else legends.load_legend(legend)
     if opened.grid is None:
-        return _pictures_day(opened, split, most_mistakes)
+        return _pictures_day(opened, split, most_mistakes, coarser)
     day = dates.read(uri, probabilities=True)
+    day = day if coarser is None else day.folded(coarser)
+    names = day.legend.names
     notes: list[str] = []
     accuracy = coarse = None
     wrong: tuple[Mistake, ...] = ()
@@ -108,14 +132,35 @@ def read_day(uri: str, split: str, most_mistakes: int, imagery: Sequence[str] = 
         p = _probabilities(day)[ref.places]
         truth = ref.truth[:, 0]
         accuracy = metrics.summarise(truth, p, names, groups=blocks)
-        coarse = _folded(opened.legend, truth, p, blocks)
+        coarse = _folded(day.legend, truth, p, blocks)
         wrong, said = _mistakes(day, ref.places, truth, most_mistakes, imagery)
         notes += said
-    table = areas.area(uri, split=split, unadjusted=ref is None)
+    table = areas.area(uri, split=split, legend=legend, unadjusted=ref is None)
     return Day(
-        uri, day.date, opened.legend, opened.grid, opened.info, len(day), accuracy, coarse, table,
-        day, wrong, tuple(dict.fromkeys((*notes, *table.notes))),
+        uri, day.date, day.legend, opened.grid, opened.info, len(day), accuracy, coarse, table,
+        day, wrong, tuple(dict.fromkeys((*notes, *table.notes))), _labels(opened.info),
     )  # fmt: skip
+
+
+def _labels(info: Mapping[str, Any]) -> Origin | None:
+    """The label raster of the tile set that was scored."""
+    uri = (info.get("provenance") or {}).get("labels")
+    if not uri:
+        return None
+    try:
+        found = record.read_record(str(uri)) or {}
+    except QuadratError:  # the raster's record is damaged; its name is known all the same
+        found = {}
+    return Origin(storage.redact(str(uri)), str(found.get("date", "")), found)
+
+
+def imagery_of(day: Day) -> list[Origin]:
+    """The rasters that the tiles were cut from, as the scores name them."""
+    listed = (day.info.get("provenance") or {}).get("imagery") or []
+    return [
+        Origin(str(i.get("file", "")), str(i.get("date") or ""), i.get("fetched") or {})
+        for i in listed
+    ]
 
 
 def _probabilities(day: Dated) -> NDArray[np.float32]:
@@ -177,18 +222,25 @@ def _centre(look: pictures.Ground, row: int, col: int) -> str | None:
     return images.thumbnail(np.ascontiguousarray(pixels[s : 2 * s, s : 2 * s]))
 
 
-def _pictures_day(opened: score.Scores, split: str, most: int) -> Day:
+def _pictures_day(opened: score.Scores, split: str, most: int, coarser: Legend | None) -> Day:
     """Scores of a folder of pictures: accuracy and mistakes, no map and no area."""
+    if split not in reference.SPLITS:
+        raise InputError(f"no split {split!r}; choose one of {', '.join(reference.SPLITS)}")
     table = opened.table(["path", "truth", "split", "date"])
-    names = opened.legend.names
+    legend, names = opened.legend, opened.legend.names
     p = opened.probabilities(opened.table([f"p_{n}" for n in names]))
     truth = np.array([names.index(t) if t in names else -1 for t in table["truth"].to_pylist()])
+    if coarser is not None and coarser.names != names:
+        to = legends.fold(legend, coarser)
+        truth = np.where(truth >= 0, to[truth], -1)
+        p = metrics.fold_probabilities(p, to)
+        legend, names = coarser, coarser.names
     inside = _held_out(np.array([s or "" for s in table["split"].to_pylist()]), truth, split)
     accuracy = coarse = None
     wrong: list[Mistake] = []
     if inside.any():
         accuracy = metrics.summarise(truth[inside], p[inside], names)
-        coarse = _folded(opened.legend, truth[inside], p[inside], None)
+        coarse = _folded(legend, truth[inside], p[inside], None)
         bad = np.flatnonzero(inside & (p.argmax(1) != truth))
         paths, root = table["path"].to_pylist(), str((opened.info.get("source") or {}).get("uri"))
         for i in bad[np.argsort(-p[bad].max(1), kind="stable")][:most]:
@@ -201,7 +253,7 @@ def _pictures_day(opened: score.Scores, split: str, most: int) -> Day:
             )  # fmt: skip
     said = "The scores are of pictures without a place: there is no map, no area and no change."
     return Day(
-        opened.uri, storage.basename(opened.uri), opened.legend, None, opened.info, len(table),
+        opened.uri, storage.basename(opened.uri), legend, None, opened.info, len(table),
         accuracy, coarse, None, None, tuple(wrong), (said,),
     )  # fmt: skip
 
@@ -264,6 +316,19 @@ def run_of(name: str, tracking_uri: str | None) -> history.Record:
     return history.show_run(name, tracking_uri=tracking_uri)
 
 
-def replace_area(day: Day, result: AreaResult) -> Day:
-    """The day with another area table."""
-    return dataclasses.replace(day, area=result)
+def told_apart(days: Sequence[Day]) -> tuple[Day, ...]:
+    """The days with names that differ: a date that occurs twice gets its folder's name.
+
+    Raises:
+        ScoresError: days on other grids or with other classes, with the cure.
+    """
+    placed = [d.tiles for d in days if d.tiles is not None]
+    for other in placed[1:]:
+        dates.pair(placed[0], other)
+    names = [d.date for d in days]
+    return tuple(
+        dataclasses.replace(d, date=f"{d.date} ({storage.basename(d.uri)})")
+        if names.count(d.date) > 1
+        else d
+        for d in days
+    )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from quadrat.errors import InputError
 
 EMPTY = 255  # no tile here
 STEPS = 100  # of the certainty layer
@@ -20,7 +23,7 @@ class Layer:
 
     Attributes:
         labels: what each index means; `colors` shows it, `#rrggbb`.
-        legend: indices that the legend lists; all others are in between.
+        legend: the legend's lines, an index and its words; other indices are in between.
     """
 
     name: str
@@ -28,7 +31,7 @@ class Layer:
     png: str
     labels: tuple[str, ...]
     colors: tuple[str, ...]
-    legend: tuple[int, ...]
+    legend: tuple[tuple[int, str], ...]
     width: int
     height: int
 
@@ -40,6 +43,8 @@ def data_uri(data: bytes, kind: str) -> str:
 
 def rgb(color: str) -> tuple[int, int, int]:
     """Red, green, blue of `#rrggbb`."""
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
+        raise InputError(f"{color!r} is no colour; write it as #rrggbb")
     value = int(color[1:], 16)
     return value >> 16, (value >> 8) & 255, value & 255
 
@@ -50,7 +55,7 @@ def layer(
     ids: NDArray[np.uint8],
     labels: Sequence[str],
     colors: Sequence[str],
-    legend: Sequence[int] | None = None,
+    legend: Sequence[tuple[int, str]] | None = None,
 ) -> Layer:
     """An indexed, transparent-where-empty picture of ids (R, C); EMPTY has no tile."""
     from PIL import Image
@@ -62,7 +67,7 @@ def layer(
     image.putpalette(flat)
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True, transparency=EMPTY)
-    listed = tuple(range(len(labels))) if legend is None else tuple(legend)
+    listed = tuple(enumerate(labels)) if legend is None else tuple(legend)
     return Layer(
         name, about, data_uri(out.getvalue(), "image/png"), tuple(labels), tuple(colors), listed,
         ids.shape[1], ids.shape[0],
@@ -75,7 +80,8 @@ def certainty(name: str, about: str, probability: NDArray[np.float32]) -> Layer:
     ids = np.full(probability.shape, EMPTY, np.uint8)
     ids[known] = np.clip(np.rint(probability[known] * STEPS), 0, STEPS).astype(np.uint8)
     labels = [f"{i}%" for i in range(STEPS + 1)]
-    return layer(name, about, ids, labels, ramp(STEPS + 1), (0, 25, 50, 75, 100))
+    legend = [(i, labels[i]) for i in (0, 25, 50, 75, 100)]
+    return layer(name, about, ids, labels, ramp(STEPS + 1), legend)
 
 
 def ramp(n: int) -> list[str]:

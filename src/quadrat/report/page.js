@@ -2,11 +2,11 @@
 (function () {
   const data = JSON.parse(document.getElementById("data").textContent);
   const canvas = document.getElementById("map-canvas");
-  const map = canvas ? startMap(canvas, data.layers, data.origin) : null;
+  const map = canvas ? startMap(canvas, data.layers, data.origin, data.tile_m) : null;
   const list = document.getElementById("candidates");
   if (list) startList(list, data.candidates, map);
 
-  function startMap(canvas, layers, origin) {
+  function startMap(canvas, layers, origin, tileMetres) {
     const context = canvas.getContext("2d");
     const status = document.getElementById("map-status");
     const legend = document.getElementById("map-legend");
@@ -80,7 +80,28 @@
         context.strokeStyle = spot[2];
         context.strokeRect(spot[0].x - grow, spot[0].y - grow, 1 + 2 * grow, 1 + 2 * grow);
       }
+      scaleBar();
       canvas.dataset.drawn = layer.name;
+    }
+
+    // A bar of a round length, at most a quarter of the map's width.
+    function scaleBar() {
+      const ratio = window.devicePixelRatio || 1;
+      const most = canvas.width / 4 / view.scale * tileMetres;
+      const power = Math.pow(10, Math.floor(Math.log10(most)));
+      const metres = power * (most >= 5 * power ? 5 : most >= 2 * power ? 2 : 1);
+      const long = metres / tileMetres * view.scale;
+      const left = 12 * ratio;
+      const base = canvas.height - 12 * ratio;
+      const label = metres >= 1000 ? metres / 1000 + " km" : metres + " m";
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.font = 12 * ratio + "px system-ui, sans-serif";
+      const wide = Math.max(long, context.measureText(label).width);
+      context.fillStyle = "rgba(255,255,255,0.85)";
+      context.fillRect(left - 6 * ratio, base - 24 * ratio, wide + 12 * ratio, 32 * ratio);
+      context.fillStyle = "#1b1b1b";
+      context.fillText(label, left, base - 8 * ratio);
+      context.fillRect(left, base - 3 * ratio, long, 4 * ratio);
     }
 
     function zoom(factor, x, y) {
@@ -117,13 +138,13 @@
       current = index;
       const layer = layers[index];
       legend.textContent = "";
-      for (const i of layer.legend) {
+      for (const line of layer.legend) {
         const item = document.createElement("li");
         const mark = document.createElement("span");
         mark.className = "swatch";
-        mark.style.background = layer.colors[i];
+        mark.style.background = layer.colors[line[0]];
         mark.setAttribute("aria-hidden", "true");
-        item.append(mark, document.createTextNode(layer.labels[i]));
+        item.append(mark, document.createTextNode(line[1]));
         legend.append(item);
       }
       canvas.setAttribute("aria-label", "Map of " + layer.name + ". " + layer.about +
@@ -162,6 +183,8 @@
       canvas.addEventListener(kind, function (event) { held.delete(event.pointerId); });
     }
     canvas.addEventListener("wheel", function (event) {
+      // the page scrolls on until the map is chosen
+      if (document.activeElement !== canvas && !event.ctrlKey) return;
       event.preventDefault();
       const at = place(event);
       zoom(Math.exp(-event.deltaY * 0.0015), at.x, at.y);

@@ -3,26 +3,70 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quadrat.area.tables import number
-from quadrat.metrics import Figure
+from quadrat.metrics import Figure, Metrics
 from quadrat.report.content import Content, Day
+from quadrat.report.markup import figure_of
 
-SURE = "{:.0%}"
+Key = tuple[str, str, str]  # what, figure, its interval or what it counts
+GOOD_ECE = 0.05
+
+
+def keys(content: Content) -> list[Key]:
+    """The figures to remember."""
+    found: list[Key] = []
+    for day in content.days:
+        tail = f", {day.date}" if len(content.days) > 1 else ""
+        if day.accuracy is not None:
+            found.append((f"Overall accuracy{tail}", *_percent(day.accuracy.overall)))
+    placed = [d for d in content.days if d.area is not None]
+    if placed and placed[0].area is not None:
+        found.append(("Area mapped", f"{number(placed[0].area.total_ha)} ha", _tiles(placed[0])))
+    if content.change is not None:
+        said = content.change
+        total = _changed(said)
+        share = total.value / max(int(said["tiles"]), 1)
+        ha = float(said["tile_ha"])
+        found.append(("Changed", f"{number(total.value * ha)} ha", f"{share:.1%} of the tiles"))
+        false = f"about {round_count(float(said['expected_false']))} of them not real"
+        found.append(("Candidates", f"{int(said['candidates']):,}", false))
+    return found
+
+
+def _tiles(day: Day) -> str:
+    return f"{day.count:,} tiles"
+
+
+def _percent(figure: Figure) -> tuple[str, str]:
+    if not math.isfinite(figure.low) or figure.low == figure.high:
+        return f"{figure.value:.1%}", ""
+    return f"{figure.value:.1%}", f"{100 * figure.low:.1f} to {figure.high:.1%}"
+
+
+def round_count(value: float) -> str:
+    """A number of tiles that is an expectation: whole from ten on."""
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:,.1f}"
 
 
 def summary(content: Content) -> list[str]:
     """Sentences, one list item each."""
-    found = [_day(day) for day in content.days]
-    found += [s for day in content.days for s in _worth(day)]
+    found = []
+    for day in content.days:
+        found.append(_day(day))
+        found += _worth(day)
     if content.change is not None:
         found += _change(content.change)
     if not content.days and content.model is not None:
         found.append(
             f"The model tells {len(content.model.legend)} classes apart: "
             f"{', '.join(content.model.legend.names)}."
+        )
+        found.append(
+            "No scores were given, so there is no map, no area and no change; name some after the "
+            "run."
         )
     return found
 
@@ -31,77 +75,99 @@ def _day(day: Day) -> str:
     k = len(day.legend)
     if day.area is None:
         return f"{day.date}: {day.count:,} pictures in {k} classes."
-    rows = sorted(day.area.rows, key=lambda r: -r.raw_ha)
-    parts = []
-    for row in rows[:3]:
-        figure = row.adjusted
-        if figure is None:
-            parts.append(f"{row.name} {number(row.raw_ha)} ha as mapped")
-        else:
-            parts.append(
-                f"{row.name} {number(figure.value)} ha "
-                f"({number(figure.low)} to {number(figure.high)})"
-            )
+    adjusted = day.area.adjusted
+    rows = sorted(
+        day.area.rows, key=lambda r: -(r.raw_ha if r.adjusted is None else r.adjusted.value)
+    )
+    parts = [
+        f"{r.name} {number(r.raw_ha)}" if r.adjusted is None else f"{r.name} {_ha(r.adjusted)}"
+        for r in rows[:3]
+    ]
+    how = "Largest by area" if adjusted else "Largest as mapped, errors included"
     return (
         f"{day.date}: {day.count:,} tiles, {number(day.area.total_ha)} ha, in {k} classes. "
-        f"The largest: {'; '.join(parts)}."
+        f"{how}, ha: {'; '.join(parts)}."
     )
+
+
+def _ha(figure: Figure, factor: float = 1.0) -> str:
+    main = number(figure.value * factor)
+    if not math.isfinite(figure.low) or figure.low == figure.high:
+        return main
+    return f"{main} ({number(figure.low * factor)} to {number(figure.high * factor)})"
 
 
 def _worth(day: Day) -> list[str]:
     found = day.accuracy
     if found is None:
         return [f"{day.date}: there are no reference labels, so nothing is known of its errors."]
+    value, ends = _percent(found.overall)
     words = [
-        f"{day.date}: {_share(found.overall)} of {found.tiles:,} reference tiles are mapped right."
+        f"{day.date}: {value}{f' ({ends})' if ends else ''} of {found.tiles:,} reference tiles are "
+        f"mapped right.{_missed(found)}"
     ]
+    if found.calibration is not None:
+        ece = found.calibration.ece.value
+        good = "can be taken at their word" if ece < GOOD_ECE else "must not be taken at their word"
+        words.append(f"{day.date}: stated probabilities {good}; they are off by {ece:.1%} on average.")
+    return words
+
+
+def _missed(found: Metrics) -> str:
+    """The class that is missed most, when one is."""
     ranked = [
         (f.value, n)
         for f, n in zip(found.producers, found.names, strict=True)
         if math.isfinite(f.value)
     ]
-    if len(ranked) > 1:
-        worst = min(ranked)
-        words[0] += (
-            f" {worst[1]} is missed most: {1 - worst[0]:.0%} of it is mapped as something else."
-        )
-    if found.calibration is not None:
-        ece = found.calibration.ece.value
-        good = "can be taken at their word" if ece < 0.05 else "are not to be taken at their word"
-        words.append(
-            f"{day.date}: stated probabilities {good}: they are off by {ece:.1%} on average."
-        )
-    return words
+    worst = min(ranked, default=(1.0, ""))
+    if worst[0] >= 1:
+        return ""
+    return f" {worst[1]} is missed most: {1 - worst[0]:.0%} of it is mapped as something else."
 
 
-def _share(figure: Figure) -> str:
-    if not math.isfinite(figure.low):
-        return f"{figure.value:.1%}"
-    return f"{figure.value:.1%} ({figure.low:.1%} to {figure.high:.1%})"
+def _changed(said: Mapping[str, Any]) -> Figure:
+    """Expected tiles changed, over all intervals; half-widths add in squares."""
+    figures: Sequence[Figure] = [figure_of(f) for f in said["changed"]]
+    value = sum(f.value for f in figures)
+    half = math.sqrt(sum((f.high - f.value) ** 2 for f in figures))
+    return Figure(value, max(value - half, 0.0), value + half)
 
 
 def _change(said: Mapping[str, Any]) -> list[str]:
     dates, ha = said["dates"], float(said["tile_ha"])
-    changed = sum(f["value"] for f in said["changed"])
+    total = _changed(said)
     words = [
-        f"{dates[0]} to {dates[-1]}: about {number(changed)} of {said['tiles']:,} tiles changed "
-        f"({number(changed * ha)} ha). Laying the first and the last map on each other would have "
-        f"shown {said['compared_changed']:,}."
+        f"{dates[0]} to {dates[-1]}: {_ha(total, ha)} ha changed, about "
+        f"{round_count(total.value)} of {int(said['tiles']):,} tiles. Laying the first and the "
+        f"last map on each other would have shown {int(said['compared_changed']):,}, the mistakes "
+        "of both included."
     ]
     net = max(
-        zip(said["names"], said["net"], strict=True), key=lambda p: abs(p[1]["value"]), default=None
+        zip(said["names"], map(figure_of, said["net"]), strict=True),
+        key=lambda p: abs(p[1].value),
+        default=None,
     )
-    if net is not None and abs(net[1]["value"]) >= 0.5:
-        name, f = net
-        way = "gained" if f["value"] > 0 else "lost"
-        ends = ""
-        if f["low"] is not None:
-            a, b = sorted((abs(f["low"]) * ha, abs(f["high"]) * ha))
-            same = f["low"] * f["high"] > 0
-            ends = f" ({number(a)} to {number(b)})" if same else ", which may also be nothing"
-        words.append(f"{name} {way} {number(abs(f['value']) * ha)} ha net{ends}.")
-    words.append(
-        f"{said['candidates']:,} candidate tiles ({said['wanted']}) are listed, of which about "
-        f"{said['expected_false']:.1f} are expected not to be real."
-    )
+    if net is not None and abs(net[1].value) >= 0.5:
+        words.append(_net(net[0], net[1], ha))
+    n = int(said["candidates"])
+    if not n:
+        words.append("No tile is likely enough to have changed to be listed.")
+    else:
+        false = round_count(float(said["expected_false"]))
+        words.append(
+            f"{n:,} {'tile is' if n == 1 else 'tiles are'} listed as candidates "
+            f"({said['wanted']}); about {false} of them are expected not to be real."
+        )
     return words
+
+
+def _net(name: str, figure: Figure, ha: float) -> str:
+    way = "gained" if figure.value > 0 else "lost"
+    said = f"{name} {way} {number(abs(figure.value) * ha)} ha net"
+    if not math.isfinite(figure.low):
+        return f"{said}."
+    if figure.low * figure.high <= 0:
+        return f"{said}, which may also be nothing."
+    low, high = sorted((abs(figure.low) * ha, abs(figure.high) * ha))
+    return f"{said} ({number(low)} to {number(high)})."
