@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from quadrat import geoparquet, storage
 from quadrat import model as models
 from quadrat.errors import ModelError
+from quadrat.score import once
 from quadrat.tiles import Part, batch_tiles, read_ahead
 
 LISTED = 20  # unreadable tiles that a part names; the rest is counted
+_loading = threading.Lock()  # the first of a process's tasks loads the model, the others wait
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class ScoreResult:
     listed: tuple[tuple[str, str], ...]
     counts: tuple[int, ...]  # tiles labelled with each class
     seconds: float
+    span: once.Span = None
 
 
 def schema(names: tuple[str, ...]) -> pa.Schema:
@@ -79,14 +83,18 @@ class ScoreTask:
         if storage.exists(uri):
             note = geoparquet.read_note(uri)
             listed = tuple((str(a), str(b)) for a, b in note["listed"])
-            return ScoreResult(**{**note, "listed": listed, "counts": tuple(note["counts"])})
+            span = tuple(note["span"]) if note.get("span") else None
+            return ScoreResult(
+                **{**note, "listed": listed, "counts": tuple(note["counts"]), "span": span}
+            )
         return self._score(part, uri)
 
     def _score(self, part: Part, uri: str) -> ScoreResult:
         start = time.perf_counter()
-        network = _network(
-            self.model_uri, self.model_digest, self.precision, self.slots, self.runtime
-        )
+        with _loading:
+            network = _network(
+                self.model_uri, self.model_digest, self.precision, self.slots, self.runtime
+            )
         rng = np.random.default_rng([self.seed, int(part.name.rsplit("-", 1)[-1])])
         tables: list[pa.Table] = []
         rows: list[NDArray[np.float32]] = []
@@ -112,7 +120,7 @@ class ScoreTask:
             whole = self._table(pa.concat_tables(tables), probabilities, best)
         result = ScoreResult(
             part.name, len(whole), dropped, len(skipped), tuple(skipped[:LISTED]),
-            tuple(int(c) for c in counts), time.perf_counter() - start,
+            tuple(int(c) for c in counts), time.perf_counter() - start, once.span(whole),
         )  # fmt: skip
         geoparquet.write_part(uri, whole, self.crs, note=vars(result))
         return result

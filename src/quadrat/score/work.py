@@ -13,7 +13,7 @@ from quadrat import storage
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import ModelError, ScoresError, TileSetError
 from quadrat.model import Model
-from quadrat.score import scores
+from quadrat.score import once, scores
 from quadrat.score.scores import Scores, open_scores
 from quadrat.score.task import ScoreResult, ScoreTask
 from quadrat.tiles import Source, ahead_for, open_rasters, open_tiles, rasters, sets
@@ -203,7 +203,7 @@ def score(
         _write_manifest(out, bundle, opened, chosen, runtime, sample_frac, results)
         done = open_scores(out)
         if opened.kind == "tileset":
-            sets.check_unique(done.table(["row", "col", "path"]), opened.uri)
+            once.check(done, [r.span for r in results], opened.uri)
         if csv:
             _write_csv(done, csv)
     return ScoresSummary(
@@ -259,7 +259,8 @@ def _run(
     total, done, results = sum(counts.values()), 0, []
     if on_progress:
         on_progress(0, total)
-    for result in engine.run(task, parts):
+    # the largest first: the last ones are small, and workers end together
+    for result in engine.run(task, sorted(parts, key=lambda p: -p.count)):
         results.append(result)
         done += counts[result.name]
         if on_progress:
