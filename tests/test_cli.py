@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import quadrat.cli as frame
-from quadrat import codec, config, heads, labels, maps, score, split, tiles, workspace
+from quadrat import codec, config, heads, labels, maps, report, score, split, tiles, workspace
 from quadrat.cli import clean as cli_clean
 from quadrat.cli import common
 from quadrat.cli import tile as cli_tile
@@ -154,6 +154,7 @@ LIBRARY: dict[str, tuple[Callable[..., object], set[str]]] = {
     "train": (heads.train, {"name", "tracking_uri"}),
     "score": (score.score, set()),
     "map": (maps.make_map, set()),
+    "report": (report.report, set()),
 }
 ENGINE = {"engine", "master", "workers"}
 HOOKS = {"on_progress", "on_event", "run_id"}

@@ -116,9 +116,7 @@ def report(
     days = gathering.told_apart(days)
     if change is None and len([d for d in days if d.grid is not None]) > 1:
         change = out.rsplit(".", 1)[0] + "_change"
-        changes.change(
-            uris, change, legend=legend, split=split, show=pictures, imagery=imagery
-        )
+        changes.change(uris, change, legend=legend, split=split, show=pictures, imagery=imagery)
     found = _gather(days, run, change, model, title, pictures)
     page, used = _page(found)
     data = page.encode("utf-8")

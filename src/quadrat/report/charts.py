@@ -9,13 +9,17 @@ from html import escape
 from quadrat.area.tables import number
 from quadrat.metrics import Calibration, Figure
 
-INK, GRID, BLUE, ORANGE = "#222222", "#dddddd", "#2166ac", "#b35806"
+INK, GRID, BLUE = "#222222", "#dddddd", "#2166ac"
+WIDE = 1.25
 
 
-def _svg(width: int, height: int, title: str, about: str, body: Sequence[str]) -> str:
+def _svg(
+    width: int, height: int, title: str, about: str, body: Sequence[str], scale: float = 1.0
+) -> str:
+    """The chart; `scale` is how much larger than its units it is shown where there is room."""
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(about, quote=True)}" '
-        f'class="chart" style="max-width:{width}px"><title>{escape(title)}</title>'
+        f'class="chart" style="max-width:{round(width * scale)}px"><title>{escape(title)}</title>'
         f"{''.join(body)}</svg>"
     )
 
@@ -77,8 +81,8 @@ def bars(
     about: str,
 ) -> str:
     """A bar a class from 0 to its value, its interval, and a diamond for what the map shows."""
-    left, right, step, top = 132, 20, 30, 8
-    width, height = 640, top + step * len(names) + 40
+    left, right, step, top = 110, 20, 28, 8
+    width, height = 500, top + step * len(names) + 40
     ends = [0.0, *mapped, *(v for f in figures if f for v in (f.value, f.low, f.high))]
     low, high = min(v for v in ends if math.isfinite(v)), max(v for v in ends if math.isfinite(v))
     span = (high - low) or 1.0
@@ -110,11 +114,11 @@ def bars(
             )
     body.append(_line(at(0.0), top, at(0.0), height - 34, INK))
     body.append(_text((left + width - right) / 2, height - 3, unit, "middle"))
-    return _svg(width, height, unit, about, body)
+    return _svg(width, height, unit, about, body, WIDE)
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "…"
+    return name if len(name) <= 16 else name[:15] + "…"
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -141,7 +145,7 @@ def curves(
     unit: str,
 ) -> str:
     """A line a class over the dates, with its interval as a bar at each."""
-    left, right, top, width, height = 70, 150, 12, 720, 340
+    left, right, top, width, height = 52, 112, 12, 520, 280
     values = [f.value * factor for day in areas for f in day]
     high = max([*values, *(f.high * factor for d in areas for f in d if math.isfinite(f.high)), 1])
 
@@ -172,11 +176,11 @@ def curves(
         while any(abs(place - other) < 15 for other in taken):
             place += 15
         taken.append(place)
-        body.append(_text(width - right + 10, place + 4, names[k]))
+        body.append(_text(width - right + 10, place + 4, _short(names[k])))
     body.append(_text((left + width - right) / 2, height - 3, unit, "middle"))
     about = "; ".join(
         f"{n}: "
         + ", ".join(f"{d} {number(a[k].value * factor)}" for d, a in zip(dates, areas, strict=True))
         for k, n in enumerate(names)
     )
-    return _svg(width, height, unit, f"{unit}. {about}.", body)
+    return _svg(width, height, unit, f"{unit}. {about}.", body, WIDE)

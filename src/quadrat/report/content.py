@@ -233,7 +233,7 @@ def _pictures_day(opened: score.Scores, split: str, most: int, coarser: Legend |
     if coarser is not None and coarser.names != names:
         to = legends.fold(legend, coarser)
         truth = np.where(truth >= 0, to[truth], -1)
-        p = metrics.fold_probabilities(p, to)
+        p = metrics.fold_probabilities(p, to).astype(np.float32)
         legend, names = coarser, coarser.names
     inside = _held_out(np.array([s or "" for s in table["split"].to_pylist()]), truth, split)
     accuracy = coarse = None

@@ -90,9 +90,7 @@ def _change(found: Content, frame: Frame) -> Layer:
     )  # fmt: skip
 
 
-def _became(
-    kinds: dict[tuple[str, str], int], names: Sequence[str]
-) -> tuple[tuple[int, str], ...]:
+def _became(kinds: dict[tuple[str, str], int], names: Sequence[str]) -> tuple[tuple[int, str], ...]:
     """The legend: one line a class that tiles became, as many pairs share its colour."""
     first: dict[str, int] = {}
     for (_, target), i in kinds.items():

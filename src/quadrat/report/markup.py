@@ -1,4 +1,4 @@
-"""Pieces of HTML: text, tables, figures with their intervals. Everything from outside is escaped."""
+"""Pieces of HTML: text, tables, figures with intervals. What comes from outside is escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 from quadrat.area.tables import number
 from quadrat.metrics import Figure
-
 
 _NUMBER = ' class="n"'
 
@@ -25,8 +24,14 @@ def section(name: str, title: str, body: str) -> str:
     return f'<section id="{name}" aria-labelledby="{name}-h">{head}{body}</section>'
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str, words: int = 1) -> str:
-    """A table whose first `words` columns are text and the others figures; cells are HTML."""
+def table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str,
+    words: int = 1,
+    kind: str = "figures",
+) -> str:
+    """A table of a CSS class `kind` whose first `words` columns are text and the others figures; cells are HTML."""
     top = "".join(
         f'<th scope="col"{"" if i < words else _NUMBER}>{h}</th>' for i, h in enumerate(heads)
     )
@@ -38,7 +43,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str, wor
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return scrolled(
-        f"<table><caption>{text(caption)}</caption><thead><tr>{top}</tr></thead>"
+        f'<table class="{kind}"><caption>{text(caption)}</caption><thead><tr>{top}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table>",
         caption,
     )

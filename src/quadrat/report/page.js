@@ -264,7 +264,8 @@
       const head = document.createElement("strong");
       head.textContent = row.rank + ". " + row.from + " → " + row.to;
       const about = document.createElement("div");
-      about.textContent = Math.round(row.probability * 100) + "% sure; " +
+      const sure = row.probability >= 0.995 ? "over 99" : String(Math.round(row.probability * 100));
+      about.textContent = sure + "% sure; " +
         row.expected_false.toFixed(1) + " false ones expected down to here. " + row.period + ".";
       const where = document.createElement("small");
       where.textContent = "Tile (" + row.row + ", " + row.col + "), " + row.lat.toFixed(5) + ", " +

@@ -34,7 +34,7 @@ def provenance(content: Content, made: Mapping[str, str]) -> str:
 
 def _pairs(values: Mapping[str, str], caption: str) -> str:
     rows = [[text(k), text(v)] for k, v in values.items()]
-    return table(["What", "Value"], rows, caption, words=2)
+    return table(["What", "Value"], rows, caption, words=2, kind="pairs")
 
 
 def _data(days: Sequence[Day]) -> str:

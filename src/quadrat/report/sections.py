@@ -64,9 +64,8 @@ def accuracy(day: Day) -> str:
         "Class", "Tiles", "Producer’s accuracy<br>(recall)", "User’s accuracy<br>(precision)", "F1"
     ]  # fmt: skip
     return (
-        table(["Figure", "Value"], lines, caption)
-        + table(heads, classes, "Each class, on the same tiles")
-        + notes(day.notes)
+        f'<div class="tables">{table(["Figure", "Value"], lines, caption)}'
+        f"{table(heads, classes, 'Each class, on the same tiles')}</div>{notes(day.notes)}"
     )
 
 
@@ -82,9 +81,7 @@ def confusion(found: Metrics, colors: Sequence[str]) -> str:
             part = n / total if total else 0.0
             shade, ink = _shade(part, right=i == j)
             small = f"<br><small>{part:.0%}</small>" if n else ""
-            cells.append(
-                f'<td class="n" style="background:{shade};color:{ink}">{n:,}{small}</td>'
-            )
+            cells.append(f'<td class="n" style="background:{shade};color:{ink}">{n:,}{small}</td>')
         body.append(
             f'<tr><th scope="row">{named(name, colors[i])}</th>{"".join(cells)}'
             f'<td class="n">{total:,}</td></tr>'
@@ -143,7 +140,7 @@ def area(day: Day, estimated: bool) -> str:
     pairs = list(zip(found.rows, found.colors, strict=True))
     if not found.adjusted:
         more = (
-            " What both dates’ evidence says of it is under <a href=\"#change\">Change</a>."
+            ' What both dates’ evidence says of it is under <a href="#change">Change</a>.'
             if estimated
             else ""
         )

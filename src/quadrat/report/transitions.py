@@ -25,8 +25,8 @@ def change(content: Content) -> str:
     areas = [[figure_of(f) for f in day] for day in said["areas"]]
     words = (
         "<p>Estimated from both dates’ probabilities, their known errors and how common each "
-        "change is. Comparing two maps tile by tile would count the mistakes of both as change."
-        "</p>"
+        "change is. Comparing two maps tile by tile would count the mistakes of both as change. "
+        "The figures need not be those under Area, which rest on one date alone.</p>"
     )
     if not said["reference_tiles"]:
         words += (
@@ -62,7 +62,8 @@ def _moves(
     said: Mapping[str, Any], names: Sequence[str], colors: Sequence[str], ha: float, caption: str
 ) -> str:
     palette = dict(zip(names, colors, strict=True))
-    likely, rare = [], []
+    likely: list[list[str]] = []
+    rare: list[list[str]] = []
     for m in said["moves"]:
         row = [
             named(m["from"], palette[m["from"]]), named(m["to"], palette[m["to"]]),

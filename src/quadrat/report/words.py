@@ -109,7 +109,9 @@ def _worth(day: Day) -> list[str]:
     if found.calibration is not None:
         ece = found.calibration.ece.value
         good = "can be taken at their word" if ece < GOOD_ECE else "must not be taken at their word"
-        words.append(f"{day.date}: stated probabilities {good}; they are off by {ece:.1%} on average.")
+        words.append(
+            f"{day.date}: stated probabilities {good}; they are off by {ece:.1%} on average."
+        )
     return words
 
 
