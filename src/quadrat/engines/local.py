@@ -18,25 +18,51 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 
+NO_LIMIT = 1 << 16
+
+
 def available_cpus() -> int:
     """Cores that this process may use: affinity and the container's CPU limit respected."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cpus, _cgroup_limit()))
+    return max(1, min(cpus, cgroup_limit()))
 
 
-def _cgroup_limit() -> int:
-    """CPUs that a container's quota allows, rounded up; a large number without a quota."""
+def cgroup_limit(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> int:
+    """CPUs that control groups allow, rounded up; a large number without a quota.
+
+    Args:
+        root: where the control groups are. own: which of them this process is in; a quota of any
+            group above it counts too.
+    """
+    limits = [NO_LIMIT]
+    for line in _lines(Path(own)) or ["0::/"]:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # version 2 names no controllers; a container may show its own group as the root
+        top = Path(root) / ("cpu" if controllers else "")
+        steps = Path(path.strip().lstrip("/"))
+        for group in (steps, *steps.parents):
+            limits.append(_quota(top / group, "cpu" if controllers else ""))
+    return min(limits)
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text().strip()
-            period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return 1 << 16
-    if not quota.isdigit() or int(quota) <= 0:
-        return 1 << 16
-    return max(1, -(-int(quota) // int(period)))
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _quota(group: Path, controller: str) -> int:
+    """The CPUs of one control group."""
+    if controller:
+        found = _lines(group / "cpu.cfs_quota_us")[:1] + _lines(group / "cpu.cfs_period_us")[:1]
+    else:
+        found = " ".join(_lines(group / "cpu.max")[:1]).split()
+    if len(found) < 2 or not all(v.isdigit() and int(v) > 0 for v in found[:2]):
+        return NO_LIMIT  # `max`, -1, or no such file
+    return max(1, -(-int(found[0]) // int(found[1])))
 
 
 class LocalEngine:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import platform
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,7 @@ Rows = NDArray[np.float32]
 PRECISIONS = ("fp32", "bf16", "int8")
 BATCH = 4
 GPU_BATCH = 64
+QUEUED = 16  # blocks of one call that wait or are computed at the same time
 INT8_FLAGS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"))
 
 
@@ -156,18 +158,38 @@ def _openvino(
         idle: queue.LifoQueue[Any] = queue.LifoQueue()
         dim = int(compiled.output(0).shape[1])
 
-    def compute(chips: Chips) -> Rows:
-        out = np.empty((len(chips), dim), np.float32)
+    def request() -> Any:
         try:
-            request = idle.get_nowait()
+            return idle.get_nowait()
         except queue.Empty:
-            request = compiled.create_infer_request()
-        with _translated("OpenVINO"):
-            for start, block, n in _blocks(chips, batch):
-                request.set_input_tensor(ov.Tensor(block, shared_memory=True))
-                request.infer()
-                out[start : start + n] = request.get_output_tensor().data[:n]
-        idle.put(request)
+            return compiled.create_infer_request()
+
+    def compute(chips: Chips) -> Rows:
+        # all blocks wait in the runtime's queue, so that no stream waits for the interpreter
+        out = np.empty((len(chips), dim), np.float32)
+        at_work: deque[tuple[Any, int, int, Chips]] = deque()
+
+        def collect() -> None:
+            one, start, n, _ = at_work.popleft()
+            one.wait()
+            out[start : start + n] = one.get_output_tensor().data[:n]
+            idle.put(one)
+
+        try:
+            with _translated("OpenVINO"):
+                for start, block, n in _blocks(chips, batch):
+                    if len(at_work) == QUEUED:
+                        collect()
+                    one = request()
+                    one.set_input_tensor(ov.Tensor(block, shared_memory=True))
+                    one.start_async()
+                    at_work.append((one, start, n, block))
+                while at_work:
+                    collect()
+        finally:
+            for one, *_ in at_work:  # after an error: the tiles' memory is in use until they end
+                with suppress(RuntimeError):
+                    one.wait()
         return out
 
     return Network("openvino", precision, info, batch, compute)
