@@ -31,7 +31,10 @@ def table(
     words: int = 1,
     kind: str = "figures",
 ) -> str:
-    """A table of a CSS class `kind` whose first `words` columns are text and the others figures; cells are HTML."""
+    """A table of HTML cells; the first `words` columns are text, the others figures.
+
+    `kind` is its CSS class.
+    """
     top = "".join(
         f'<th scope="col"{"" if i < words else _NUMBER}>{h}</th>' for i, h in enumerate(heads)
     )
@@ -99,7 +102,8 @@ def swatch(color: str) -> str:
 
 def named(name: str, color: str) -> str:
     """A class with its colour."""
-    return f"{swatch(color)}{text(name)}"
+    whole = ' class="named"' if len(name) <= 20 else ""  # the square stays with its word
+    return f"<span{whole}>{swatch(color)}{text(name)}</span>"
 
 
 def notes(lines: Iterable[str]) -> str:

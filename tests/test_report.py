@@ -1,0 +1,439 @@
+"""The report says what is true: its figures against figures computed here, and it is whole."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import confusion_matrix, precision_score, recall_score
+
+from made_scores import certain, square, write_scores
+from quadrat import change, storage
+from quadrat.cli import run as cli
+from quadrat.errors import InputError, LegendError, ScoresError
+from quadrat.grid import Grid
+from quadrat.legend import LandClass, Legend, load_legend
+from quadrat.report import report
+
+SIDE = 20
+NAMES = load_legend("nlcd6").names
+HA = 224**2 / 1e4
+CHANGED = np.arange(0, SIDE**2, 13)
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and tables by caption as lists of rows of texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.words: list[str] = []
+        self.scripts: list[str] = []
+        self._caption = ""
+        self._in: list[str] = []
+        self.feed(text)
+        self.data = json.loads(self.scripts[0])
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("input", "br", "meta", "link", "img"):
+            return
+        self._in.append(tag)
+        if tag == "caption":
+            self._caption = ""
+        elif tag == "tr":
+            self.tables.setdefault(self._caption, []).append([])
+        elif tag in ("td", "th"):
+            self.tables[self._caption][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._in.pop() == tag, f"unbalanced {tag}"
+
+    def handle_data(self, data: str) -> None:
+        if "script" in self._in:
+            self.scripts.append(data)
+            return
+        if "style" not in self._in:
+            self.words.append(data)
+        if "caption" in self._in:
+            self._caption += data
+        elif "td" in self._in or "th" in self._in:
+            self.tables[self._caption][-1][-1] += data
+
+    def table(self, start: str) -> list[list[str]]:
+        """The rows below the heads of the table whose caption starts so."""
+        return next(v for k, v in self.tables.items() if k.startswith(start))[1:]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page(uri: str | Path) -> Page:
+    return Page(Path(uri).read_text("utf-8"))
+
+
+def made(seed: int, errors: float) -> dict[str, np.ndarray]:
+    """Tiles whose truth comes in patches, a map with errors, and probabilities of it."""
+    rng = np.random.default_rng(seed)
+    rows, cols = square(SIDE)
+    truth = (rows // 4 + 2 * (cols // 5)) % 6
+    shown = np.where(rng.random(len(rows)) < errors, rng.integers(0, 6, len(rows)), truth)
+    sure = np.where(shown == truth, rng.uniform(0.6, 0.95, len(rows)), 0.55)
+    p = np.stack([certain(shown[[i]], p=sure[i])[0] for i in range(len(rows))])
+    split = np.where(rng.random(len(rows)) < 0.4, "validation", "train")
+    return {"rows": rows, "cols": cols, "truth": truth, "p": p, "split": split}
+
+
+@pytest.fixture(scope="module")
+def first() -> dict[str, np.ndarray]:
+    return made(1, 0.2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, first: dict[str, np.ndarray]) -> Path:
+    """Scores of two dates, the first with labels, and their report."""
+    where = tmp_path_factory.mktemp("report")
+    write_scores(
+        str(where / "a"), first["rows"], first["cols"], first["p"], truth=first["truth"],
+        split=first["split"], date="2011-07-01",
+    )  # fmt: skip
+    p = first["p"].copy()
+    p[CHANGED] = certain(np.full(len(CHANGED), 2), p=0.97)  # became Developed
+    write_scores(str(where / "b"), first["rows"], first["cols"], p, date="2016-08-02")
+    report([str(where / "a"), str(where / "b")], str(where / "two.html"))
+    return where
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> Page:
+    return page(folder / "two.html")
+
+
+def held(first: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    inside = first["split"] == "validation"
+    return first["truth"][inside], first["p"][inside].argmax(1), first["p"][inside]
+
+
+def percent(cell: str) -> float:
+    return float(cell.split("%")[0]) / 100
+
+
+def amount(cell: str) -> float:
+    return float(re.split(r"[ (]", cell)[0].replace(",", "").replace("−", "-"))
+
+
+def test_accuracy_is_what_scikit_learn_says(two: Page, first: dict[str, np.ndarray]) -> None:
+    truth, shown, _ = held(first)
+    overall = two.table(f"{len(truth)} reference tiles")[0]
+    assert overall[0] == "Overall accuracy"
+    assert percent(overall[1]) == pytest.approx((truth == shown).mean(), abs=6e-4)
+    low, high = re.findall(r"[\d.]+(?= to)|(?<=to )[\d.]+", overall[1])
+    assert float(low) < 100 * (truth == shown).mean() < float(high)
+    recall = recall_score(truth, shown, labels=range(6), average=None)
+    precision = precision_score(truth, shown, labels=range(6), average=None)
+    rows = two.table("Each class")
+    assert [r[0] for r in rows] == list(NAMES)
+    for k, row in enumerate(rows):
+        assert int(row[1]) == (truth == k).sum()
+        assert percent(row[2]) == pytest.approx(recall[k], abs=6e-4)
+        assert percent(row[3]) == pytest.approx(precision[k], abs=6e-4)
+
+
+def test_the_confusion_matrix_has_truth_in_rows(two: Page, first: dict[str, np.ndarray]) -> None:
+    truth, shown, _ = held(first)
+    expected = confusion_matrix(truth, shown, labels=range(6))
+    rows = two.table("Confusion matrix")
+    for i, row in enumerate(rows):
+        # each cell is the count, and the share of the row below it where there is a count
+        whole = expected[i].sum()
+        for j, cell in enumerate(row[1:7]):
+            n = expected[i, j]
+            assert cell == (f"{n}{n / whole:.0%}" if n else "0")
+        assert int(row[7]) == whole
+
+
+def test_calibration_is_the_mean_gap_of_fifteen_bins(
+    two: Page, first: dict[str, np.ndarray]
+) -> None:
+    truth, shown, p = held(first)
+    sure = p.astype(np.float32).max(1)
+    ece = 0.0
+    for low in np.arange(15) / 15:
+        inside = (sure >= low) & (sure < low + 1 / 15)
+        if inside.any():
+            ece += inside.mean() * abs(sure[inside].mean() - (truth == shown)[inside].mean())
+    row = two.table("Calibration")[0]
+    assert row[0] == "Expected calibration error"
+    assert percent(row[1]) == pytest.approx(ece, abs=1e-3)
+
+
+def test_areas_are_the_stratified_estimate(two: Page, first: dict[str, np.ndarray]) -> None:
+    """Sum over map classes of their area times the share of the class among their references."""
+    truth, shown, _ = held(first)
+    whole = first["p"].argmax(1)
+    rows = two.table(f"Area of {SIDE**2 * HA:,.0f} ha, 2011-07-01")
+    for k, row in enumerate(rows):
+        adjusted = sum((whole == j).sum() * HA * (truth[shown == j] == k).mean() for j in range(6))
+        assert row[0] == NAMES[k]
+        assert amount(row[2]) == pytest.approx((whole == k).sum() * HA, abs=0.6)
+        assert amount(row[3]) == pytest.approx(adjusted, abs=0.6)
+        assert amount(row[5]) == pytest.approx(adjusted * 2.4710538, abs=1.5)
+
+
+def test_a_date_without_labels_is_marked(two: Page) -> None:
+    assert "No reference labels. Nothing is known of this map’s errors" in two.text
+    assert "Unadjusted." in two.text
+    assert "2016-08-02: there are no reference labels" in two.text
+    rows = two.tables[f"Area of {SIDE**2 * HA:,.0f} ha, 2016-08-02"]
+    assert rows[0][2:] == ["Hectares, unadjusted", "Acres, unadjusted"]
+
+
+def pixels(layer: dict[str, Any]) -> np.ndarray:
+    data = base64.b64decode(layer["png"].removeprefix("data:image/png;base64,"))
+    return np.array(Image.open(io.BytesIO(data)).convert("RGBA"))
+
+
+def test_the_map_has_each_tile_in_its_class_colour(two: Page, first: dict[str, np.ndarray]) -> None:
+    layer = two.data["layers"][0]
+    seen = pixels(layer)
+    colors = np.array([c.rgb for c in load_legend("nlcd6").classes])
+    expected = colors[first["p"].argmax(1)].reshape(SIDE, SIDE, 3)
+    assert (seen[..., :3] == expected).all() and (seen[..., 3] == 255).all()
+    assert two.data["origin"] == {"row": int(first["rows"][0]), "col": int(first["cols"][0])}
+    assert layer["legend"] == [[i, n] for i, n in enumerate(NAMES)]
+
+
+def test_change_and_candidates_are_those_of_quadrat_change(folder: Path, two: Page) -> None:
+    said = change.read_result(str(folder / "two_change"))
+    listed = list(
+        csv.DictReader((folder / "two_change" / "candidates.csv").read_text().splitlines())
+    )
+    rows = two.data["candidates"]
+    assert len(rows) == len(listed) == said["candidates"] > 5
+    for row, known in zip(rows, listed, strict=True):
+        assert [row["rank"], row["row"], row["col"]] == [
+            int(known[k]) for k in ("rank", "row", "col")
+        ]
+        assert (row["from"], row["to"]) == (known["from"], known["to"])
+        assert row["probability"] == float(known["probability"])
+    net = {r[0]: amount(r[3]) for r in two.table("Area of each class; 95% intervals")}
+    for name, figure in zip(said["names"], said["net"], strict=True):
+        assert net[name] == pytest.approx(figure["value"] * said["tile_ha"], abs=0.6)
+    layer = two.data["layers"][-1]
+    assert layer["labels"][0] == "no change"
+    changed = (pixels(layer)[..., :3] != (0xDE, 0xDE, 0xDE)).any(-1)
+    assert changed.any() and set(np.flatnonzero(changed)) <= set(CHANGED)
+
+
+def assert_whole(text: str) -> None:
+    """Nothing is loaded from anywhere, and the page's own policy forbids it."""
+    found = Page(text)
+    for tag, given in found.elements:
+        for name, value in given.items():
+            assert not name.startswith("on"), f"{tag} has {name}"
+            if name in ("src", "href"):
+                assert (value or "").startswith(("#", "data:")), f"{tag} {name}={value}"
+            assert name not in ("srcset", "action", "formaction", "srcdoc", "data", "background")
+    policy = next(g["content"] for t, g in found.elements if g.get("http-equiv"))
+    assert policy and "default-src 'none'" in policy and "img-src data:" in policy
+    tags = [t for t, _ in found.elements]
+    assert tags.count("script") == 2 and tags.count("style") == 1
+    assert not {"iframe", "object", "embed", "base", "form", "audio", "video"} & set(tags)
+    css = text.split("<style>")[1].split("</style>")[0]
+    assert "url(" not in css and "@import" not in css
+    js = found.scripts[-1]
+    for word in ("fetch(", "XMLHttpRequest", "WebSocket", "import(", "innerHTML", "eval("):
+        assert word not in js
+    assert all(g.get("alt") for t, g in found.elements if t == "img")
+
+
+def test_the_page_is_whole(folder: Path) -> None:
+    assert_whole((folder / "two.html").read_text("utf-8"))
+
+
+EVIL = ("<script>alert(1)", "<img src=x onerror=alert(2)>", '" onmouseover="alert(3)', "&lt;b&gt;")
+
+
+def test_hostile_names_are_text(tmp_path: Path, first: dict[str, np.ndarray]) -> None:
+    classes = tuple(LandClass(n, f"#{40 * i:02x}8090") for i, n in enumerate(EVIL))
+    legend = Legend("<b>x</b>", classes, title="<script>alert(4)</script>")
+    where = tmp_path / "<script>alert(5)<" / "script>"
+    ids = first["truth"] % 4
+    rng = np.random.default_rng(0)
+    shown = np.where(rng.random(len(ids)) < 0.1, (ids + 1) % 4, ids)
+    for name, k in (("a", 0), ("b", 9)):
+        p = certain(np.where(np.arange(len(ids)) < k, (shown + 1) % 4, shown), k=4)
+        write_scores(
+            str(where / name), first["rows"], first["cols"], p, truth=ids, legend=legend,
+            source="</script><script>alert(6)</script>", date=f"<i>{name}</i>",
+        )  # fmt: skip
+    out = tmp_path / "evil.html"
+    report([str(where / "a"), str(where / "b")], str(out), title="<script>alert(7)</script>")
+    text = out.read_text("utf-8")
+    assert_whole(text)
+    found = Page(text)
+    assert not {"b", "i"} & {t for t, _ in found.elements}
+    for name in (*EVIL, "<script>alert(7)</script>", "</script><script>alert(6)</script>"):
+        assert name in found.text or " ".join(name.split()) in found.text
+    assert found.data["candidates"] and found.data["layers"][0]["labels"] == list(EVIL)
+
+
+def test_pictures_without_a_place_have_accuracy_only(tmp_path: Path) -> None:
+    rows, cols = square(6)
+    uri = write_scores(
+        str(tmp_path / "p"), rows, cols, certain(rows % 6), truth=cols % 6, grid=None
+    )
+    found = report([uri], str(tmp_path / "p.html"))
+    assert "Map" not in found.sections and "Area" not in found.sections
+    assert "Accuracy" in found.sections and found.change is None
+    rows_of = page(tmp_path / "p.html").table("36 reference tiles")
+    assert percent(rows_of[0][1]) == pytest.approx(np.mean(rows % 6 == cols % 6), abs=6e-4)
+
+
+def test_no_labels_at_all(folder: Path, tmp_path: Path) -> None:
+    found = report([str(folder / "b")], str(tmp_path / "b.html"))
+    assert {"Accuracy", "Area", "Map"} <= set(found.sections)
+    assert not {"Confusion matrix", "Calibration", "Most confident mistakes"} & set(found.sections)
+    assert "Unadjusted." in page(tmp_path / "b.html").text
+
+
+def test_a_coarser_legend_folds_everything(folder: Path, tmp_path: Path) -> None:
+    report([str(folder / "a")], str(tmp_path / "three.html"), legend="nlcd3")
+    found = page(tmp_path / "three.html")
+    assert [r[0] for r in found.table("Each class")] == list(load_legend("nlcd3").names)
+    assert [n for _, n in found.data["layers"][0]["legend"]] == list(load_legend("nlcd3").names)
+
+
+def test_the_fetch_record_is_shown(tmp_path: Path, first: dict[str, np.ndarray]) -> None:
+    fetched = {
+        "kind": "naip", "item": "ma_m_4207101", "gsd": 0.6, "date": "2016-08-02",
+        "licence": "public domain", "source": "https://stac.example/api",
+    }  # fmt: skip
+    labels = tmp_path / "nlcd_2011.tif"
+    storage.write_json(
+        f"{labels}.quadrat.json",
+        {**fetched, "kind": "nlcd", "item": "Annual NLCD 2011", "gsd": 30.0, "date": "2011"},
+    )
+    many = [
+        {"file": f"county/m_{i}.tif", "date": "2016-08-02", "fetched": fetched} for i in range(50)
+    ]
+    uri = write_scores(
+        str(tmp_path / "a"), first["rows"], first["cols"], first["p"],
+        provenance={"imagery": many, "labels": str(labels)},
+    )  # fmt: skip
+    report([uri], str(tmp_path / "a.html"))
+    text = (tmp_path / "a.html").read_text("utf-8")
+    assert_whole(text)
+    rows = Page(text).table("Rasters")
+    assert rows[0][2:] == [
+        "m_0.tif", "ma_m_4207101", "2016-08-02", "0.6 m", "public domain",
+        "https://stac.example/api",
+    ]  # fmt: skip
+    assert rows[-1][1:6] == ["labels", "nlcd_2011.tif", "Annual NLCD 2011", "2011", "30 m"]
+    assert "And 10 more files" in Page(text).text
+    assert "1" * 64 in text  # the source's digest
+
+
+def test_thousands_of_candidates_with_few_pictures(folder: Path, tmp_path: Path) -> None:
+    where = tmp_path / "change"
+    for name in ("change.json", "transitions.parquet"):
+        storage.write_bytes(str(where / name), (folder / "two_change" / name).read_bytes())
+    head, line, *_ = (folder / "two_change" / "candidates.csv").read_text().splitlines()
+    cells = line.split(",")
+    lines = [",".join([str(i + 1), *cells[1:]]) for i in range(3000)]
+    (where / "candidates.csv").write_text("\n".join([head, *lines]) + "\n")
+    shot = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(shot, "JPEG")
+    for i in range(1, 41):
+        storage.write_bytes(str(where / "pictures" / f"{i:05d}_r0_c0.jpg"), shot.getvalue())
+    found = report(
+        [str(folder / "a"), str(folder / "b")], str(tmp_path / "m.html"), change=str(where),
+        pictures=25,
+    )  # fmt: skip
+    assert (found.candidates, found.pictures) == (3000, 25)
+    rows = page(tmp_path / "m.html").data["candidates"]
+    assert [r["rank"] for r in rows if "picture" in r] == list(range(1, 26))
+    assert found.bytes < 2_000_000
+
+
+def test_an_empty_change_is_said(tmp_path: Path, first: dict[str, np.ndarray]) -> None:
+    for name in ("a", "b"):
+        write_scores(
+            str(tmp_path / name), first["rows"], first["cols"], certain(first["truth"], p=0.999),
+            truth=first["truth"], date=name,
+        )  # fmt: skip
+    found = report([str(tmp_path / "a"), str(tmp_path / "b")], str(tmp_path / "r.html"))
+    assert found.candidates == 0
+    assert "the list is empty" in page(tmp_path / "r.html").text
+    assert "No tile is likely enough" in " ".join(found.summary)
+
+
+def test_what_cannot_be_reported_on_is_said_with_its_cure(
+    folder: Path, tmp_path: Path, first: dict[str, np.ndarray]
+) -> None:
+    a, b, out = str(folder / "a"), str(folder / "b"), str(tmp_path / "r.html")
+    rows, cols, p = first["rows"], first["cols"], first["p"]
+    other = write_scores(str(tmp_path / "grid"), rows, cols, p, grid=Grid("EPSG:26918", 224.0, 1.0))
+    three = write_scores(
+        str(tmp_path / "three"), rows, cols, certain(rows % 3, k=3), legend=load_legend("nlcd3")
+    )
+    changed = str(folder / "two_change")
+    wrong: list[tuple[list[str], dict[str, Any], type[Exception], str]] = [
+        ([], {}, InputError, "nothing to report on"),
+        ([a], {"out": "r.pdf"}, InputError, r"end it with \.html"),
+        (["nowhere"], {}, InputError, "neither a folder of scores nor a run"),
+        ([a, other], {}, ScoresError, "different grids.*same --crs"),
+        ([a, other], {"change": changed}, ScoresError, "different grids.*same --crs"),
+        ([a, three], {"change": changed}, ScoresError, "--legend"),
+        ([a, b], {"imagery": ["x.tif"]}, InputError, "--imagery is given 1 times for 2 dates"),
+        ([a], {"pictures": -1}, InputError, "0 or more"),
+        ([a], {"change": a}, ScoresError, "quadrat change"),
+        ([a], {"legend": "nlcd7"}, LegendError, "nlcd7"),
+        ([a], {"split": "tset"}, InputError, "no split 'tset'"),
+        ([str(tmp_path)], {}, ScoresError, "quadrat score"),
+    ]  # fmt: skip
+    for sources, options, kind, says in wrong:
+        with pytest.raises(kind, match=says):
+            report(sources, **{"out": out, **options})
+    assert not Path(out).exists()
+
+
+def test_a_run_alone_reports_its_own_validation(
+    county_tiles: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from quadrat import heads, runs
+
+    history = f"sqlite:///{tmp_path}/runs.db"
+    with runs.start("train", name="<b>woods</b>", tracking_uri=history) as run:
+        heads.train(
+            county_tiles.uri, str(tmp_path / "model"), backbone="mean_colour",
+            cache=str(tmp_path / "cache"), precision="fp32", run_id=run.id, on_event=run.record,
+        )  # fmt: skip
+    out = str(tmp_path / "run.html")
+    line = ["report", "<b>woods</b>", "--out", out, "--tracking-uri", history, "--json"]
+    assert cli(line) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {"Accuracy", "Confusion matrix", "Calibration", "Data and model"} <= set(
+        said["sections"]
+    )
+    found = page(out)
+    assert_whole(Path(out).read_text("utf-8"))
+    overall = runs.show_run(run.id, tracking_uri=history).metrics["validation/overall"]
+    rows = next(v for k, v in found.tables.items() if "reference tiles" in k)
+    assert percent(rows[1][1]) == pytest.approx(overall, abs=6e-4)
+    facts = dict(found.table("Model"))
+    assert facts["Backbone"] == "mean_colour" and facts["Training run"] == run.id
+    assert facts["Trained on tile set, digest"] == county_tiles.digest
+    with pytest.raises(InputError, match="second run"):
+        report([run.id, run.id], out, tracking_uri=history)
