@@ -111,7 +111,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, first: dict[str, np.ndarray
     p = first["p"].copy()
     p[CHANGED] = certain(np.full(len(CHANGED), 2), p=0.97)  # became Developed
     write_scores(str(where / "b"), first["rows"], first["cols"], p, date="2016-08-02")
-    report([str(where / "a"), str(where / "b")], str(where / "two.html"))
+    dates, found = [str(where / "a"), str(where / "b")], str(where / "two_change")
+    # no more than scattered tiles differ: there is no season to take out
+    change.change(dates, found, recalibrate=False)
+    report(dates, str(where / "two.html"), change=found)
     return where
 
 
