@@ -22,12 +22,13 @@ from quadrat.raster import Imagery, ReadFailure
 from quadrat.tiles.types import Batch, Chips, Columns, empty_chips, make_index
 
 SIDE = 16  # tiles along a part: small enough that workers end together, few blocks read twice
+MANY = 500_000  # tiles from which on parts are of four times the size: a quarter of the files
 MAX_NODATA = 0.0002  # ten pixels of a tile of 224 x 224: the reference rule
 
 
 @dataclass(frozen=True)
 class RasterPart:
-    """Some tiles of a square of 16 x 16.
+    """Some tiles of a square of 16 x 16, or of 32 x 32 where there are very many.
 
     Attributes:
         wanted: `(r1-r0, c1-c0) bool` packed to bits; None for all of `tiles`.
@@ -96,15 +97,17 @@ class RasterSource:
     def _parts(self) -> Iterator[RasterPart]:
         grid, areas = self.imagery.grid, self.imagery.areas
         ranges = [grid.covering(a) for a in areas]
+        most = sum((r.r1 - r.r0) * (r.c1 - r.c0) for r in ranges)
+        side = SIDE if most < MANY else 2 * SIDE
         squares: dict[tuple[int, int], list[int]] = {}
         for n, r in enumerate(ranges):
-            for i in range(r.r0 // SIDE, (r.r1 - 1) // SIDE + 1):
-                for j in range(r.c0 // SIDE, (r.c1 - 1) // SIDE + 1):
+            for i in range(r.r0 // side, (r.r1 - 1) // side + 1):
+                for j in range(r.c0 // side, (r.c1 - 1) // side + 1):
                     squares.setdefault((i, j), []).append(n)
         outline = _outline(self.within, grid.crs) if self.within else None
         number = 0
         for (i, j), members in sorted(squares.items()):
-            box, mask = _cover(i, j, [ranges[n] for n in members])
+            box, mask = _cover(i, j, side, [ranges[n] for n in members])
             if outline is not None:
                 mask &= _inside(outline, grid, box)
             if not mask.any():
@@ -121,13 +124,15 @@ class RasterSource:
             number += 1
 
 
-def _cover(i: int, j: int, ranges: Sequence[TileRange]) -> tuple[TileRange, NDArray[np.bool_]]:
+def _cover(
+    i: int, j: int, side: int, ranges: Sequence[TileRange]
+) -> tuple[TileRange, NDArray[np.bool_]]:
     """A square of tiles, and which of them a file touches."""
-    r0, c0 = i * SIDE, j * SIDE
-    mask = np.zeros((SIDE, SIDE), np.bool_)
+    r0, c0 = i * side, j * side
+    mask = np.zeros((side, side), np.bool_)
     for r in ranges:
         mask[max(0, r.r0 - r0) : max(0, r.r1 - r0), max(0, r.c0 - c0) : max(0, r.c1 - c0)] = True
-    return TileRange(r0, r0 + SIDE, c0, c0 + SIDE), mask
+    return TileRange(r0, r0 + side, c0, c0 + side), mask
 
 
 def _shrink(box: TileRange, mask: NDArray[np.bool_]) -> tuple[TileRange, NDArray[np.bool_]]:
