@@ -162,4 +162,14 @@ def described(made: Made) -> str:
         f"  {made.county.imagery[0]}  the imagery",
         f"  quadrat runs ui --tracking-uri {made.tracking_uri}  the run history",
     ]
+    if len(made.county.imagery) > 1:
+        first, second = (str(year) for year in made.county.years[:2])
+        out = made.out
+        lines += [
+            "",
+            "next: both dates, how far to trust them, and what changed, on one page",
+            f"  quadrat score {out}/model {out}/tiles --out {out}/{first}",
+            f"  quadrat score {out}/model {made.county.imagery[1]} --out {out}/{second}",
+            f"  quadrat report {out}/{first} {out}/{second} --out {out}/report.html",
+        ]
     return "\n".join(lines)

@@ -132,17 +132,21 @@ def _sort(sources: Sequence[str], tracking_uri: str | None) -> tuple[list[str], 
     uris: list[str] = []
     run = None
     for name in sources:
-        if storage.exists(storage.join(name, "scores.json")) or storage.exists(name):
+        if storage.exists(storage.join(name, "scores.json")):
             uris.append(name)
-        elif run is not None:
+            continue
+        try:
+            found = gathering.run_of(name, tracking_uri)
+        except QuadratError as error:
+            if storage.exists(name):
+                uris.append(name)  # opening it says what it lacks
+                continue
+            raise InputError(
+                f"{name!r} is neither a folder of scores nor a run ({error})"
+            ) from None
+        if run is not None:
             raise InputError(f"{name!r} is a second run; a report describes one")
-        else:
-            try:
-                run = gathering.run_of(name, tracking_uri)
-            except QuadratError as error:
-                raise InputError(
-                    f"{name!r} is neither a folder of scores nor a run ({error})"
-                ) from None
+        run = found
     if not uris and run is None:
         raise InputError("nothing to report on was given; name scores or a run")
     return uris, run
