@@ -45,8 +45,10 @@ def table(
             f"<td{'' if i < words else _NUMBER}>{c}</td>" for i, c in enumerate(row[1:], start=1)
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
+    hidden = ' class="hidden"' if kind == "pairs" else ""  # its heading says the same
     return scrolled(
-        f'<table class="{kind}"><caption>{text(caption)}</caption><thead><tr>{top}</tr></thead>'
+        f'<table class="{kind}"><caption{hidden}>{text(caption)}</caption>'
+        f"<thead><tr>{top}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>",
         caption,
     )

@@ -126,12 +126,19 @@
       const col = Math.floor((x - view.x) / view.scale);
       const row = Math.floor((y - view.y) / view.scale);
       const inside = col >= 0 && row >= 0 && col < layer.width && row < layer.height;
-      const entry = pictures[current];
-      const id = inside && entry.ids ? entry.ids[row * layer.width + col] : -1;
-      pointed = id >= 0 ? { x: col, y: row } : null;
-      const name = "Tile (" + (row + origin.row) + ", " + (col + origin.col) + "): ";
-      status.textContent = id < 0 ? "No tile here." : name + layer.labels[id];
+      pointed = inside ? { x: col, y: row } : null;
+      say();
       draw();
+    }
+
+    // What the layer shows at the tile that is pointed at.
+    function say() {
+      const layer = layers[current];
+      const ids = pictures[current].ids;
+      const id = pointed && ids ? ids[pointed.y * layer.width + pointed.x] : -1;
+      if (id < 0) pointed = null;
+      status.textContent = id < 0 ? "No tile here." : "Tile (" + (pointed.y + origin.row) + ", " +
+        (pointed.x + origin.col) + "): " + layer.labels[id];
     }
 
     function show(index) {
@@ -149,6 +156,7 @@
       }
       canvas.setAttribute("aria-label", "Map of " + layer.name + ". " + layer.about +
         " Arrow keys move, plus and minus zoom, 0 shows all.");
+      if (pointed) say();
       draw();
     }
 

@@ -15,7 +15,9 @@ def provenance(content: Content, made: Mapping[str, str]) -> str:
     """Where data, model and report come from."""
     body = [f"<h3>Imagery and labels</h3>{_data(content.days)}"] if content.days else []
     for day in content.days:
-        body.append(f"<h3>Scores of {text(day.date)}</h3>{_pairs(_scores(day), day.date)}")
+        body.append(
+            f"<h3>Scores of {text(day.date)}</h3>{_pairs(_scores(day), f'Scores of {day.date}')}"
+        )
     rows = _model(content)
     body.append(
         f"<h3>Model</h3>{_pairs(rows, 'Model')}"
