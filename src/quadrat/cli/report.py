@@ -77,7 +77,8 @@ def command(
 
 def described(result: ReportResult) -> str:
     """The summary, and where the page lies."""
-    size = f"{result.bytes / 1e6:,.1f} MB"
+    small = result.bytes < 1e5
+    size = f"{result.bytes / 1e3:,.0f} kB" if small else f"{result.bytes / 1e6:,.1f} MB"
     lines = [*result.summary, "", f"written: {result.uri} ({size})"]
     if result.change is not None:
         lines.append(f"change: {result.change}")

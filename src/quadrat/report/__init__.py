@@ -25,7 +25,7 @@ from typing import Any
 
 import quadrat
 from quadrat import change as changes
-from quadrat import metrics, storage
+from quadrat import storage
 from quadrat.errors import InputError, QuadratError
 from quadrat.report import content as gathering
 from quadrat.report import images, layers, markup, provenance, sections, transitions, words
@@ -236,10 +236,9 @@ def _dated(days: Sequence[Day], said: Sequence[Day], bodies: Sequence[str]) -> s
 
 def _trained(found: Content) -> list[Part]:
     """What the model's own validation said, for a run without scores."""
-    model = found.model
-    if found.days or model is None or "confusion" not in model.metrics:
+    model, seen = found.model, words.validated(found)
+    if model is None or seen is None:
         return []
-    seen = metrics.from_dict(model.metrics)
     said = (f"As the model’s validation found it, on {seen.tiles:,} tiles that trained nobody.",)
     day = Day("", "", model.legend, None, {}, seen.tiles, seen, None, None, None, (), said)
     return _accuracy((day,))

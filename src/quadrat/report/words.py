@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from quadrat import metrics
 from quadrat.area.tables import number
 from quadrat.metrics import Figure, Metrics
 from quadrat.report.content import Content, Day
@@ -22,6 +23,9 @@ def keys(content: Content) -> list[Key]:
         tail = f", {day.date}" if len(content.days) > 1 else ""
         if day.accuracy is not None:
             found.append((f"Overall accuracy{tail}", *_percent(day.accuracy.overall)))
+    trained = validated(content)
+    if trained is not None:
+        found.append(("Overall accuracy in validation", *_percent(trained.overall)))
     placed = [d for d in content.days if d.area is not None]
     if placed and placed[0].area is not None:
         found.append(("Area mapped", f"{number(placed[0].area.total_ha)} ha", _tiles(placed[0])))
@@ -64,6 +68,13 @@ def summary(content: Content) -> list[str]:
             f"The model tells {len(content.model.legend)} classes apart: "
             f"{', '.join(content.model.legend.names)}."
         )
+        trained = validated(content)
+        if trained is not None:
+            value, ends = _percent(trained.overall)
+            found.append(
+                f"In validation {value}{f' ({ends})' if ends else ''} of {trained.tiles:,} tiles "
+                f"were told right.{_missed(trained, 'taken for')}"
+            )
         found.append(
             "No scores were given, so there is no map, no area and no change; name some after the "
             "run."
@@ -115,7 +126,15 @@ def _worth(day: Day) -> list[str]:
     return words
 
 
-def _missed(found: Metrics) -> str:
+def validated(content: Content) -> Metrics | None:
+    """What the model's own validation found, where the report has no scores."""
+    model = content.model
+    if content.days or model is None or "confusion" not in model.metrics:
+        return None
+    return metrics.from_dict(model.metrics)
+
+
+def _missed(found: Metrics, how: str = "mapped as") -> str:
     """The class that is missed most, when one is."""
     ranked = [
         (f.value, n)
@@ -125,7 +144,7 @@ def _missed(found: Metrics) -> str:
     worst = min(ranked, default=(1.0, ""))
     if worst[0] >= 1:
         return ""
-    return f" {worst[1]} is missed most: {1 - worst[0]:.0%} of it is mapped as something else."
+    return f" {worst[1]} is missed most: {1 - worst[0]:.0%} of it is {how} something else."
 
 
 def _changed(said: Mapping[str, Any]) -> Figure:
