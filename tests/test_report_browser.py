@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from made_scores import certain, square, write_scores
 from quadrat import score
-from quadrat.legend import SHIPPED, load_legend
+from quadrat.change import change
+from quadrat.legend import SHIPPED, LandClass, Legend, load_legend
 from quadrat.report import layers, report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is in the extra 'test'")
@@ -127,6 +129,36 @@ def test_the_policy_keeps_what_is_foreign_out(shown: Any) -> None:
     while time.monotonic() < end and not any("Content Security Policy" in m for m in said):
         said += [e["message"] for e in shown.get_log("browser")]
     assert any("Content Security Policy" in m for m in said)
+
+
+def test_a_hostile_class_name_is_read_not_run(browser: Any, tmp_path: Path) -> None:
+    """In texts, in the map's status and legend, and in the list that the script makes."""
+    names = ("<img src=x onerror=window.ran=1>", "<script>window.ran=2", "meadow")
+    classes = tuple(
+        LandClass(n, c) for n, c in zip(names, ("#cc3311", "#014421", "#c4e88a"), strict=True)
+    )
+    legend = Legend("own", classes)
+    rows, cols = square(16)
+    ids = (rows // 3 + cols // 4) % 3
+    uris = []
+    for name, step in (("a", 0), ("b", 1)):
+        later = np.where(np.arange(256) % 11 == 0, (ids + step) % 3, ids)
+        p = certain(later, k=3, p=0.97)
+        uris.append(str(tmp_path / name))
+        write_scores(uris[-1], rows, cols, p, truth=ids, legend=legend, date=f"<b>{name}</b>")
+    changed = str(tmp_path / "change")
+    change(uris, changed, recalibrate=False)
+    out = tmp_path / "evil.html"
+    report(uris, str(out), change=changed, title="<script>window.ran=3</script>")
+    browser.get(out.as_uri())
+    wait(browser, "return document.getElementById('map-canvas').dataset.drawn || ''")
+    for radio in browser.find_elements("css selector", "input[name=layer]"):
+        radio.click()
+    browser.find_element("css selector", "#candidates button").click()
+    assert "<" in browser.find_element("id", "map-status").text
+    assert "<" in browser.find_element("css selector", "#candidates strong").text
+    assert browser.execute_script("return window.ran === undefined")
+    assert browser.execute_script("return document.querySelectorAll('main b').length") == 0
 
 
 def test_the_map_shows_the_classes_colours(shown: Any) -> None:
