@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from finetune_tiles import write_tiles
 
 torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quadrat[finetune]'")
 
-from quadrat import storage  # noqa: E402
+from quadrat import runs, storage  # noqa: E402
 from quadrat.errors import BackboneError, TrainError  # noqa: E402
 from quadrat.finetune import Machine, Settings, finetune  # noqa: E402
 from quadrat.finetune.launch import launch  # noqa: E402
@@ -95,8 +97,6 @@ def test_an_error_of_a_process_is_raised_as_its_own_kind(small: Any, tmp_path: P
 
     with pytest.raises(BackboneError, match="no network 'nonet'"):
         finetune(small.uri, str(tmp_path / "a"), replace(CHOSEN, backbone="nonet"), machine(2))
-    with pytest.raises(TrainError, match="2 processes for batches of 1 tiles"):
-        finetune(small.uri, str(tmp_path / "b"), replace(CHOSEN, batch=1), machine(2))
 
 
 def test_a_process_that_just_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +138,30 @@ def workers(out: Path) -> list[int]:
                 continue
             found += [int(process.name)] * any(str(out) in link for link in links)
     return found
+
+
+@pytest.mark.slow
+def test_the_documented_command_for_two_machines(small: Any, tmp_path: Path) -> None:
+    """Two torchruns that meet at an address, as on two machines; both are this one here."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+        "--master-addr", "127.0.0.1", "--master-port", str(port), "-m", "quadrat.cli", "finetune",
+        small.uri, "--out", str(tmp_path / "model"), "--backbone", "shufflenet_v2_x0_5",
+        "--weights", "random", "--pixels", "32", "--epochs", "2", "--threads", "1", "--json",
+    ]  # fmt: skip
+    started = []
+    for node in ("0", "1"):
+        own = [*command[:3], "--node-rank", node, *command[3:]]
+        started.append(
+            subprocess.Popen(own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             cwd=tmp_path)
+        )  # fmt: skip
+    (first, said), (second, _) = (each.communicate(timeout=240) for each in started)
+    assert [each.returncode for each in started] == [0, 0], said[-2000:]
+    result = json.loads(first)
+    assert result["machine"]["processes"] == 2 and result["epochs"] == 2
+    assert second == ""  # the first process alone speaks
+    (run,) = runs.list_runs(tracking_uri=str(tmp_path / "quadrat-work" / "runs.db"))
+    assert (run.id, run.status) == (result["run"], "FINISHED")

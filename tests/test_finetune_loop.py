@@ -115,6 +115,41 @@ def test_every_tile_is_seen_once_an_epoch_whatever_the_number_of_processes() -> 
     assert (first != second).any()
 
 
+def test_more_processes_than_tiles_in_a_batch_are_refused(tmp_path: Path) -> None:
+    made = training(tmp_path, batch=3)
+    made.group = Group(0, 5, CPU)
+    with pytest.raises(TrainError, match="5 processes for batches of 3 tiles"):
+        made.fit(resume=False)
+
+
+def test_a_long_gradient_is_shortened(tmp_path: Path) -> None:
+    """Plain steps of 1 move the weights by no more than the longest gradient allowed."""
+    moved = []
+    for clip in (0.0, 0.05):
+        made = training(
+            tmp_path / str(clip), small_network(norm=False), n=12, epochs=1, batch=12, lr=1.0,
+            clip=clip, weight_decay=0, optimizer="sgd", warmup=0,
+        )  # fmt: skip
+        before = weights(made.module)
+        made.fit(resume=False)
+        after = weights(made.module)
+        moved.append(float(sum((after[k] - before[k]).square().sum() for k in before)) ** 0.5)
+    # Nesterov's first step is 1.9 gradients long
+    assert moved[1] == pytest.approx(1.9 * 0.05, rel=1e-3) and moved[0] > 2 * moved[1]
+
+
+def test_between_epochs_of_one_macro_f1_the_lower_loss_is_better(tmp_path: Path) -> None:
+    made = training(tmp_path, epochs=4)
+    figures = iter([(0.8, 0.5), (0.9, 0.7), (0.9, 0.6), (0.9, 0.65)])
+
+    def validated() -> dict[str, float]:
+        f1, loss = next(figures)
+        return {"validation_macro_f1": f1, "validation_loss": loss, "validation_accuracy": f1}
+
+    made.validate = validated
+    assert made.fit(resume=False).best_epoch == 3
+
+
 def test_half_a_batch_twice_is_the_whole_batch(tmp_path: Path) -> None:
     """Without batch statistics, a batch in pieces gives the same weights."""
     results = []
