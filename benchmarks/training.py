@@ -9,6 +9,7 @@ accepts it, calibration, head, model. "Second" is `train` again with other setti
 """
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     tiles = open_tileset(str(cut))
     seconds: dict[str, list[float]] = {}
     seen, cache = {}, str(folder / "cache")
+    os.environ["QUADRAT_CACHE"] = cache  # nothing of the user's own is used
     for _ in range(args.runs):
         shutil.rmtree(cache, ignore_errors=True)
         for name, options in {"first head, logistic": {}, **SECOND}.items():
