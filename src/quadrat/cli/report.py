@@ -65,13 +65,15 @@ def command(
 
     placed = [common.place("scores", s) for s in sources]
     named = [p if storage.exists(p) else s for p, s in zip(placed, sources, strict=True)]
-    result = report(
-        named,
-        out,
-        change=change,
-        model=None if model is None else common.place("models", model),
-        **options,
-    )
+    with common.progress("report", "pictures") as progress:
+        result = report(
+            named,
+            out,
+            change=change,
+            model=None if model is None else common.place("models", model),
+            on_progress=progress,
+            **options,
+        )
     return common.Answer(result, described(result), (("files", result.uri),))
 
 

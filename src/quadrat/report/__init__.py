@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -80,6 +80,7 @@ def report(
     mistakes: int = 24,
     imagery: Sequence[str] = (),
     tracking_uri: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> ReportResult:
     """Write a self-contained HTML report.
 
@@ -97,6 +98,7 @@ def report(
         mistakes: most confident mistakes a date.
         imagery: a file, or folder of files, a date to take pictures from.
         tracking_uri: the run history's address; None is the working folder's.
+        on_progress: called with the candidates' pictures done, and those to do.
 
     Raises:
         InputError: nothing to report on, or a name that is neither scores nor a run.
