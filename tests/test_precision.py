@@ -198,6 +198,51 @@ def test_what_cannot_be_quantised_says_why() -> None:
 # --- the machine
 
 
+@pytest.mark.parametrize(
+    ("flags", "machine", "able"),
+    [
+        ("fpu sse2 avx avx2 fma", "x86_64", False),
+        ("avx2 avx512f avx512bw avx512_bf16", "x86_64", False),
+        ("avx2 avx_vnni", "x86_64", True),
+        ("avx512f avx512_vnni", "x86_64", True),
+        ("amx_tile amx_int8 amx_bf16", "x86_64", True),
+        ("fp asimd", "aarch64", False),
+        ("fp asimd asimddp", "aarch64", True),
+        ("", "x86_64", False),
+    ],
+)
+def test_exact_int8_is_known_by_the_cpus_instructions(
+    flags: str, machine: str, able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(runtime.platform, "machine", lambda: machine)
+    monkeypatch.setattr(runtime.platform, "system", lambda: "Linux")
+    assert runtime.has_int8() is able
+
+
+@pytest.mark.parametrize("faster", ["openvino", "onnxruntime"])
+def test_an_old_cpu_scores_in_float_by_the_runtime_that_is_faster_there(
+    faster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quadrat.model import choice
+
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset(("avx", "avx2", "fma")))
+    monkeypatch.setattr(runtime, "_capabilities", lambda: frozenset(("FP32", "INT8")))
+    assert not runtime.has_int8() and not runtime.has_bf16()
+    asked: list[str] = []
+
+    def measured(data: bytes, info: Any, precision: str) -> dict[str, float]:
+        asked.append(precision)
+        return {"openvino": 1.0, "onnxruntime": 2.0 if faster == "openvino" else 0.5}
+
+    monkeypatch.setattr(choice, "measure", measured)
+    made = compile_network(network())
+    assert (made.runtime, made.precision) == (faster, "fp32")
+    assert compile_network(network()).runtime == faster and asked == ["fp32"]
+    with pytest.raises(ModelError, match="does not compute in bf16"):
+        compile_network(network(), precision="bf16")
+
+
 def test_a_cpu_without_exact_int8_scores_in_float(
     pictures: str, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

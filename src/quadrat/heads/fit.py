@@ -239,6 +239,16 @@ FITTERS: dict[str, Callable[[Features, Ints, int, Settings], tuple[Head, tuple[s
 
 
 @contextmanager
+def together() -> Iterator[None]:
+    """Around fits that run side by side: what each sets for the process is set for all of them."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with one_thread(), python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+@contextmanager
 def one_thread() -> Iterator[None]:
     """BLAS and OpenMP of this process on one thread while the block lasts."""
     from threadpoolctl import threadpool_limits

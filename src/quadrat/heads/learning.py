@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +17,11 @@ import numpy as np
 
 from quadrat import backbones, tiles
 from quadrat.engines import Engine
+from quadrat.engines.local import available_cpus
 from quadrat.features import Features, Selection, cached, featurize, featurize_parts
 from quadrat.heads import samples as sampling
 from quadrat.heads.calibrate import fit_temperature
-from quadrat.heads.fit import Floats, Head, Settings, fit, probabilities
+from quadrat.heads.fit import Floats, Head, Settings, fit, probabilities, together
 from quadrat.legend import Legend
 
 CALIBRATION_TILES = 2000  # held-out predictions that fix one number well enough
@@ -154,8 +156,13 @@ def fit_form(
     """Fit, calibrate and measure a head on features of one precision."""
     k = len(legend)
     x, y = features.values[samples.train], samples.y[samples.train]
-    temperature, notes = _calibrate(x, y, samples, k, settings) if calibrate else (1.0, ())
-    head, said = fit(x, y, k, settings)
+    temperature: float = 1.0
+    notes: tuple[str, ...] = ()
+    with together(), ThreadPoolExecutor(2 if available_cpus() > 1 else 1) as pool:
+        whole = pool.submit(fit, x, y, k, settings)
+        if calibrate:
+            temperature, notes = pool.submit(_calibrate, x, y, samples, k, settings).result()
+        head, said = whole.result()
     held = features.values[samples.validation]
     p = probabilities(head, held, temperature)
     right = p.argmax(1) == samples.y[samples.validation]

@@ -20,7 +20,7 @@ from quadrat.legend import Legend
 from quadrat.tiles.types import Batch, Columns, empty_chips, make_index
 
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-PART_TILES = 512
+PART_TILES = 256  # as many as in a part of imagery: workers end together
 UNLABELLED = "unlabelled"  # the folder that `unpack` writes tiles without a label to
 DEFAULT_PX = 224
 
@@ -70,7 +70,7 @@ class FolderSource:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def parts(self) -> Sequence[FolderPart]:
-        """Pictures in path order, 512 a part."""
+        """Pictures in path order, `PART_TILES` a part."""
         return [
             FolderPart(
                 f"part-{n:05d}",
