@@ -19,7 +19,18 @@ from quadrat import model as models
 from quadrat.engines.local import available_cpus
 
 COUNTY = 66_000  # tiles
-PACKAGES = ("quadrat", "openvino", "onnxruntime", "torch", "rasterio", "numpy", "pyspng")
+PACKAGES = (
+    "quadrat", "openvino", "onnxruntime", "torch", "rasterio", "numpy", "imagecodecs", "pyspng",
+)  # fmt: skip
+    "quadrat",
+    "openvino",
+    "onnxruntime",
+    "torch",
+    "rasterio",
+    "numpy",
+    "imagecodecs",
+    "pyspng",
+)
 
 
 def machine() -> dict:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -107,16 +109,40 @@ def test_lossless_pictures_come_back_as_they_were() -> None:
         assert np.array_equal(codec.read_image(KINDS[kind]), picture()), kind
 
 
-def test_the_fast_decoder_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pyspng", reason="pip install 'quadrat[fast-png]'")
+FAST = ("imagecodecs", "pyspng")
+
+
+@pytest.fixture(params=FAST)
+def only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """One of the fast decoders and no other."""
+    pytest.importorskip(request.param, reason="pip install 'quadrat[fast-png]'")
+    for name in set(FAST) - {request.param}:
+        monkeypatch.setitem(sys.modules, name, None)
+    codec._fast_png.cache_clear()
+    yield request.param
+    codec._fast_png.cache_clear()
+
+
+def test_each_fast_decoder_finds_pillows_pixels(only: str) -> None:
+    assert len(codec._fast_png()) == 1
+    for kind, data in KINDS.items():
+        want = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        assert np.array_equal(codec.read_image(data), want), kind
+
+
+def test_the_fast_decoder_is_used(only: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "_read_pillow", lambda data, name: 1 / 0)
-    for kind in ("png", "png, interlaced", "png, transparent colour"):
+    for kind in ("png", "png, gamma and text", "png, best"):
         assert np.array_equal(codec.read_image(KINDS[kind]), picture())
 
 
-def test_without_the_fast_decoder_pillow_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyspng", None)
+def test_without_a_fast_decoder_pillow_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FAST:
+        monkeypatch.setitem(sys.modules, name, None)
+    codec._fast_png.cache_clear()
+    assert codec._fast_png() == ()
     assert np.array_equal(codec.read_image(KINDS["png, interlaced"]), picture())
+    codec._fast_png.cache_clear()
 
 
 @pytest.mark.parametrize("at", [0.3, 0.6, 0.95])

@@ -12,7 +12,9 @@ import io
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -135,31 +137,50 @@ def read_image(source: str | bytes) -> Chip:
 
 
 def _read_png(data: bytes) -> Chip | None:
-    """The common case, 8-bit RGB, by the faster decoder where it is installed; None otherwise."""
+    """The common case, 8-bit RGB, by the faster decoder where one is installed; None otherwise.
+
+    None too for what a decoder does not take: Pillow reads it, or says what is wrong with it.
+    """
     if len(data) < 33 or data[24] != 8 or data[25] != 2:  # bit depth, colour type
-        return None
-    try:
-        import pyspng
-    except ImportError:
         return None
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if max(width, height) > MAX_SIDE or not _is_whole(data):
         return None
-    try:
-        pixels: Any = pyspng.load(data, format="RGB")
-    except (RuntimeError, ValueError):
-        return None  # Pillow says what is wrong with it
-    return pixels if isinstance(pixels, np.ndarray) and pixels.shape[2] == 3 else None
+    for decode_png in _fast_png():
+        try:
+            pixels: Any = decode_png(data)
+        except (RuntimeError, ValueError):
+            continue
+        if isinstance(pixels, np.ndarray) and pixels.shape == (height, width, 3):
+            return pixels if pixels.dtype == np.uint8 else None
+    return None
+
+
+@lru_cache(maxsize=1)
+def _fast_png() -> tuple[Callable[[bytes], Any], ...]:
+    """Decoders that are installed, best first: imagecodecs decodes on several threads at once,
+    pyspng is as fast and keeps the interpreter lock meanwhile.
+    """
+    found: list[Callable[[bytes], Any]] = []
+    with suppress(ImportError, AttributeError):
+        import imagecodecs  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+        found.append(imagecodecs.png_decode)
+    with suppress(ImportError):
+        import pyspng
+
+        found.append(partial(pyspng.load, format="RGB"))
+    return tuple(found)
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether a PNG's chunks have the checksums that they state, which the fast decoder ignores."""
+    """Whether a PNG's chunks match their checksums, which not every decoder checks."""
     view, at = memoryview(data), 8
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(view[at : at + 4], "big")
         if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
             return False
-        if view[at + 4 : at + 8] == b"IEND":
+        if data[at + 4 : at + 8] == b"IEND":
             return True
         at = end + 4
     return False
