@@ -22,15 +22,6 @@ COUNTY = 66_000  # tiles
 PACKAGES = (
     "quadrat", "openvino", "onnxruntime", "torch", "rasterio", "numpy", "imagecodecs", "pyspng",
 )  # fmt: skip
-    "quadrat",
-    "openvino",
-    "onnxruntime",
-    "torch",
-    "rasterio",
-    "numpy",
-    "imagecodecs",
-    "pyspng",
-)
 
 
 def machine() -> dict:
