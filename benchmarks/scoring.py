@@ -31,7 +31,7 @@ from quadrat.tiles import open_tileset, read_part, tile
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiles", type=int, default=8000)
-    parser.add_argument("--png", type=int, default=3000, help="PNG files; 0 for none")
+    parser.add_argument("--png", type=int, default=6000, help="PNG files; 0 for none")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--backbone", default="efficientnet_lite0")
