@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import made_scores
 from quadrat import runs, storage, workspace
+from quadrat.cli import run
 from quadrat.errors import InputError
 
 
@@ -51,6 +54,20 @@ def test_a_tile_set_goes_whole(place: Path) -> None:
     done = workspace.clean()
     assert done.deleted and done.bytes == 125
     assert list(place.iterdir()) == []
+
+
+def test_what_the_change_verb_writes_goes_whole(place: Path) -> None:
+    ids = np.arange(64) % 6
+    for date, found in (("2010", ids), ("2016", np.roll(ids, 1))):
+        made_scores.write_scores(f"scores-{date}", *made_scores.square(8),
+                                 made_scores.certain(found), date=date)  # fmt: skip
+    assert run(["change", "scores-2010", "scores-2016", "--out", "moved"]) == 0
+    assert len(everything(place / "moved")) > 5
+    (item,) = workspace.inventory()
+    assert (item.kind, item.uri) == ("change", str(place / "moved"))
+    assert set(item.files) == {str(p) for p in (place / "moved").rglob("*") if p.is_file()}
+    workspace.clean()
+    assert not (place / "moved").exists()
 
 
 def test_a_dry_run_deletes_nothing(place: Path) -> None:

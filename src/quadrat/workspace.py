@@ -51,6 +51,20 @@ FOLDERS = {
         ("demo.json",),
         (r"(imagery|labels)_\d+\.tif", r"(demo\.json|truth\.csv|changes\.(csv|geojson))", _LOCK),
     ),
+    "change": Kind(
+        ("change.json",),
+        (
+            r"change\.(json|md)",
+            r"(matrix|areas)\.csv",
+            r"transitions\.parquet",
+            r"candidates\.(parquet|geojson|csv)",
+            r"pictures/\d{5}_r-?\d+_c-?\d+\.jpg",
+            # dates that were imagery are scored within the folder
+            rf"scores_\d+/(scores\.json|plan\.json|\.lock|{_PART})",
+            r"model_\d+/(model\.json|model(\.bf16|\.int8)?\.onnx|\.lock)",
+            _LOCK,
+        ),
+    ),
     "imagery": Kind(("fetch.json",), (r"(fetch\.json|outline\.geojson)", _LOCK)),
 }
 KINDS = (*FOLDERS, "files", "runs", "cache")

@@ -17,7 +17,7 @@ SHOWN = 12
 
 @common.verb()
 @click.argument("dates", nargs=-1, required=True, metavar="DATE_1 DATE_2...")
-@common.out_option("", "Folder for the tables, the list of candidates and their pictures.")
+@common.out_option("change", "Folder for the tables, the list of candidates and their pictures.")
 @click.option(
     "--model",
     metavar="MODEL",

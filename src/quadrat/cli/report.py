@@ -74,7 +74,10 @@ def command(
             on_progress=progress,
             **options,
         )
-    return common.Answer(result, described(result), (("files", result.uri),))
+    made = [("files", result.uri)]
+    if change is None and result.change is not None:
+        made.append(("change", result.change))
+    return common.Answer(result, described(result), tuple(made))
 
 
 def described(result: ReportResult) -> str:

@@ -182,7 +182,11 @@ def _write_imagery(demo: Demo, land: Land, workers: int, on_progress: Progress |
         width, height = round(b.right - b.left), round(b.top - b.bottom)
         look = palette.season(demo.seed, date)
         painter = Painter(land, date, texture.atlas(demo.seed, look.autumn), look)
-        tags = {"TIFFTAG_IMAGEDESCRIPTION": NOTE, "SYNTHETIC": "yes", "SEED": str(demo.seed)}
+        day = "10-20" if look.autumn else "07-15"
+        tags = {
+            "TIFFTAG_IMAGEDESCRIPTION": NOTE, "SYNTHETIC": "yes", "SEED": str(demo.seed),
+            "ACQUISITION_DATE": f"{demo.years[date]}-{day}",
+        }  # fmt: skip
         with raster.create_geotiff(
             uri, width=width, height=height, count=3, crs=demo.grid.crs,
             transform=(1.0, 0.0, b.left, 0.0, -1.0, b.top), level=1, tags=tags,
