@@ -162,7 +162,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
             x = input.to(torch.promote_types(input.dtype, torch.float32))
             mean, var, total = _statistics(x.detach())
             self._follow(mean, var, total)
-            y: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
+            y: Tensor = _Normalise.apply(
                 x, self.weight, self.bias, mean, torch.rsqrt(var + self.eps), total
             )
         return y.to(input.dtype)

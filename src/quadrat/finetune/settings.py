@@ -22,8 +22,8 @@ PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 RANDOM = "random"
 
-# Peak learning rates per optimiser: of a pretrained network, of a new last layer alone, of a network
-# with random weights.
+# Peak learning rates per optimiser: of a pretrained network, of a new last layer alone, of a
+# network with random weights.
 LEARNING_RATES = {"adamw": (1e-4, 5e-3, 1e-3), "sgd": (3e-3, 1e-1, 3e-2)}
 
 
