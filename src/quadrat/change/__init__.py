@@ -116,7 +116,7 @@ def change(
     how = {"bands": bands, "nodata": nodata, "stretch": stretch}
     extra: dict[str, Any] = {}
     with storage.lock(out):
-        read = None
+        read, given = None, dates
         if model is not None:
             read = imaged.score(
                 dates, out, model, normalise, how, overwrite=overwrite, engine=engine,
@@ -124,7 +124,7 @@ def change(
             )  # fmt: skip
             dates, extra = read.scores, read.told
         coarse = None if legend is None else legends.load_legend(legend)
-        days, notes = _read(dates, coarse)
+        days, notes = _read(dates, coarse, given)
         options = _options(
             days[0].legend, coarse, from_classes, to_classes, min_probability, limit, recalibrate,
             smoothing, evidence_from, split, level, seed,
@@ -174,9 +174,19 @@ def _check(
         raise InputError(f"--show {show} pictures; use 0 or more")
 
 
-def _read(dates: Sequence[str], coarse: Legend | None) -> tuple[list[Dated], list[str]]:
-    """The tiles that all dates have, in one order; folded only where legends differ."""
+def _read(
+    dates: Sequence[str], coarse: Legend | None, given: Sequence[str]
+) -> tuple[list[Dated], list[str]]:
+    """The tiles that all dates have, in one order; folded only where legends differ.
+
+    Args:
+        given: what the user named; a date that says nothing of itself is called after it.
+    """
     days = [dated.read(uri, probabilities=True) for uri in dates]
+    for n, (day, uri) in enumerate(zip(days, given, strict=True)):
+        if day.date == storage.basename(day.uri):
+            name = storage.basename(uri).rsplit(".", 1)[0]
+            days[n] = dataclasses.replace(day, date=name)
     if coarse is not None and len({d.legend.names for d in days}) > 1:
         days = [d.folded(coarse) for d in days]
     sizes = [len(d) for d in days]
