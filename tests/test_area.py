@@ -94,6 +94,36 @@ def test_intervals_contain_the_truth_in_95_of_100_samples(share: float) -> None:
     assert np.abs(gap).max() < 0.002 < 0.02 < np.abs(raw_gap).max()  # unbiased; the map is not
 
 
+def test_intervals_of_change_contain_the_truth_in_95_of_100_samples() -> None:
+    """Two maps with mistakes; samples of each of their transitions; change and net change."""
+    rng = np.random.default_rng(5)
+    first, shown_a = population(rng, 8000)
+    last = np.where(rng.random(8000) < 0.05, 0, first)
+    wrong = rng.random(8000) < 0.08
+    shown_b = np.where(wrong, rng.integers(0, 3, 8000), last)
+    truth, mapped = first * 3 + last, shown_a * 3 + shown_b
+    sizes = np.bincount(mapped, minlength=9).astype(float)
+    net = np.zeros((3, 3))
+    net[:, 0], net[0] = net[:, 0] + 1, net[0] - 1
+    moved = 1 - np.eye(3)
+    weights = np.stack([net.ravel(), moved.ravel()], axis=1)
+    true = weights[truth].mean(0)
+    hits, draws = np.zeros(2), 500
+    for _ in range(draws):
+        at = np.concatenate(
+            [
+                rng.choice(inside, min(len(inside), max(50, len(inside) // 5)), replace=False)
+                for inside in (np.flatnonzero(mapped == h) for h in range(9))
+                if len(inside)
+            ]
+        )
+        sample = Sample(mapped[at], np.eye(9)[truth[at]], sizes, counted=True)
+        values = sample.values @ weights
+        se = estimate.standard_error(sample, values)
+        hits += np.abs(estimate.mean(sample, values) - true) <= 1.96 * se
+    assert np.all((hits / draws >= 0.93) & (hits / draws <= 0.97)), hits / draws
+
+
 def test_block_samples_need_the_variance_between_blocks() -> None:
     """Reference tiles come 25 to a block and err together: single-tile errors are too small."""
     rng = np.random.default_rng(4)

@@ -131,7 +131,7 @@ def test_labelled_tiles_and_imagery_are_compared_with_intervals(
     out = str(tmp_path / "out")
     dates = [county_tiles.uri, county.imagery[1]]
     got = change(dates, out, model=county_model, legend="nlcd3", show=0, split="all")
-    assert got.dates == ("tiles", "imagery_2014")
+    assert got.dates[0].startswith("2011") and got.dates[1].startswith("2014")
     assert got.method["aligned"] and got.reference >= 60
     k = len(got.names)
     values = np.array([[f.value for f in row] for row in got.matrix])
