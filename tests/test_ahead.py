@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,16 +111,3 @@ def test_batches_are_of_about_the_same_bytes() -> None:
     for size in (1, 8, 32, 100, 224, 256, 512, 4096):
         assert tiles.batch_tiles(size) % 4 == 0
         assert 4 <= tiles.batch_tiles(size) <= 1024
-
-
-@pytest.mark.parametrize(
-    ("engine", "uri", "want"),
-    [("local", "/a", True), ("spark", "/a", False), ("spark", "s3://bucket/a", True)],
-)
-def test_who_reads_ahead(engine: str, uri: str, want: bool, tmp_path: Path) -> None:
-    class Where:
-        pass
-
-    where = Where()
-    where.uri = uri  # type: ignore[attr-defined]
-    assert (tiles.ahead_for(engine, where) > 0) is want  # type: ignore[arg-type]

@@ -227,7 +227,6 @@ def featurize_parts(
         task = FeatureTask(
             network, graph.digest, graph.dim, folder, source.size_px, precision, chosen, slots,
             model.choose(graph.onnx, precision, source.size_px),
-            tiles.ahead_for(engine.name, source),
         )  # fmt: skip
         for part_done in engine.run(task, todo):
             finished += part_done.count
@@ -271,7 +270,6 @@ class FeatureTask:
     select: Selection
     workers: int
     runtime: str = "auto"  # the same for every part: runtimes differ in the last bits
-    ahead: int = 0  # batches read on another thread while one is computed on
 
     def __call__(self, part: tiles.Part) -> PartDone:
         """Work on one part."""
@@ -290,7 +288,7 @@ class FeatureTask:
             None,
             compression="none",
         ) as writer:
-            for batch in tiles.read_ahead(part, tiles.batch_tiles(self.size_px), self.ahead):
+            for batch in tiles.read_ahead(part, tiles.batch_tiles(self.size_px)):
                 skipped.extend(batch.skipped)
                 keep = self.select.mask(batch.index)
                 index, chips = batch.index.select(COLUMNS), batch.chips

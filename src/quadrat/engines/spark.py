@@ -163,14 +163,14 @@ class _Waves:
     def _shape(self) -> tuple[int, int]:
         """Jobs under way at once, and parts in each.
 
-        Half as many parts again as there are slots, so that a slot finds its next part when a job's
-        last tasks still run; with a limit on parts at work, no more than the limit.
+        Three times as many parts as there are slots, so that a slot finds its next part when a
+        job's last tasks still run; with a limit on parts at work, no more than the limit.
         """
         if self._workers:
             jobs = min(JOBS, self._workers)
             return jobs, self._workers // jobs
-        parts = -(-3 * self._session.slots() // 2)
-        jobs = min(JOBS, parts)
+        parts = 3 * self._session.slots()
+        jobs = 3
         return jobs, -(-parts // jobs)
 
     def _next(self, size: int) -> range:

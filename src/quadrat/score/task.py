@@ -62,7 +62,6 @@ class ScoreTask:
         slots: tasks at the same time in a process: the network gets one stream for each.
         runtime: what runs the network, the same for every part, wherever it is worked on: runtimes
             differ in the last bits.
-        ahead: batches that are read on another thread while one is computed on.
     """
 
     model_uri: str
@@ -76,7 +75,6 @@ class ScoreTask:
     slots: int
     strict: bool
     runtime: str = "auto"
-    ahead: int = 0
 
     def __call__(self, part: Part) -> ScoreResult:
         uri = storage.join(self.out, "parts", f"{part.name}.parquet")
@@ -100,7 +98,7 @@ class ScoreTask:
         rows: list[NDArray[np.float32]] = []
         skipped: list[tuple[str, str]] = []
         dropped = 0
-        for batch in read_ahead(part, batch_tiles(network.info.size_px or 1), self.ahead):
+        for batch in read_ahead(part, batch_tiles(network.info.size_px or 1)):
             skipped += batch.skipped
             if self.strict and skipped:
                 raise ModelError(f"{skipped[0][0]}: {skipped[0][1]} (--strict)")

@@ -16,7 +16,7 @@ from quadrat.model import Model
 from quadrat.score import once, scores
 from quadrat.score.scores import Scores, open_scores
 from quadrat.score.task import ScoreResult, ScoreTask
-from quadrat.tiles import Source, ahead_for, open_rasters, open_tiles, rasters, sets
+from quadrat.tiles import Source, open_rasters, open_tiles, rasters, sets
 
 PLAN = "plan.json"
 RASTERS = (".tif", ".tiff", ".vrt")
@@ -197,7 +197,6 @@ def score(
             bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
             opened.grid.crs if opened.grid else None, sample_frac, seed,
             engine.slots if engine.name == "local" else 1, strict, runtime,
-            ahead_for(engine.name, opened),
         )  # fmt: skip
         results = _run(task, opened, engine, on_progress)
         _write_manifest(out, bundle, opened, chosen, runtime, sample_frac, results)

@@ -12,7 +12,7 @@
 It does not know backbones, models or engines' insides.
 """
 
-from quadrat.tiles.ahead import ahead_for, batch_tiles, read_ahead
+from quadrat.tiles.ahead import batch_tiles, read_ahead
 from quadrat.tiles.cut import tile
 from quadrat.tiles.folders import FolderSource, open_folder
 from quadrat.tiles.packing import balance, pack, unpack
@@ -28,7 +28,6 @@ __all__ = [
     "RasterSource",
     "Source",
     "TileSet",
-    "ahead_for",
     "balance",
     "batch_tiles",
     "index",

@@ -13,9 +13,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from quadrat import storage
 from quadrat.tiles.sources import read_part
-from quadrat.tiles.types import Batch, Part, Source
+from quadrat.tiles.types import Batch, Part
 
 AHEAD = 2  # batches that wait at most, for each part at work
 BYTES = 5 << 20  # of a batch, about: 32 tiles of 224 px
@@ -28,15 +27,6 @@ _lock = threading.Lock()
 def batch_tiles(size_px: int) -> int:
     """Tiles of a batch, a multiple of 4 (networks compute four at once), by their size."""
     return max(4, min(1024, BYTES // (3 * size_px * size_px) // 4 * 4))
-
-
-def ahead_for(engine: str, source: Source) -> int:
-    """How many batches tasks of an engine should read ahead.
-
-    A task of Spark has a core and its process to itself, where a second thread would only take
-    turns with the first; unless what it waits for is the network.
-    """
-    return AHEAD if engine == "local" or not storage.is_local(source.uri) else 0
 
 
 def read_ahead(part: Part, batch_size: int, most: int = AHEAD) -> Iterator[Batch]:
