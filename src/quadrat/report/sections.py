@@ -169,7 +169,9 @@ def area(day: Day, estimated: bool) -> str:
         ]
         for row, color in pairs
     ]  # fmt: skip
-    return words + chart + table(heads, rows, f"{caption}; {found.level:.0%} intervals")
+    body = words + chart + table(heads, rows, f"{caption}; {found.level:.0%} intervals")
+    # beside the figures that it is about: an error of 0 is not certainty
+    return body + notes(n for n in found.notes if "standard errors" in n)
 
 
 def mistakes(days: Sequence[Day]) -> str:
