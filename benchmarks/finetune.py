@@ -5,8 +5,9 @@
 
 FOLDER has one subfolder of pictures per class; half of every class is only ever tested on, the same
 half that `ucmerced.py` tests on with the same seed. A tenth of the other half (5 of 50 a class)
-picks the best epoch, and the network is retrained on the rest. The logistic head is trained twice
-on the same pixels: on the tiles that retrain the network, and on all of its half of them.
+picks the epoch (with --keep last it is only watched), and the network is retrained on the rest. The
+logistic head is trained twice on the same pixels: on the tiles that retrain the network, and on all
+of its half.
 
 Stopped, it goes on where it was when it is started again with the same arguments. Runs and their
 learning curves go to a run history in WORK (`quadrat runs compare --tracking-uri ...`).
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=224)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float)
+    parser.add_argument("--keep", default="best", choices=("best", "last"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--name")
@@ -138,6 +140,7 @@ def main() -> None:
     settings = Settings(
         backbone=arguments.backbone, depth=arguments.depth, weights=arguments.weights,
         pixels=arguments.pixels, epochs=arguments.epochs, lr=arguments.lr, seed=arguments.seed,
+        keep=arguments.keep,
     )  # fmt: skip
     result = retrained(arguments, settings, few, work)
     report(arguments, head, result)

@@ -150,6 +150,13 @@ def test_between_epochs_of_one_macro_f1_the_lower_loss_is_better(tmp_path: Path)
     assert made.fit(resume=False).best_epoch == 3
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    made = training(tmp_path, Fades(1), epochs=4, keep="last")
+    assert made.fit(resume=False).best_epoch == 4
+    last = made.checkpoints.parse(made.checkpoints.read(), CPU)["module"]
+    assert same(last, weights(made.module))
+
+
 def test_half_a_batch_twice_is_the_whole_batch(tmp_path: Path) -> None:
     """Without batch statistics, a batch in pieces gives the same weights."""
     results = []
@@ -378,6 +385,7 @@ def test_an_error_while_preparing_batches_reaches_the_loop_and_ends_the_thread()
         ({"lr": float("nan")}, "--lr nan is out of range"),
         ({"crop": 1.5}, "--crop 1.5"),
         ({"warmup": 11.0}, "--warmup 11 is out of range; it must be from 0 to 10"),
+        ({"keep": "last", "patience": 2}, "leave it out with --keep last"),
         ({"views": 2}, "--views 2 needs --depth last_only"),
     ],
 )

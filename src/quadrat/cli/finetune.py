@@ -85,6 +85,7 @@ def _option(name: str, kind: Any, default: Any, text: str) -> Callable[[F], F]:
     "auto",
     "Statistics of retrained layers: frozen or the data's; auto: frozen but for random weights.",
 )
+@_option("keep", click.Choice(("best", "last")), "best", "The epoch that the model is from.")
 @_option("patience", click.IntRange(min=0), 0, "Stop after so many epochs without gain; 0: never.")
 @_option(
     "precision",

@@ -113,7 +113,11 @@ class Training:
             figures = self._epoch(runner, epoch, steps)
             figures |= self.validate()
             history.append(figures)
-            better = not best_epoch or _merit(figures) > _merit(history[best_epoch - 1])
+            better = (
+                not best_epoch
+                or self.settings.keep == "last"
+                or _merit(figures) > _merit(history[best_epoch - 1])
+            )
             if better:
                 best_epoch = epoch
                 best_state = _copied(self.module) if self.group.first else None

@@ -17,6 +17,7 @@ DEPTHS = ("last_only", "fully_connected", "all")
 FROM = "from:"
 OPTIMIZERS = ("adamw", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
+KEEPS = ("best", "last")
 BATCH_NORMS = ("auto", "frozen", "batch")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -64,6 +65,9 @@ class Settings:
             network brings them, `batch` (they follow the data), or `auto`: frozen unless the
             weights are random. A few thousand tiles are learned better from a network whose
             statistics stay what they were: training and scoring then see the same features.
+        keep: the epoch that the model is from: `best` (by validation macro F1; between equals the
+            one of lower loss) or `last`. With few validation tiles the best is a matter of luck,
+            and the last, at the foot of the cosine, is the better bet.
         patience: stop after so many epochs without a better validation macro F1; 0 for never.
         precision: `fp32`, `bf16` (mixed) or `auto`: bf16 where the device computes in it.
         seed: of everything random.
@@ -89,6 +93,7 @@ class Settings:
     head_first: bool = True
     views: int = 1
     batch_norm: str = "auto"
+    keep: str = "best"
     patience: int = 0
     precision: str = "auto"
     seed: int = 0
@@ -97,6 +102,7 @@ class Settings:
         _choice("depth", self.depth, DEPTHS, prefix=FROM)
         _choice("optimizer", self.optimizer, OPTIMIZERS)
         _choice("class-weight", self.class_weight, CLASS_WEIGHTS)
+        _choice("keep", self.keep, KEEPS)
         _choice("batch-norm", self.batch_norm, BATCH_NORMS)
         _choice("precision", self.precision, PRECISIONS)
         _range("epochs", self.epochs, 1)
@@ -115,6 +121,8 @@ class Settings:
             _range("lr", self.lr, 1e-12)
         if self.pixels is not None:
             _range("pixels", self.pixels, 16, 4096)
+        if self.patience and self.keep == "last":
+            raise TrainError("--patience looks for the best epoch; leave it out with --keep last")
         if self.views > 1 and self.depth != "last_only":
             raise TrainError(
                 f"--views {self.views} needs --depth last_only; "
