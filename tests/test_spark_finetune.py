@@ -63,3 +63,21 @@ def test_two_processes_on_spark_follow_the_curve_of_one(
 def test_more_processes_than_cores_is_an_error(engine: SparkEngine, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"--nproc 3 needs as many cores at once.* has 2"):
         finetune("tiles", str(tmp_path), machine=Machine("cpu", nproc=3), engine=engine)
+
+
+def test_the_verb_trains_on_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from finetune_tiles import write_tiles
+    from quadrat import runs
+    from quadrat.cli import run
+    from quadrat.model import load_model
+
+    monkeypatch.chdir(tmp_path)
+    source = write_tiles(tmp_path, {"train": 24, "validation": 12}).uri
+    words = (
+        f"finetune {source} --out model --backbone shufflenet_v2_x0_5 --weights random --pixels 32 "
+        "--batch 8 --epochs 2 --device cpu --threads 1 --engine spark --master local[2] --nproc 2"
+    )
+    assert run(words.split()) == 0
+    assert load_model("model").legend.names
+    (kept,) = runs.list_runs()
+    assert kept.status == "FINISHED"

@@ -337,25 +337,34 @@ def seed_option(function: F) -> F:
 
 def engine_options(function: F) -> F:
     """`--engine`, `--master` and `--workers`; pass them to `engine()`."""
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=lambda: defaults().workers,
+        show_default="the cores there are",
+        help="Parts worked on at once.",
+    )
+    return _engine_and_master(workers(function), "Where parts are worked on.")
+
+
+def process_options(function: F) -> F:
+    """`--engine` and `--master` alone, for work that has its own number of processes."""
+    return _engine_and_master(function, "What starts the processes.")
+
+
+def _engine_and_master(function: F, text: str) -> F:
     options = (
         click.option(
             "--engine",
             type=click.Choice(config.ENGINES),
             default=lambda: defaults().engine or "local",
             show_default="local",
-            help="Where parts are worked on.",
+            help=text,
         ),
         click.option(
             "--master",
             metavar="URL",
             help="Spark's master: local[*], spark://host:7077, yarn, k8s://...",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(min=1),
-            default=lambda: defaults().workers,
-            show_default="the cores there are",
-            help="Parts worked on at once.",
         ),
     )
     return _with(options, function)

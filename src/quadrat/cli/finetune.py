@@ -101,19 +101,23 @@ def _option(name: str, kind: Any, default: Any, text: str) -> Callable[[F], F]:
 @click.option("--resume", is_flag=True, help="Go on after the last whole epoch of --out.")
 @click.option("--keep-checkpoints", is_flag=True, help="Leave them when the model is written.")
 @common.run_options
+@common.process_options
 def command(
     source: str,
     out: str,
     validation: str | None,
     resume: bool,
     keep_checkpoints: bool,
+    engine: str,
+    master: str | None,
     name: str | None,
     tracking_uri: str | None,
     **options: Any,
 ) -> common.Answer | None:
     """Retrain a pretrained network on SOURCE: a tile set, or a folder with one subfolder a class.
 
-    Needs pip install 'quadrat[finetune]'. Under torchrun each process runs the same command.
+    Needs pip install 'quadrat[finetune]'. Under torchrun each process runs the same command; with
+    --engine spark the --nproc processes are tasks of the cluster.
     """
     from quadrat.finetune import Machine, Settings, finetune, rank, require
     from quadrat.tiles import open_tiles
@@ -132,6 +136,7 @@ def command(
         return None
     params = {"source": source, "out": out, "validation": validation}
     with (
+        common.engine(engine, master, None) as made,
         _history(out, name, tracking_uri, params, resume) as run,
         common.progress("finetune") as report,
     ):
@@ -145,7 +150,7 @@ def command(
 
         result = finetune(
             source, out, settings, machine, **arguments, run_id=run.id, on_event=heard,
-            on_progress=report,
+            on_progress=report, engine=made,
         )  # fmt: skip
     return common.Answer({**result.to_dict(), "run": run.id}, described(result, run.id))
 

@@ -18,6 +18,7 @@ are imported when a training starts. It does not know the run history, which lis
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from quadrat import storage, tiles
@@ -25,7 +26,7 @@ from quadrat.engines import Engine
 from quadrat.errors import MissingExtraError, TrainError
 from quadrat.finetune.launch import launch, processes, rank
 from quadrat.finetune.result import FinetuneResult, from_dict
-from quadrat.finetune.settings import Machine, Settings
+from quadrat.finetune.settings import RANDOM, Machine, Settings
 
 __all__ = ["FinetuneResult", "Machine", "Settings", "finetune", "rank", "require", "stopped_run"]
 
@@ -118,10 +119,13 @@ def _launched(
         raise TrainError("several processes open the tiles themselves: give tile sets by their URI")
     # on a cluster a process has the one core of its task
     threads = machine.threads or (1 if engine else max(1, available_cpus() // machine.nproc))
+    # the processes may stand in another folder: a worker of Spark's does
+    if settings.weights is not None and settings.weights != RANDOM:
+        settings = replace(settings, weights=storage.normalise(settings.weights))
     values = {
-        "source": source,
-        "out": out,
-        "validation": validation,
+        "source": storage.normalise(source),
+        "out": storage.normalise(out),
+        "validation": None if validation is None else storage.normalise(validation),
         "settings": settings.to_dict(),
         "machine": {**machine.to_dict(), "threads": threads},
         **rest,
