@@ -198,26 +198,23 @@ def test_the_head_is_fitted_first(small: Any, tmp_path: Path) -> None:
 def test_killed_in_the_second_epoch_and_resumed_it_gives_the_same_model(
     small: Any, tmp_path: Path
 ) -> None:
-    chosen = settings(epochs=4, batch_norm="batch", patience=4).to_dict()
-
-    def job(out: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        text = json.dumps({"source": small.uri, "out": str(tmp_path / out), "settings": chosen,
-                           "keep_checkpoints": True, **more})  # fmt: skip
-        command = [sys.executable, str(JOB), text]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    whole = job("whole")
-    assert whole.returncode == 0, whole.stderr
-    killed = job("killed", kill_at=60 + 40, run_id="run1")
+    chosen = settings(epochs=4, batch_norm="batch", patience=4)
+    text = json.dumps({"source": small.uri, "out": str(tmp_path / "killed"), "run_id": "run1",
+                       "settings": chosen.to_dict(), "kill_at": 60 + 40})  # fmt: skip
+    killed = subprocess.run([sys.executable, str(JOB), text], capture_output=True, check=False)
     assert killed.returncode == -9
     state = torch.load(tmp_path / "killed" / "checkpoints" / "last.pt", weights_only=True)
     assert state["epoch"] == 1
     assert stopped_run(str(tmp_path / "killed")) == "run1"
-    refused = job("killed")
-    assert "--resume goes on with it" in refused.stderr
-    resumed = job("killed", resume=True, run_id="run1")
-    assert resumed.returncode == 0, resumed.stderr
-    a, b = json.loads(whole.stdout), json.loads(resumed.stdout)
+    with pytest.raises(TrainError, match="--resume goes on with it"):
+        finetune(small.uri, str(tmp_path / "killed"), chosen, ONE)
+    a, b = (
+        finetune(
+            small.uri, str(tmp_path / out), chosen, ONE, resume=out == "killed", run_id="run1",
+            keep_checkpoints=True,
+        ).to_dict()
+        for out in ("whole", "killed")
+    )  # fmt: skip
     assert b["resumed_after"] == 1
     assert a["digest"] == b["digest"]
     for name in ("last.pt", f"best-{a['best_epoch']:04d}.pt"):
