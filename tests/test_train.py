@@ -317,3 +317,36 @@ def test_no_labels_and_no_source(tmp_path: Path) -> None:
         do(str(folder), tmp_path / "model")
     with pytest.raises(QuadratError, match="does not exist"):
         heads.train(str(tmp_path / "nowhere"), str(tmp_path / "model"))
+
+
+def test_the_gap_is_what_a_random_split_would_have_promised(tmp_path: Path) -> None:
+    """Blocks of one colour each, whatever their class: known by heart, they tell nothing."""
+    rng = np.random.default_rng(3)
+    image = np.zeros((3, 64 * SIZE, 64 * SIZE), np.uint8)
+    label = np.zeros((64 * SIZE, 64 * SIZE), np.uint8)
+    for r in range(0, 64 * SIZE, 8 * SIZE):
+        for c in range(0, 64 * SIZE, 8 * SIZE):
+            at = np.s_[r : r + 8 * SIZE, c : c + 8 * SIZE]
+            image[(slice(None), *at)] = rng.integers(0, 256, (3, 1, 1))
+            label[at] = (21, 71, 81)[rng.integers(3)]
+    place = {
+        "crs": "EPSG:26917", "transform": Affine(1, 0, 499_968, 0, -1, 4_000_000), "dtype": "uint8",
+        "driver": "GTiff", "width": 64 * SIZE, "height": 64 * SIZE,
+    }  # fmt: skip
+    for name, count, pixels in (("image", 3, image), ("label", 1, label[None])):
+        with rasterio.open(tmp_path / f"{name}.tif", "w", count=count, **place) as file:
+            file.write(pixels)
+    made = tiles.tile(
+        [str(tmp_path / "image.tif")], str(tmp_path / "tiles"), labels=str(tmp_path / "label.tif"),
+        tile_m=float(SIZE), pixel_m=1.0,
+    )  # fmt: skip
+    done = heads.train(
+        made.uri, str(tmp_path / "model"), backbone="mean_colour", precision="fp32", split_gap=True,
+        head="forest", trees=40, depth=12,
+    )  # fmt: skip
+    assert done.accuracy is not None and done.split_gap is not None
+    assert done.split_gap["random"]["value"] > 0.97
+    assert done.split_gap["gap"]["value"] == pytest.approx(
+        done.split_gap["random"]["value"] - done.accuracy
+    )
+    assert done.split_gap["gap"]["low"] > 0.1

@@ -13,7 +13,7 @@ from quadrat.cli import common
 if TYPE_CHECKING:
     from quadrat.workspace import Cleaned, Item
 
-KINDS = ("tiles", "models", "scores", "county", "imagery", "files", "runs", "cache")
+KINDS = ("tiles", "models", "scores", "county", "change", "imagery", "files", "runs", "cache")
 
 
 @common.verb()

@@ -76,6 +76,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="What the model is scored in: auto tries int8, then bf16, and keeps what is as accurate.",
 )
+@click.option(
+    "--split-gap",
+    is_flag=True,
+    help="Also say how much more accuracy a random split of the same tiles would have promised.",
+)
 @click.option("--cache", metavar="URI", help="Where workers keep features; this user's cache.")
 @common.engine_options
 @common.run_options
@@ -121,6 +126,11 @@ def described(result: TrainResult, run: str) -> str:
     ]
     if result.metrics is not None:
         lines.append(accuracy_text(result.metrics))
+    if result.split_gap is not None:
+        lines.append(
+            f"a random split would say {common.figure_text(result.split_gap['random'])}: "
+            f"{common.figure_text(result.split_gap['gap'])} more"
+        )
     lines += [forms_text(result.forms)] if len(result.forms) > 1 else []
     lines += common.skipped_text(result.skipped, len(result.skipped))
     lines += [f"warning: {text}" for text in result.warnings]

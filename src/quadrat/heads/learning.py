@@ -102,6 +102,23 @@ def _here(job: Job, on_progress: Progress | None) -> Learned:
     return Learned(samples, fitted, found.skipped, found.seconds, seconds, "scikit-learn")
 
 
+def random_split(job: Job, samples: sampling.Samples) -> tuple[sampling.Ints, Floats]:
+    """What a split by chance would have measured: classes and probabilities of its held-out tiles.
+
+    The same tiles are dealt anew, as many to validation as before, without regard to where they
+    lie; a head like the job's is fitted to the others. For `metrics.split_gap`.
+    """
+    found = _features(job, None)
+    pool = np.concatenate([samples.train, samples.validation])
+    dealt = np.random.default_rng(job.settings.seed).permutation(pool)
+    held, rest = (
+        np.sort(dealt[: len(samples.validation)]),
+        np.sort(dealt[len(samples.validation) :]),
+    )
+    head, _ = fit(found.values[rest], samples.y[rest], len(job.legend), job.settings)
+    return samples.y[held], probabilities(head, found.values[held])
+
+
 def _on_spark(job: Job, on_progress: Progress | None) -> Learned:
     from quadrat.heads import spark
 

@@ -26,7 +26,7 @@ from quadrat.features import Selection
 from quadrat.heads import samples as sampling
 from quadrat.heads.fit import Settings
 from quadrat.heads.forms import Forms, learn_forms
-from quadrat.heads.learning import Job, Learned, Progress
+from quadrat.heads.learning import Job, Learned, Progress, random_split
 from quadrat.legend import Legend
 
 Event = Callable[[str, Mapping[str, Any]], None]
@@ -47,6 +47,8 @@ class TrainResult:
         seconds: of `features`, `fit` and `total`.
         skipped: name and reason of each tile that could not be read.
         warnings: what a user should know, a sentence each.
+        split_gap: what a random split would have measured (`random`), and how much more that is
+            than the validation above (`gap`), each with its interval; None unless asked for.
     """
 
     uri: str
@@ -61,6 +63,7 @@ class TrainResult:
     seconds: Mapping[str, float]
     skipped: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    split_gap: Mapping[str, Any] | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -83,6 +86,7 @@ class TrainResult:
             "skipped": [list(s) for s in self.skipped],
             "warnings": list(self.warnings),
             "metrics": self.metrics,
+            "split_gap": self.split_gap,
         }
 
 
@@ -101,6 +105,7 @@ def train(
     depth: int = 5,
     class_weight: str = "none",
     precision: str = "auto",
+    split_gap: bool = False,
     engine: Engine | None = None,
     cache: str | None = None,
     run_id: str | None = None,
@@ -122,6 +127,8 @@ def train(
         class_weight: `none` or `balanced`.
         precision: what the model is to be scored in: `auto` tries int8, then bf16 (see `forms`);
             `int8` and `bf16` insist that they are tried; `fp32` tries nothing else.
+        split_gap: fit a second head on a random split of the same tiles, to say how much accuracy
+            such a split would have promised; on this machine only.
         engine: where features are computed and, on `spark`, the head is trained (by Spark ML, see
             `heads.spark`); this machine by default.
         cache: where the engine's workers keep features; the user's cache by default.
@@ -138,6 +145,8 @@ def train(
     on_spark = engine is not None and engine.name == "spark"
     steps = max_iter if max_iter is not None else 10 if on_spark else Settings.max_iter
     strength = reg if reg is not None else 0.01 if on_spark else Settings.reg
+    if split_gap and on_spark:
+        raise TrainError("--split-gap is measured on this machine; leave --engine spark out for it")
     settings = Settings(head, strength, steps, trees, depth, class_weight, seed)
     if not 0 < sample_frac <= 1:
         raise TrainError(f"--sample-frac {sample_frac} must be above 0 and at most 1")
@@ -156,6 +165,7 @@ def train(
     counts = learned.samples.counts(legend)
     tell("data", {"uri": where, "digest": opened.digest, "tiles": counts})
     figures = _figures(learned, legend, seed)
+    gap = _split_gap(forms.kept[forms.precision].job, learned, figures) if split_gap else None
     table = {name: _form(form.learned) for name, form in forms.kept.items()}
     warnings = (
         *learned.samples.warnings,
@@ -178,7 +188,8 @@ def train(
     )
     saved = _save(out, forms, info)
     if figures is not None:
-        tell("metrics", {"split": "validation", **figures})
+        more = {} if gap is None else {"split_gap": gap["gap"]["value"]}
+        tell("metrics", {"split": "validation", **figures, **more})
     tell("forms", {"precision": forms.precision, **table})
     tell("model", {"uri": saved.uri, "digest": saved.digest})
     return TrainResult(
@@ -198,6 +209,7 @@ def train(
         },
         skipped=learned.skipped,
         warnings=warnings,
+        split_gap=gap,
     )
 
 
@@ -250,6 +262,15 @@ def _figures(learned: Learned, legend: Legend, seed: int) -> dict[str, Any] | No
     return metrics.summarise(
         samples.y[where], learned.fitted.probabilities, legend.names, groups=groups, seed=seed
     ).to_dict()
+
+
+def _split_gap(job: Job, learned: Learned, figures: dict[str, Any] | None) -> dict[str, Any]:
+    if figures is None:
+        raise TrainError("--split-gap compares with validation tiles, and there are none")
+    truth, p = random_split(job, learned.samples)
+    chance = metrics.summarise(truth, p, job.legend.names, seed=job.settings.seed)
+    gap = metrics.split_gap(chance, metrics.from_dict(figures))
+    return {"random": chance.overall.to_dict(), "gap": gap.to_dict()}
 
 
 def _said(skipped: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
