@@ -19,8 +19,10 @@ TESTS ?= tests
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 # Bytecode is made when a module is first loaded: most modules of most packages never are.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --no-compile
-# Warnings are errors, but for one that the HTTP client of Azure's library gives about that library.
-STRICT := -W error -W "ignore:Sending a large body directly:ResourceWarning"
+# Warnings are errors, but for one that the HTTP client of Azure's library gives about that library,
+# and rasterio's use of affine's operator.
+STRICT := -W error -W "ignore:Sending a large body directly:ResourceWarning" \
+  -W "ignore:Use :PendingDeprecationWarning"
 # Two-thread BLAS on a busy machine can be far slower than one thread.
 export OMP_NUM_THREADS ?= 1
 

@@ -67,7 +67,7 @@ def test_it_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     text = said(book)
     assert "SYNTHETIC" in text
     assert re.search(r"overall accuracy \*\*[\d.]+%", text)
-    assert "# Change, 2011 to 2014" in text and "open in a browser" in text
+    assert "# Change, 2011-07-15 to 2014-10-20" in text and "open in a browser" in text
     assert pictures(book) >= 5  # matrix, reliability, map, mistakes, candidates
     page = next(tmp_path.glob("quadrat-*/report.html")).read_text("utf-8")
     assert "Most confident mistakes" in page

@@ -93,8 +93,8 @@ import sys, time
 from quadrat.engines import get_engine
 from quadrat.score import score, task
 read = task.read_ahead
-def slow(part, size, most):
-    for batch in read(part, size, most):
+def slow(part, size):
+    for batch in read(part, size):
         time.sleep(0.05)
         yield batch
 task.read_ahead = slow
