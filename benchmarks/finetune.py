@@ -1,6 +1,6 @@
 """Accuracy on UC Merced: a network retrained whole against a logistic head on the same network.
 
-    python benchmarks/finetune.py FOLDER --work WORK --pixels 192 --epochs 15
+    python benchmarks/finetune.py FOLDER --work WORK --pixels 224 --keep last
     python benchmarks/finetune.py FOLDER --work WORK --pixels 128 --backbone resnet18 --weights FILE
 
 FOLDER has one subfolder of pictures per class; half of every class is only ever tested on, the same
