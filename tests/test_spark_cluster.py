@@ -71,12 +71,13 @@ class Driver:
         self.attempts.mkdir(exist_ok=True)
         job = {"master": cluster.url, "model": work.model, "source": work.source, **job}
         job |= {"out": self.out, "attempts": str(self.attempts)}
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("cluster_job.py")), json.dumps(job)],
-            stdout=subprocess.PIPE,
-            stderr=(folder / "driver.log").open("ab"),
-            env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},
-        )
+        with (folder / "driver.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("cluster_job.py")), json.dumps(job)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},
+            )
 
     def parts(self) -> list[Path]:
         """Parts of the scores that are there."""
