@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from quadrat.errors import TrainError
 
 TIMEOUT_S = 1800  # rank 0 may decode, validate or write alone for long
+LEAVE_S = 10  # a process that went without a word is not waited for longer
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,24 @@ def joined(device: str, threads: int | None) -> Iterator[Group]:
             f"process {rank} of {size} cannot reach the others ({reason}); "
             "check the address and port given to torchrun"
         ) from None
+    group = Group(rank, size, chosen)
     try:
-        yield Group(rank, size, chosen)
+        yield group
+        # none closes its connections while another still waits for an answer through them: gloo
+        # ends a process whose peer is gone
+        group.wait()
+        _all_done(size)
     finally:
         dist.destroy_process_group()
+
+
+def _all_done(size: int) -> None:
+    """Until every process has its last answer; told by the rendezvous, not by the connections."""
+    store = dist.distributed_c10d._get_default_store()
+    count, until = store.add("quadrat/done", 1), time.monotonic() + LEAVE_S
+    while count < size and time.monotonic() < until:
+        time.sleep(0.01)
+        count = store.add("quadrat/done", 0)
 
 
 def _device(wanted: str, local: int) -> torch.device:
