@@ -79,10 +79,8 @@ def warped(file: str, crs: str, runs: int) -> tuple[list[float], list[float]]:
     pixels = np.empty((3, (r1 - r0) * size, (c1 - c0) * size), np.uint8)
     ours, gdal = [], []
     for _ in range(runs):
-        start, n = time.perf_counter(), 0
-        for part in parts:
-            for batch in tiles.read_part(part):
-                n += len(batch.chips)
+        start = time.perf_counter()
+        n = read_all(parts)
         ours.append(n / (time.perf_counter() - start))
         start = time.perf_counter()
         with rasterio.open(file) as data:
@@ -96,14 +94,17 @@ def warped(file: str, crs: str, runs: int) -> tuple[list[float], list[float]]:
     return ours, gdal
 
 
+def read_all(parts) -> int:
+    """Read every tile; how many there were."""
+    return sum(len(batch.chips) for part in parts for batch in tiles.read_part(part))
+
+
 def cut(file: str, runs: int) -> list[float]:
     source = open_rasters([file], max_nodata=1.0)
     parts, rates = source.parts(), []
     for _ in range(runs):
-        start, n = time.perf_counter(), 0
-        for part in parts:
-            for batch in tiles.read_part(part):
-                n += len(batch.chips)
+        start = time.perf_counter()
+        n = read_all(parts)
         rates.append(n / (time.perf_counter() - start))
     return rates
 

@@ -4,8 +4,10 @@ A round measures everything once, one after the other, so that a change of the m
 all alike; ratios are formed within a round, and medians over the rounds are printed.
 """
 
+import argparse
 import json
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,15 @@ COUNTY = 66_000  # tiles
 PACKAGES = (
     "quadrat", "openvino", "onnxruntime", "torch", "rasterio", "numpy", "imagecodecs", "pyspng",
 )  # fmt: skip
+
+
+def start(run: Callable[[argparse.Namespace, Path], None], parser: argparse.ArgumentParser) -> None:
+    """Parse, with the options that all have, and run in the folder that was named, or a new one."""
+    parser.add_argument("--folder", help="keep the data here, and use what is there")
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        run(args, Path(args.folder or temporary))
 
 
 def machine() -> dict:

@@ -20,7 +20,6 @@ ceiling of each precision: the same compiled model on tiles in memory. Quadrat's
 
 import argparse
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -48,11 +47,7 @@ def main() -> None:
     parser.add_argument("--precisions", default="int8,bf16,fp32")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--spark", action="store_true")
-    parser.add_argument("--folder", help="keep the data here, and use what is there")
-    parser.add_argument("--json")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        run(args, Path(args.folder or temporary))
+    measure.start(run, parser)
 
 
 def run(args: argparse.Namespace, folder: Path) -> None:

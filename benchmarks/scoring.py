@@ -11,7 +11,6 @@ to the last line of the manifest; a first short pass warms the file cache.
 
 import argparse
 import shutil
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -36,11 +35,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights")
-    parser.add_argument("--folder", help="keep the data here, and use what is there")
-    parser.add_argument("--json")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        run(args, Path(args.folder or temporary))
+    measure.start(run, parser)
 
 
 def run(args: argparse.Namespace, folder: Path) -> None:

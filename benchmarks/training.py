@@ -11,7 +11,6 @@ accepts it, calibration, head, model. "Second" is `train` again with other setti
 import argparse
 import os
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -33,11 +32,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--folder", help="keep the data here, and use what is there")
-    parser.add_argument("--json")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        run(args, Path(args.folder or temporary))
+    measure.start(run, parser)
 
 
 def run(args: argparse.Namespace, folder: Path) -> None:

@@ -25,6 +25,8 @@ CACHES = ("decoded", "features", "fetch", "graphs", "runtimes", "boundaries")
 
 _PART = r"parts/part-\d{5,9}\.parquet"
 _LOCK, _PLAN = r"\.lock", r"plan\.json"
+_MODEL = (r"model\.json", r"model(\.bf16|\.int8)?\.onnx", _LOCK)
+_SCORES = (r"scores\.json", _PLAN, _LOCK, _PART)
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,9 @@ FOLDERS = {
     "tiles": Kind(("tileset.json", "plan.json"), (r"tileset\.json", _PLAN, _LOCK, _PART)),
     "models": Kind(
         ("model.json", "checkpoints"),
-        (
-            r"model\.json",
-            r"model(\.bf16|\.int8)?\.onnx",
-            r"checkpoints/(last\.pt|best-\d+\.pt|run\.json)",
-            _LOCK,
-        ),
+        (*_MODEL, r"checkpoints/(last\.pt|best-\d+\.pt|run\.json)"),
     ),
-    "scores": Kind(("scores.json", "plan.json"), (r"scores\.json", _PLAN, _LOCK, _PART)),
+    "scores": Kind(("scores.json", "plan.json"), _SCORES),
     "county": Kind(
         ("demo.json",),
         (r"(imagery|labels)_\d+\.tif", r"(demo\.json|truth\.csv|changes\.(csv|geojson))", _LOCK),
@@ -60,8 +57,8 @@ FOLDERS = {
             r"candidates\.(parquet|geojson|csv)",
             r"pictures/\d{5}_r-?\d+_c-?\d+\.jpg",
             # dates that were imagery are scored within the folder
-            rf"scores_\d+/(scores\.json|plan\.json|\.lock|{_PART})",
-            r"model_\d+/(model\.json|model(\.bf16|\.int8)?\.onnx|\.lock)",
+            rf"scores_\d+/({'|'.join(_SCORES)})",
+            rf"model_\d+/({'|'.join(_MODEL)})",
             _LOCK,
         ),
     ),

@@ -47,16 +47,9 @@ def from_scores(
             the validation tiles, else those that no split names.
         block: side of a block in tiles; 0 takes tiles as drawn one by one; None looks.
     """
-    if split not in SPLITS:
-        raise InputError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
     first = dates[0]
     known = np.logical_and.reduce([d.truth >= 0 for d in dates])
-    if split == "all":
-        inside, named = np.ones(len(first), bool), "all"
-    else:
-        wanted = HELD_OUT if split == "auto" else (split,)
-        named = next((s for s in wanted if (known & (first.split == s)).any()), wanted[0])
-        inside = first.split == named
+    inside, named = of_split(first.split, known, split)
     places = np.flatnonzero(known & inside)
     if not len(places):
         _none(dates, known, split)
@@ -78,6 +71,24 @@ def from_scores(
     return Reference(
         places, np.stack([d.truth[places] for d in dates], axis=1), clusters, (*notes, *note)
     )
+
+
+def of_split(
+    splits: NDArray[np.str_], known: NDArray[np.bool_], split: str
+) -> tuple[NDArray[np.bool_], str]:
+    """Which tiles, labelled or not, the reference labels are of, (N,), and their split's name.
+
+    Args:
+        splits: (N,) words, "" for none. known: (N,) tiles that have a label. split: see
+            `from_scores`.
+    """
+    if split not in SPLITS:
+        raise InputError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if split == "all":
+        return np.ones(len(splits), bool), "all"
+    wanted = HELD_OUT if split == "auto" else (split,)
+    named = next((s for s in wanted if (known & (splits == s)).any()), wanted[0])
+    return splits == named, named
 
 
 def _words(named: str, used: int, inside: int) -> str:

@@ -169,9 +169,7 @@ class _Waves:
         if self._workers:
             jobs = min(JOBS, self._workers)
             return jobs, self._workers // jobs
-        parts = 3 * self._session.slots()
-        jobs = 3
-        return jobs, -(-parts // jobs)
+        return 3, self._session.slots()
 
     def _next(self, size: int) -> range:
         if self._again:

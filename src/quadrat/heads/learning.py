@@ -111,10 +111,7 @@ def random_split(job: Job, samples: sampling.Samples) -> tuple[sampling.Ints, Fl
     found = _features(job, None)
     pool = np.concatenate([samples.train, samples.validation])
     dealt = np.random.default_rng(job.settings.seed).permutation(pool)
-    held, rest = (
-        np.sort(dealt[: len(samples.validation)]),
-        np.sort(dealt[len(samples.validation) :]),
-    )
+    held, rest = map(np.sort, np.split(dealt, [len(samples.validation)]))
     head, _ = fit(found.values[rest], samples.y[rest], len(job.legend), job.settings)
     return samples.y[held], probabilities(head, found.values[held])
 

@@ -31,6 +31,7 @@ from quadrat.metrics.bootstrap import (
     figures,
     groups_or_random,
     interval,
+    number,
 )
 from quadrat.metrics.calibration import BINS, Calibration, calibration
 from quadrat.metrics.matrix import (
@@ -210,9 +211,7 @@ def split_gap(random: Metrics, spatial: Metrics) -> Figure:
 def from_dict(data: Mapping[str, Any]) -> Metrics:
     """The Metrics that `Metrics.to_dict` gave; InputError when the values are not such."""
 
-    def figure(values: Mapping[str, Any]) -> Figure:
-        return Figure(*(_number(values.get(k)) for k in ("value", "low", "high")))
-
+    figure = Figure.from_dict
     try:
         classes, known = data["classes"], data.get("calibration")
         return Metrics(
@@ -232,10 +231,10 @@ def from_dict(data: Mapping[str, Any]) -> Metrics:
             calibration=None
             if known is None
             else Calibration(
-                edges=np.array([_number(v) for v in known["edges"]]),
+                edges=np.array([number(v) for v in known["edges"]]),
                 count=np.asarray(known["count"], np.int64),
-                confidence=np.array([_number(v) for v in known["confidence"]]),
-                accuracy=np.array([_number(v) for v in known["accuracy"]]),
+                confidence=np.array([number(v) for v in known["confidence"]]),
+                accuracy=np.array([number(v) for v in known["accuracy"]]),
                 ece=figure(known["ece"]),
                 nll=figure(known["nll"]),
                 brier=figure(known["brier"]),
@@ -243,7 +242,3 @@ def from_dict(data: Mapping[str, Any]) -> Metrics:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"not accuracy figures: {error}; train or score again") from None
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,16 @@ class Figure:
         """value, low, high; null for what is not defined."""
         pairs = (("value", self.value), ("low", self.low), ("high", self.high))
         return {k: (float(v) if np.isfinite(v) else None) for k, v in pairs}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Figure:
+        """The Figure that `to_dict` gave."""
+        return cls(*(number(values.get(k)) for k in ("value", "low", "high")))
+
+
+def number(value: Any) -> float:
+    """A number from JSON, null as NaN."""
+    return float("nan") if value is None else float(value)
 
 
 def figures(values: ArrayLike, draws: Floats | None, level: float = 0.95) -> tuple[Figure, ...]:

@@ -120,11 +120,12 @@ def report(
         change = out.rsplit(".", 1)[0] + "_change"
         changes.change(uris, change, legend=legend, split=split, show=pictures, imagery=imagery)
     found = _gather(days, run, change, model, title, pictures)
-    page, used = _page(found)
+    summary = words.summary(found)
+    page, used = _page(found, summary)
     data = page.encode("utf-8")
     storage.write_bytes(out, data)
     return ReportResult(
-        uri=out, bytes=len(data), sections=used, summary=tuple(words.summary(found)),
+        uri=out, bytes=len(data), sections=used, summary=tuple(summary),
         candidates=len(found.rows), pictures=len(found.shots), change=change,
     )  # fmt: skip
 
@@ -181,14 +182,14 @@ def _gather(
     return Content(name, days, said, rows, shots, transitions, about, run, tuple(notes))
 
 
-def _page(found: Content) -> tuple[str, tuple[str, ...]]:
+def _page(found: Content, summary: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """The page, and the names of its sections."""
     made = {
         "Made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "By": f"Quadrat {quadrat.__version__}",
     }
-    summary = "".join(f"<li>{text(s)}</li>" for s in words.summary(found))
-    top = f'{markup.keys(words.keys(found))}<ul class="summary">{summary}</ul>'
+    items = "".join(f"<li>{text(s)}</li>" for s in summary)
+    top = f'{markup.keys(words.keys(found))}<ul class="summary">{items}</ul>'
     parts = [("summary", "Summary", top)]
     drawn, origin = layers.layers(found)
     tile_m = next((d.grid.tile_m for d in found.days if d.grid is not None), 0.0)
@@ -197,7 +198,8 @@ def _page(found: Content) -> tuple[str, tuple[str, ...]]:
     parts += _accuracy(found.days) or _trained(found)
     if any(d.area is not None for d in found.days):
         body = [sections.area(d, found.change is not None) for d in found.days]
-        parts.append(("area", "Area", sections.each(found.days, body)))
+        several = len(found.days) > 1
+        parts.append(("area", "Area", sections.each(found.days, body, several=several)))
     if found.change is not None:
         parts.append(("change", "Change", transitions.change(found)))
         parts.append(("changed", "Candidates of change", sections.candidates(found)))
@@ -217,23 +219,20 @@ def _accuracy(days: Sequence[Day]) -> list[Part]:
     """What the reference labels of the dates say."""
     if not days:
         return []
-    parts = [("accuracy", "Accuracy", sections.each(days, [sections.accuracy(d) for d in days]))]
+    several = len(days) > 1
+    figures = sections.each(days, [sections.accuracy(d) for d in days], several=several)
+    parts = [("accuracy", "Accuracy", figures)]
     known = [(d, d.accuracy) for d in days if d.accuracy is not None]
     if not known:
         return parts
     said = [d for d, _ in known]
     confusions = [sections.confusion(m, [c.color for c in d.legend.classes]) for d, m in known]
-    parts.append(("confusion", "Confusion matrix", _dated(days, said, confusions)))
+    parts.append(
+        ("confusion", "Confusion matrix", sections.each(said, confusions, several=several))
+    )
     reliability = [sections.calibration(m) for _, m in known]
-    parts.append(("calibration", "Calibration", _dated(days, said, reliability)))
+    parts.append(("calibration", "Calibration", sections.each(said, reliability, several=several)))
     return parts
-
-
-def _dated(days: Sequence[Day], said: Sequence[Day], bodies: Sequence[str]) -> str:
-    """A part for each date that has one, its date said where the report has several."""
-    if len(days) == 1:
-        return bodies[0]
-    return "".join(f"<h3>{text(d.date)}</h3>{b}" for d, b in zip(said, bodies, strict=True))
 
 
 def _trained(found: Content) -> list[Part]:

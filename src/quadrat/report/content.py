@@ -135,7 +135,7 @@ def read_day(
         coarse = _folded(day.legend, truth, p, blocks)
         wrong, said = _mistakes(day, ref.places, truth, most_mistakes, imagery)
         notes += said
-    table = areas.area(uri, split=split, legend=legend, unadjusted=ref is None)
+    table = areas.estimated((day,), ref)
     return Day(
         uri, day.date, day.legend, opened.grid, opened.info, len(day), accuracy, coarse, table,
         day, wrong, tuple(dict.fromkeys((*notes, *table.notes))), _labels(opened.info),
@@ -224,8 +224,6 @@ def _centre(look: pictures.Ground, row: int, col: int) -> str | None:
 
 def _pictures_day(opened: score.Scores, split: str, most: int, coarser: Legend | None) -> Day:
     """Scores of a folder of pictures: accuracy and mistakes, no map and no area."""
-    if split not in reference.SPLITS:
-        raise InputError(f"no split {split!r}; choose one of {', '.join(reference.SPLITS)}")
     table = opened.table(["path", "truth", "split", "date"])
     legend, names = opened.legend, opened.legend.names
     p = opened.probabilities(opened.table([f"p_{n}" for n in names]))
@@ -235,7 +233,11 @@ def _pictures_day(opened: score.Scores, split: str, most: int, coarser: Legend |
         truth = np.where(truth >= 0, to[truth], -1)
         p = metrics.fold_probabilities(p, to).astype(np.float32)
         legend, names = coarser, coarser.names
-    inside = _held_out(np.array([s or "" for s in table["split"].to_pylist()]), truth, split)
+    known = truth >= 0
+    held, _ = reference.of_split(
+        np.array([s or "" for s in table["split"].to_pylist()], np.str_), known, split
+    )
+    inside = known & held
     accuracy = coarse = None
     wrong: list[Mistake] = []
     if inside.any():
@@ -256,16 +258,6 @@ def _pictures_day(opened: score.Scores, split: str, most: int, coarser: Legend |
         opened.uri, storage.basename(opened.uri), legend, None, opened.info, len(table),
         accuracy, coarse, None, None, tuple(wrong), (said,),
     )  # fmt: skip
-
-
-def _held_out(splits: NDArray[Any], truth: Ints, split: str) -> NDArray[np.bool_]:
-    if split == "all":
-        return truth >= 0
-    for word in reference.HELD_OUT if split == "auto" else (split,):
-        inside: NDArray[np.bool_] = (splits == word) & (truth >= 0)
-        if inside.any():
-            return inside
-    return np.zeros(len(truth), bool)
 
 
 def _file(uri: str) -> str | None:

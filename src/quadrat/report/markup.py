@@ -54,6 +54,16 @@ def table(
     )
 
 
+def matrix(heads: Sequence[str], lines: Sequence[str], caption: str) -> str:
+    """A square table: HTML of the heads, and of each line with its `tr`."""
+    top = "".join(f'<th scope="col">{h}</th>' for h in heads)
+    return scrolled(
+        f'<table class="matrix"><caption>{text(caption)}</caption><thead><tr>{top}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table>",
+        caption,
+    )
+
+
 def scrolled(inner: str, caption: str) -> str:
     """A region that scrolls sideways by itself where the page is narrow."""
     return (
@@ -83,7 +93,7 @@ def quantity(figure: Figure | Mapping[str, Any] | None, factor: float = 1.0) -> 
     if figure is None:
         return "–"
     if not isinstance(figure, Figure):
-        figure = figure_of(figure)
+        figure = Figure.from_dict(figure)
     main = signed(figure.value * factor)
     if not math.isfinite(figure.low) or figure.low == figure.high:
         return main
@@ -112,12 +122,6 @@ def notes(lines: Iterable[str]) -> str:
     """What a reader must know, as a list; nothing when there is none."""
     items = "".join(f"<li>{text(line)}</li>" for line in dict.fromkeys(lines))
     return f'<ul class="notes">{items}</ul>' if items else ""
-
-
-def figure_of(values: Mapping[str, Any]) -> Figure:
-    """A Figure from JSON, null as NaN."""
-    ends = (values.get(k) for k in ("value", "low", "high"))
-    return Figure(*(math.nan if v is None else float(v) for v in ends))
 
 
 def keys(values: Sequence[tuple[str, str, str]]) -> str:

@@ -10,10 +10,10 @@ from quadrat.report import charts
 from quadrat.report.content import Content, Day, Mistake
 from quadrat.report.images import Layer
 from quadrat.report.markup import (
+    matrix,
     named,
     notes,
     quantity,
-    scrolled,
     share,
     signed,
     table,
@@ -27,10 +27,10 @@ NO_LABELS = (
 )
 
 
-def each(days: Sequence[Day], body: Sequence[str]) -> str:
-    """One part a date, under the date where there are several."""
-    if len(days) == 1:
-        return body[0]
+def each(days: Sequence[Day], body: Sequence[str], *, several: bool) -> str:
+    """One part a date, under the date where the report has several."""
+    if not several:
+        return "".join(body)
     return "".join(f"<h3>{text(d.date)}</h3>{b}" for d, b in zip(days, body, strict=True))
 
 
@@ -87,12 +87,8 @@ def confusion(found: Metrics, colors: Sequence[str]) -> str:
             f'<td class="n">{total:,}</td></tr>'
         )
     heads.append("Tiles")
-    top = "".join(f'<th scope="col">{h}</th>' for h in heads)
-    caption = "Confusion matrix: tiles, and their share of the class on the ground"
-    return scrolled(
-        f'<table class="matrix"><caption>{caption}</caption><thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table>",
-        caption,
+    return matrix(
+        heads, body, "Confusion matrix: tiles, and their share of the class on the ground"
     )
 
 
@@ -176,23 +172,20 @@ def area(day: Day, estimated: bool) -> str:
 
 def mistakes(days: Sequence[Day]) -> str:
     """Tiles that the model is sure of and wrong about, with pictures."""
-    parts = []
-    for day in days:
-        if day.accuracy is None:
-            continue
-        title = f"<h3>{text(day.date)}</h3>" if len(days) > 1 else ""
-        if day.mistakes:
-            cards = "".join(_mistake(m) for m in day.mistakes)
-            parts.append(f'{title}<div class="cards">{cards}</div>')
-        else:
-            parts.append(f"{title}<p>No reference tile is mapped wrongly.</p>")
-    if any(d.mistakes for d in days):
-        parts.insert(
-            0,
-            "<p>Reference tiles that the map shows as another class, the surest first. Some are "
-            "the model’s mistakes, some the reference’s: look before you judge.</p>",
-        )
-    return "".join(parts)
+    known = [d for d in days if d.accuracy is not None]
+    body = each(known, [_cards(d) for d in known], several=len(days) > 1)
+    if not any(d.mistakes for d in known):
+        return body
+    return (
+        "<p>Reference tiles that the map shows as another class, the surest first. Some are the "
+        f"model’s mistakes, some the reference’s: look before you judge.</p>{body}"
+    )
+
+
+def _cards(day: Day) -> str:
+    if not day.mistakes:
+        return "<p>No reference tile is mapped wrongly.</p>"
+    return f'<div class="cards">{"".join(_mistake(m) for m in day.mistakes)}</div>'
 
 
 def _mistake(m: Mistake) -> str:

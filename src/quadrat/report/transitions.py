@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quadrat.area.tables import ACRES
+from quadrat.metrics import Figure
 from quadrat.report import charts
 from quadrat.report.content import Content
-from quadrat.report.markup import figure_of, named, notes, quantity, scrolled, signed, table, text
+from quadrat.report.markup import matrix, named, notes, quantity, signed, table, text
 
 LIKELY = 0.5  # tiles expected; rarer transitions are folded away
 
@@ -22,7 +23,7 @@ def change(content: Content) -> str:
     days = [str(d) for d in said["dates"]]
     level = f"{float(said['level']):.0%} intervals"
     colors = colors_of(content, said)
-    areas = [[figure_of(f) for f in day] for day in said["areas"]]
+    areas = [[Figure.from_dict(f) for f in day] for day in said["areas"]]
     words = (
         "<p>Estimated from both dates’ probabilities, their known errors and how common each "
         "change is. Comparing two maps tile by tile would count the mistakes of both as change. "
@@ -84,26 +85,19 @@ def _moves(
 
 
 def _matrix(
-    matrix: Sequence[Sequence[Mapping[str, Any]]],
+    cells: Sequence[Sequence[Mapping[str, Any]]],
     names: Sequence[str],
     colors: Sequence[str],
     ha: float,
     caption: str,
 ) -> str:
-    top = "".join(
-        f'<th scope="col">{h}</th>'
-        for h in ("From ↓, to →", *(named(n, c) for n, c in zip(names, colors, strict=True)))
-    )
+    heads = ["From ↓, to →", *(named(n, c) for n, c in zip(names, colors, strict=True))]
     lines = []
-    for i, row in enumerate(matrix):
-        cells = "".join(
+    for i, row in enumerate(cells):
+        inner = "".join(
             f'<td class="n">{signed(float(f["value"]) * ha)}<br>'
             f"<small>{signed(float(f['value']))} tiles</small></td>"
             for f in row
         )
-        lines.append(f'<tr><th scope="row">{named(names[i], colors[i])}</th>{cells}</tr>')
-    return scrolled(
-        f'<table class="matrix"><caption>{text(caption)}</caption><thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table>",
-        caption,
-    )
+        lines.append(f'<tr><th scope="row">{named(names[i], colors[i])}</th>{inner}</tr>')
+    return matrix(heads, lines, caption)

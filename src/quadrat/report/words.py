@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from quadrat import metrics
 from quadrat.area.tables import number
+from quadrat.change.result import total as summed
 from quadrat.metrics import Figure, Metrics
 from quadrat.report.content import Content, Day
-from quadrat.report.markup import figure_of
 
 Key = tuple[str, str, str]  # what, figure, its interval or what it counts
 GOOD_ECE = 0.05
@@ -148,11 +148,9 @@ def _missed(found: Metrics, how: str = "mapped as") -> str:
 
 
 def _changed(said: Mapping[str, Any]) -> Figure:
-    """Expected tiles changed, over all intervals; half-widths add in squares."""
-    figures: Sequence[Figure] = [figure_of(f) for f in said["changed"]]
-    value = sum(f.value for f in figures)
-    half = math.sqrt(sum((f.high - f.value) ** 2 for f in figures))
-    return Figure(value, max(value - half, 0.0), value + half)
+    """Expected tiles changed, over all intervals."""
+    found = summed(tuple(Figure.from_dict(f) for f in said["changed"]))
+    return Figure(found.value, max(found.low, 0.0), found.high)
 
 
 def _change(said: Mapping[str, Any]) -> list[str]:
@@ -165,7 +163,7 @@ def _change(said: Mapping[str, Any]) -> list[str]:
         "of both included."
     ]
     net = max(
-        zip(said["names"], map(figure_of, said["net"]), strict=True),
+        zip(said["names"], map(Figure.from_dict, said["net"]), strict=True),
         key=lambda p: abs(p[1].value),
         default=None,
     )
