@@ -63,13 +63,17 @@ def engines(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def scaling(args: argparse.Namespace) -> dict[str, Any]:
-    """A standalone cluster of one and then two workers with one core each."""
+    """A standalone cluster of one and then two workers with one core each.
+
+    Each worker, its executor and their Python processes are kept on a core of their own, as on a
+    machine or in a container of one core; a worker would borrow from idle cores otherwise.
+    """
     import cluster as clusters
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for workers in (1, 2):
-            with clusters.standalone(Path(folder) / str(workers), workers) as cluster:
+            with clusters.standalone(Path(folder) / str(workers), workers, pinned=True) as cluster:
                 command = [sys.executable, __file__, "one", args.model, args.source]
                 command += ["--master", cluster.url, "--repeats", str(args.repeats)]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

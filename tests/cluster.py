@@ -28,12 +28,14 @@ class Cluster:
     Attributes:
         url: `spark://127.0.0.1:port`.
         page: the master's own page.
+        pinned: each worker, with all that it starts, is kept on one core of its own.
     """
 
     url: str
     page: str
     folder: Path
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    pinned: bool = False
 
     def state(self) -> dict[str, Any]:
         """What the master says: workers, applications, drivers."""
@@ -48,7 +50,9 @@ class Cluster:
         host = f"127.0.0.{len(self.workers) + 2}"
         command = [WORKER, "--host", host, "--cores", str(cores), "--memory", memory]
         command += ["--port", "0", "--webui-port", "0", "--work-dir", str(self.folder / name)]
-        process = start([*command, self.url], self.folder / f"{name}.log", host)
+        mine = sorted(os.sched_getaffinity(0))
+        core = mine[len(self.workers) % len(mine)] if self.pinned else None
+        process = start([*command, self.url], self.folder / f"{name}.log", host, core)
         self.workers.append(process)
         wanted = len([w for w in self.workers if w.poll() is None])
         until(lambda: len(self.alive()) >= wanted, "the worker to register")
@@ -67,13 +71,16 @@ class Cluster:
 
 
 @contextmanager
-def standalone(folder: Path, workers: int = 2, cores: int = 1) -> Iterator[Cluster]:
+def standalone(
+    folder: Path, workers: int = 2, cores: int = 1, *, pinned: bool = False
+) -> Iterator[Cluster]:
     """A master and workers while the block lasts."""
     folder.mkdir(parents=True, exist_ok=True)
     port, page = services.free_port(), services.free_port()
     command = [MASTER, "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]
     master = start(command, folder / "master.log")
-    cluster = Cluster(f"spark://127.0.0.1:{port}", f"http://127.0.0.1:{page}", folder)
+    url = f"spark://127.0.0.1:{port}"
+    cluster = Cluster(url, f"http://127.0.0.1:{page}", folder, pinned=pinned)
     try:
         services.wait_for(page, master, 60)
         for _ in range(workers):
@@ -85,8 +92,10 @@ def standalone(folder: Path, workers: int = 2, cores: int = 1) -> Iterator[Clust
                 cluster.kill(process)
 
 
-def start(command: Sequence[str], log: Path, host: str = "127.0.0.1") -> subprocess.Popen[bytes]:
-    """A Java process of Spark's."""
+def start(
+    command: Sequence[str], log: Path, host: str = "127.0.0.1", core: int | None = None
+) -> subprocess.Popen[bytes]:
+    """A Java process of Spark's, on one core only where that is asked for."""
     import pyspark
 
     home = Path(pyspark.__file__).parent
@@ -97,9 +106,10 @@ def start(command: Sequence[str], log: Path, host: str = "127.0.0.1") -> subproc
         "SPARK_LOCAL_IP": host,
         "PYSPARK_PYTHON": sys.executable,
     }
+    bound = [] if core is None else ["taskset", "-c", str(core)]
     with log.open("wb") as out:
         return subprocess.Popen(
-            [str(home / "bin" / "spark-class"), *command],
+            [*bound, str(home / "bin" / "spark-class"), *command],
             stdout=out,
             stderr=subprocess.STDOUT,
             env=environ,

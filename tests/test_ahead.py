@@ -35,7 +35,6 @@ def test_batches_are_those_of_reading_in_place(source: tiles.RasterSource, size:
         here = list(tiles.read_part(part, size))
         assert [len(b.chips) for b in here[:-1]] == [size] * (len(here) - 1)
         assert alike(list(read_ahead(part, size)), here)
-        assert alike(list(read_ahead(part, size, 0)), here)
 
 
 def test_many_parts_at_once_keep_apart(source: tiles.RasterSource) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import rasterio
 from affine import Affine
@@ -350,3 +351,39 @@ def test_the_gap_is_what_a_random_split_would_have_promised(tmp_path: Path) -> N
         done.split_gap["random"]["value"] - done.accuracy
     )
     assert done.split_gap["gap"]["low"] > 0.1
+
+
+def test_forests_compare_precisions_without_their_luck(
+    pictures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features that differ by rounding are worth the same, though single forests differ."""
+    opened = tiles.open_tiles(pictures, size_px=SIZE)
+    assert opened.legend is not None
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=2400)
+    plain = rng.normal(size=(len(y), 40)) + 0.55 * np.eye(3)[y] @ rng.normal(size=(3, 40))
+    words = np.array(opened.legend.names)[y]
+    n = pa.nulls(len(y), pa.int32())
+    index = pa.table({
+        "row": n, "col": n, "path": [str(i) for i in range(len(y))], "label": words,
+        "split": np.where(np.arange(len(y)) % 3, "train", "validation"),
+    })  # fmt: skip
+
+    def learned(values: np.ndarray) -> learning.Learned:
+        found = features.Features(values.astype(np.float32), index, (), "", 0.0, "")
+        monkeypatch.setattr(learning, "_features", lambda job, on_progress: found)
+        graph = backbones.feature_graph("mean_colour", size_px=SIZE)
+        settings = heads.Settings(head="forest", trees=5)
+        return learning.learn(
+            learning.Job(
+                opened, graph, features.Selection(), None, None, opened.legend, settings, "x",
+                calibrate=False, compare=True,
+            )
+        )  # fmt: skip
+
+    alike = [learned(plain + rng.normal(0, 0.01, plain.shape)) for _ in range(12)]
+    single = [found.fitted.accuracy for found in alike]
+    compared = [found.compared for found in alike]
+    assert np.std(single) > 1.5 * np.std(compared)
+    worse = learned(plain + rng.normal(0, 1.0, plain.shape)).compared
+    assert worse is not None and worse < min(compared) - heads.forms.MAX_FALL

@@ -28,6 +28,9 @@ CALIBRATION_TILES = 2000  # held-out predictions that fix one number well enough
 # tiles that a calibrating head is fitted to at most: the few levels of a tree are settled by a part
 # of many tiles, and fitting it is what takes the time; a logistic head grows less sure with each
 MOST = {"forest": 12_000}
+# Heads with chance in them: how many are fitted, on at most how many tiles, to compare precisions.
+# The accuracy of one forest varies by more than half a point with its seed alone.
+BY_CHANCE = {"forest": (8, 4000)}
 Progress = Callable[[int, int], None]
 
 
@@ -39,6 +42,7 @@ class Job:
         graph: the network; for `int8` its quantised graph.
         where: what to call the source in messages.
         calibrate: whether probabilities matter; if not, their temperature stays 1.
+        compare: whether precisions are compared by what comes of it.
     """
 
     source: tiles.Source
@@ -51,6 +55,7 @@ class Job:
     where: str
     precision: str = "fp32"
     calibrate: bool = True
+    compare: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,15 @@ class Learned:
     """What came of a job.
 
     Attributes:
+        compared: validation accuracy to compare precisions by: the head's own, or the mean over
+            several seeds where the head has chance in it; None without validation tiles.
         skipped: name and reason of each tile that could not be read.
         trainer: who fitted the head.
     """
 
     samples: sampling.Samples
     fitted: Fitted
+    compared: float | None
     skipped: tuple[tuple[str, str], ...]
     feature_seconds: float
     fit_seconds: float
@@ -98,8 +106,28 @@ def _here(job: Job, on_progress: Progress | None) -> Learned:
     samples = sampling.sort(found.index, job.legend, job.where, job.settings.seed)
     begun = time.perf_counter()
     fitted = fit_form(found, samples, job.legend, job.settings, job.calibrate)
+    compared = _compared(found, samples, job, fitted) if job.compare else None
     seconds = time.perf_counter() - begun
-    return Learned(samples, fitted, found.skipped, found.seconds, seconds, "scikit-learn")
+    return Learned(samples, fitted, compared, found.skipped, found.seconds, seconds, "scikit-learn")
+
+
+def _compared(found: Features, samples: sampling.Samples, job: Job, fitted: Fitted) -> float | None:
+    """What these features are worth to such heads; see `Learned.compared`."""
+    if job.settings.head not in BY_CHANCE or not len(samples.validation):
+        return fitted.accuracy
+    heads, most = BY_CHANCE[job.settings.head]
+    drawn = np.random.default_rng(job.settings.seed).permutation(samples.train)[:most]
+    drawn = np.sort(drawn)
+    x, y = np.asarray(found.values[drawn]), samples.y[drawn]
+    if len(np.unique(y)) < 2:
+        return fitted.accuracy
+    held, truth = np.asarray(found.values[samples.validation]), samples.y[samples.validation]
+    right = 0
+    for n in range(heads):
+        settings = dataclasses.replace(job.settings, seed=job.settings.seed + n)
+        head, _ = fit(x, y, len(job.legend), settings)
+        right += int((probabilities(head, held).argmax(1) == truth).sum())
+    return right / (heads * len(truth))
 
 
 def random_split(job: Job, samples: sampling.Samples) -> tuple[sampling.Ints, Floats]:
@@ -132,7 +160,9 @@ def _on_spark(job: Job, on_progress: Progress | None) -> Learned:
     done = spark.fit(parts, job.legend, job.settings, job.engine, job.where)
     fitted = Fitted(done.head, done.temperature, done.probabilities, done.accuracy)
     seconds = time.perf_counter() - begun
-    return Learned(done.samples, fitted, done.skipped, parts.seconds, seconds, "Spark ML")
+    return Learned(
+        done.samples, fitted, done.accuracy, done.skipped, parts.seconds, seconds, "Spark ML"
+    )
 
 
 def _features(job: Job, on_progress: Progress | None) -> Features:

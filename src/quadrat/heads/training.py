@@ -40,8 +40,8 @@ class TrainResult:
         uri, digest: the bundle.
         metrics: validation figures (`Metrics.to_dict()`), None when there are no validation tiles.
         precision: what the model is scored in by default.
-        forms: precision -> its validation accuracy, temperature, and how many tiles trained and
-            measured it.
+        forms: precision -> its validation accuracy, the accuracy that precisions were compared by
+            (see `forms`), its temperature, and how many tiles trained and measured it.
         tiles: class -> tiles, of `train` and `validation`.
         held_out: where validation tiles come from (see `samples.Samples`).
         seconds: of `features`, `fit` and `total`.
@@ -217,6 +217,7 @@ def _form(learned: Learned) -> dict[str, Any]:
     """What is known of one precision."""
     return {
         "accuracy": learned.fitted.accuracy,
+        "compared": learned.compared,
         "temperature": learned.fitted.temperature,
         "train": len(learned.samples.train),
         "validation": len(learned.samples.validation),

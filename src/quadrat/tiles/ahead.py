@@ -30,13 +30,10 @@ def batch_tiles(size_px: int) -> int:
 
 
 def read_ahead(part: Part, batch_size: int, most: int = AHEAD) -> Iterator[Batch]:
-    """The batches of `read_part`, in its order, read on another thread; `most=0` reads here.
+    """The batches of `read_part`, in its order, read on another thread.
 
     An error of reading is raised where the batch is asked for.
     """
-    if not most:
-        yield from read_part(part, batch_size)
-        return
     waiting: queue.Queue[Batch | BaseException | None] = queue.Queue(most)
     left = threading.Event()
 
