@@ -52,15 +52,15 @@ def coverage(days: tuple[Dated, ...], truth: np.ndarray, draws: int, seed: int) 
     mean: dict[str, float] = dict.fromkeys(true, 0.0)
     for _ in range(draws):
         at = drawn(strata, rng)
-        rows = estimated(days, Reference(at, truth[at], None, ())).rows
-        found = {r.name: r.adjusted for r in rows}
+        result = estimated(days, Reference(at, truth[at], None, ()))
+        found = {r.name: r.adjusted for r in result.rows}
         for name, area in true.items():
             figure = found.get(name)
             if figure is not None:
                 hits[name] += figure.low - 1e-6 <= area <= figure.high + 1e-6
                 mean[name] += figure.value / draws
             else:
-                hits[name] += area == 0
+                hits[name] += area <= (result.unlisted_ha or 0.0) + 1e-6
     return {
         "reference": len(at),
         "rows": {
@@ -68,6 +68,7 @@ def coverage(days: tuple[Dated, ...], truth: np.ndarray, draws: int, seed: int) 
             for n in true
         },
         "held": sum(hits.values()) / draws / len(true),
+        "least": min(hits.values()) / draws,
     }
 
 
@@ -120,7 +121,7 @@ def main() -> None:
                         f"  {row:32} {values['true_ha']:>10,.1f} ha true, "
                         f"{values['mean_ha']:>10,.1f} on average, held {values['held']:.1%}"
                     )
-                print(f"  all rows: {got['held']:.1%}", flush=True)
+                print(f"  all rows: {got['held']:.1%}, the least: {got['least']:.1%}", flush=True)
         if not args.keep:
             shutil.rmtree(out)
     if args.json:

@@ -143,6 +143,9 @@ def test_without_reference_tiles_figures_have_no_interval(
     assert got.reference == 0 and np.isnan(got.net[2].low)
     assert any("no intervals" in n for n in got.notes)
     assert got.to_dict()["net"][2]["low"] is None
+    assert "**No intervals**" in Path(got.files["md"]).read_text().split("\n|")[0]
+    told = change(list(two[:2]), str(tmp_path / "told"), show=0)
+    assert told.reference and "No intervals" not in Path(told.files["md"]).read_text()
 
 
 def test_a_series_finds_when(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from quadrat import legend as legends
 from quadrat import storage
 from quadrat.area import dates as dated
-from quadrat.area import estimate, tables
+from quadrat.area import estimate, intervals, tables
 from quadrat.area import reference as references
 from quadrat.area.dates import Dated, Ints
 from quadrat.area.estimate import Accuracy, Sample
@@ -31,6 +31,11 @@ from quadrat.metrics import Figure
 __all__ = ["ACRES", "Accuracy", "AreaResult", "AreaRow", "Sample", "area", "from_confusion"]
 
 Floats = NDArray[np.float64]
+EXACT_WORDS = (
+    f"{intervals.EXACT}: fewer than {intervals.FEW} reference tiles of the row's kind or of all "
+    "others, or as unsure as if there were. It has an interval even where the sample holds none "
+    "(standard error 0)."
+)
 STRATA_POOLED = "with fewer than two reference tiles are estimated together, without regard to them"
 
 
@@ -45,6 +50,7 @@ class AreaRow:
         reference: reference tiles mapped so.
         raw_ha: hectares as mapped.
         adjusted: hectares adjusted for the map's errors; None where it was not asked for.
+        interval: which interval that is, `Wald` or `Clopper-Pearson` (see `area.intervals`).
     """
 
     name: str
@@ -54,6 +60,7 @@ class AreaRow:
     raw_ha: float
     adjusted: Figure | None
     se_ha: float | None
+    interval: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -65,6 +72,7 @@ class AreaRow:
             "mapped_ha": self.raw_ha,
             "adjusted_ha": None if self.adjusted is None else self.adjusted.to_dict(),
             "se_ha": self.se_ha,
+            "interval": self.interval,
         }
 
 
@@ -77,6 +85,8 @@ class AreaResult:
         names: the legend's classes; `strata` names the map classes or transitions that `accuracy`
             is about.
         adjusted: False when areas are the map's own, errors included.
+        unlisted_ha: upper end of the interval of any transition that was neither mapped nor found,
+            which has no row; None where there is none.
         notes: what a reader must know: where references came from, what was pooled.
         files: what was written, by kind.
     """
@@ -94,6 +104,7 @@ class AreaResult:
     accuracy: Accuracy | None
     notes: tuple[str, ...]
     files: dict[str, str]
+    unlisted_ha: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -107,6 +118,7 @@ class AreaResult:
             "rows": [r.to_dict() for r in self.rows],
             "strata": list(self.strata),
             "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
+            "unlisted_ha": self.unlisted_ha,
             "notes": list(self.notes),
             "files": dict(self.files),
         }
@@ -184,7 +196,6 @@ def estimated(
         ref: reference labels, drawn at random from each class (each transition) of the map, or in
             blocks; None counts the map as it is.
     """
-    z = estimate.quantile(level)
     notes = [*notes, *(() if ref is None else ref.notes)]
     first = days[0]
     names, k = first.legend.names, len(first.legend)
@@ -203,7 +214,7 @@ def estimated(
         if pooled:
             notes.append(f"Map classes {STRATA_POOLED}: {', '.join(strata[i] for i in pooled)}.")
         rows = [
-            _adjust(row, weights, sample, mapped, counts.sum() * first.grid.tile_ha, z)
+            _adjust(row, weights, sample, mapped, counts.sum() * first.grid.tile_ha, level)
             for row, weights in zip(rows, _contrasts(rows, names, strata), strict=True)
         ]
         accuracy = estimate.accuracy(sample, mapped, level)
@@ -212,7 +223,15 @@ def estimated(
                 f"The map errs on none of {len(mapped):,} reference tiles, so standard errors are "
                 f"0; up to {3 / len(mapped):.1%} of the tiles may be wrong all the same."
             )
-    rows = [r for r in rows if r.tiles or r.reference or r.kind in ("class", "net") or _seen(r)]
+    left, rows = _parted(rows)
+    unlisted = max((r.adjusted.high for r in left if r.adjusted), default=None)
+    if unlisted is not None:
+        notes.append(
+            f"{len(left)} transitions were neither mapped nor found and have no row; each has a "
+            f"{level:.0%} interval of 0 to {tables.number(unlisted)} ha."
+        )
+    if any(r.interval == intervals.EXACT for r in rows):
+        notes.append(EXACT_WORDS)
     return AreaResult(
         title=title,
         dates=tuple(d.date for d in days),
@@ -227,7 +246,14 @@ def estimated(
         accuracy=accuracy,
         notes=tuple(notes),
         files={},
+        unlisted_ha=unlisted,
     )
+
+
+def _parted(rows: list[AreaRow]) -> tuple[list[AreaRow], list[AreaRow]]:
+    """Adjusted transitions of which nothing was mapped or found, and the rows that are shown."""
+    shown = [r for r in rows if r.tiles or r.reference or r.kind in ("class", "net") or _seen(r)]
+    return [r for r in rows if r not in shown and r.adjusted is not None], shown
 
 
 def _seen(row: AreaRow) -> bool:
@@ -288,16 +314,12 @@ def _sample(stratum: Ints, counts: Ints, ref: Reference, k: int) -> tuple[Sample
 
 
 def _adjust(
-    row: AreaRow, weights: Floats, sample: Sample, mapped: Ints, total_ha: float, z: float
+    row: AreaRow, weights: Floats, sample: Sample, mapped: Ints, total_ha: float, level: float
 ) -> AreaRow:
-    values = (sample.values @ weights)[:, None]
-    value = float(estimate.mean(sample, values)[0]) * total_ha
-    se = float(estimate.standard_error(sample, values)[0]) * total_ha
-    low = -total_ha if row.kind == "net" else 0.0
-    ends = np.clip([value - z * se, value + z * se], low, total_ha)
+    share, se, kind = intervals.interval(sample, sample.values @ weights, level)
+    figure = Figure(*(v * total_ha for v in (share.value, share.low, share.high)))
     held = int((weights[mapped] != 0).sum())
-    figure = Figure(value, float(ends[0]), float(ends[1]))
-    return AreaRow(row.name, row.kind, row.tiles, held, row.raw_ha, figure, se)
+    return replace(row, reference=held, adjusted=figure, se_ha=se * total_ha, interval=kind)
 
 
 def from_confusion(
@@ -323,16 +345,16 @@ def from_confusion(
     if ((held < 2) & (sizes > 0)).any():
         small = names[int(np.flatnonzero((held < 2) & (sizes > 0))[0])]
         raise LabelError(f"map class {small} has fewer than 2 reference plots; add some")
-    z = estimate.quantile(level)
     rows = []
     for i, name in enumerate(names):
         bare = AreaRow(name, "class", 0, 0, float(sizes[i]), None, None)
         pick = np.eye(len(names))[i]
-        rows.append(_adjust(bare, pick, sample, sample.stratum, float(sizes.sum()), z))
+        rows.append(_adjust(bare, pick, sample, sample.stratum, float(sizes.sum()), level))
     return AreaResult(
         title=title, dates=("",), names=tuple(names), strata=tuple(names), colors=(),
         adjusted=True, tile_ha=None, total_ha=float(sizes.sum()), level=level,
-        rows=tuple(rows), accuracy=estimate.accuracy(sample, sample.stratum, level), notes=(),
+        rows=tuple(rows), accuracy=estimate.accuracy(sample, sample.stratum, level),
+        notes=(EXACT_WORDS,) if any(r.interval == intervals.EXACT for r in rows) else (),
         files={},
     )  # fmt: skip
 

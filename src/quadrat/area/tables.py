@@ -61,8 +61,8 @@ def _table(result: AreaResult, unit: str) -> list[str]:
     if result.adjusted:
         lines += [
             f"| {what} | Tiles mapped | Reference tiles | Mapped {short} | Adjusted {short} "
-            f"| Standard error | {level} interval |",
-            "|---|---:|---:|---:|---:|---:|---:|",
+            f"| Standard error | {level} interval | Interval of |",
+            "|---|---:|---:|---:|---:|---:|---:|---|",
         ]
     else:
         lines += [f"| {what} | Tiles mapped | Mapped {short}, unadjusted |", "|---|---:|---:|"]
@@ -78,6 +78,7 @@ def _table(result: AreaResult, unit: str) -> list[str]:
             number(row.adjusted.value * factor),
             number(row.se_ha * factor),
             f"{ends[0]} to {ends[1]}",
+            row.interval or "",
         ]
         lines.append(_line(cells))
     return lines
@@ -112,6 +113,7 @@ def _line(cells: Sequence[str]) -> str:
 CSV_COLUMNS = (
     "name", "kind", "tiles", "reference_tiles", "mapped_ha", "mapped_ac", "adjusted",
     "area_ha", "se_ha", "low_ha", "high_ha", "area_ac", "se_ac", "low_ac", "high_ac",
+    "interval",
 )  # fmt: skip
 
 
@@ -124,10 +126,10 @@ def csv_text(result: AreaResult) -> str:
         cells: list[Any] = [row.name, row.kind, row.tiles, row.reference]
         cells += [row.raw_ha, row.raw_ha * ACRES]
         if row.adjusted is None or row.se_ha is None:
-            cells += ["no", *[""] * 8]
+            cells += ["no", *[""] * 9]
         else:
             values = (row.adjusted.value, row.se_ha, row.adjusted.low, row.adjusted.high)
-            cells += ["yes", *values, *(v * ACRES for v in values)]
+            cells += ["yes", *values, *(v * ACRES for v in values), row.interval]
         writer.writerow(cells)
     return out.getvalue()
 

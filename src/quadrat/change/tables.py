@@ -23,7 +23,13 @@ def markdown(r: ChangeResult) -> str:
 
 
 def _summary(r: ChangeResult) -> list[str]:
+    bare = [
+        "**No intervals**: the first date has too few reference tiles to say how wrong these "
+        "figures may be.",
+        "",
+    ]
     return [
+        *(() if r.reference else bare),
         f"{r.tiles:,} tiles on every date. Comparing the first and last maps, "
         f"{r.compared_changed:,} differ; given all evidence, "
         f"{spread(total(r.changed), 1)} changed.",

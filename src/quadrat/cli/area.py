@@ -82,13 +82,13 @@ def described(result: AreaResult) -> str:
 
     heads = ["", "tiles", "mapped ha"]
     if result.adjusted:
-        heads += ["ha", "std. error", f"{result.level:.0%} low", "high"]
+        heads += ["ha", "std. error", f"{result.level:.0%} low", "high", "interval"]
     lines = []
     for row in result.rows:
         cells = [row.name, f"{row.tiles:,}", number(row.raw_ha)]
         if row.adjusted is not None:
             ends = (row.adjusted.value, row.se_ha, row.adjusted.low, row.adjusted.high)
-            cells += [number(v) for v in ends]
+            cells += [*(number(v) for v in ends), row.interval or ""]
         lines.append(cells)
     marked = [] if result.adjusted else ["UNADJUSTED: the map's errors are included."]
     written = [f"written: {uri}" for uri in result.files.values()]

@@ -2,8 +2,10 @@
 
 The driver sends the pickled task and the parts out, and gets each part's small result back; what a
 part names is read and written by the workers. Parts go out in waves, each a Spark job of one task a
-part, with enough waves under way that no slot waits for a slow part. A failure of the task itself
-comes back as a value, so that Spark retries only what it is for: lost workers and executors.
+slot, with enough waves under way that no slot waits for a slow part. A task works on several parts
+where parts are quick, because starting one costs Spark some 20 ms; towards the end tasks get small
+again, so that slots end together. A failure of the task itself comes back as a value, so that Spark
+retries only what it is for: lost workers and executors.
 
 It does not know what tasks do. Sessions are made in `spark_session`; the package is brought to the
 workers by `spark_ship`.
@@ -30,6 +32,10 @@ Outcome = tuple[int, bool, Any]  # place in the sequence, whether it went well, 
 log = logging.getLogger("quadrat.engines.spark")
 
 JOBS = 8  # Spark jobs under way at once, at most
+TASK_S = (
+    2.0  # of work in a Spark task, about; what a lost worker costs, and progress comes so often
+)
+MOST_PARTS = 64  # of a task
 QUIET_S = 60.0  # without a task at work for so long, say that Spark has given no cores
 
 
@@ -133,6 +139,7 @@ class _Waves:
         self._what = spark_ship.describe(task)
         self._sent = 0
         self._again: deque[range] = deque()  # waves that Spark gave up, cut smaller
+        self._back, self._first = 0, 0.0  # parts back after the first ones, and when these came
         self._tag = session.new_tag()
 
     def results(self) -> Iterator[Outcome]:
@@ -142,9 +149,9 @@ class _Waves:
         heard, warned = time.monotonic(), False
         try:
             while True:
-                jobs, size = self._shape()
-                while len(waiting) < jobs and (wave := self._next(size)):
-                    waiting[pool.submit(self._send, wave)] = wave
+                jobs, tasks = self._shape()
+                while len(waiting) < jobs and (wave := self._next(jobs, tasks)):
+                    waiting[pool.submit(self._send, wave, min(tasks, len(wave)))] = wave
                 if not waiting:
                     return
                 done, _ = wait(waiting, timeout=5.0, return_when=FIRST_COMPLETED)
@@ -161,9 +168,9 @@ class _Waves:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _shape(self) -> tuple[int, int]:
-        """Jobs under way at once, and parts in each.
+        """Jobs under way at once, and tasks in each.
 
-        Three times as many parts as there are slots, so that a slot finds its next part when a
+        Three times as many tasks as there are slots, so that a slot finds its next one when a
         job's last tasks still run; with a limit on parts at work, no more than the limit.
         """
         if self._workers:
@@ -171,19 +178,30 @@ class _Waves:
             return jobs, self._workers // jobs
         return 3, self._session.slots()
 
-    def _next(self, size: int) -> range:
+    def _next(self, jobs: int, tasks: int) -> range:
         if self._again:
             return self._again.popleft()
         first = self._sent
-        self._sent = min(len(self._parts), first + size)
+        each = self._parts_a_task(jobs * tasks)
+        self._sent = min(len(self._parts), first + tasks * each)
         return range(first, self._sent)
 
-    def _send(self, wave: range) -> list[Outcome]:
+    def _parts_a_task(self, under_way: int) -> int:
+        """As many parts as take TASK_S by what is back, and at most half of what each will get."""
+        if not self._back:
+            return 1
+        given = self._session.slots()
+        slots = min(given, self._workers) if self._workers else given
+        seconds = (time.monotonic() - self._first) * slots / self._back
+        fair = (len(self._parts) - self._sent) // (2 * under_way)
+        return max(1, min(fair, MOST_PARTS, int(TASK_S / max(seconds, 1e-3))))
+
+    def _send(self, wave: range, tasks: int) -> list[Outcome]:
         """Run one wave as a Spark job; in a thread of its own, since a job's name is a thread's."""
         self._session.label(self._tag, self._title(wave))
         parts = {place: self._parts[place] for place in wave}
         work = spark_ship.work(self._task, {k: spark_ship.dumps(p, p) for k, p in parts.items()})
-        rows = self._session.collect(work, wave)
+        rows = self._session.collect(work, wave, tasks)
         return [(place, ok, spark_ship.loads(data)) for place, ok, data in rows]
 
     def _title(self, wave: range) -> str:
@@ -193,6 +211,10 @@ class _Waves:
     def _collect(self, future: Future[list[Outcome]], wave: range) -> Iterator[Outcome]:
         error = future.exception()
         if error is None:
+            if self._first:
+                self._back += len(wave)
+            else:
+                self._first = time.monotonic()
             yield from future.result()
         elif not isinstance(error, Exception):
             raise error

@@ -180,15 +180,18 @@ class Session:
         """The address of the application's page, or None."""
         return None if self.connect else self.spark.sparkContext.uiWebUrl
 
-    def collect(self, work: spark_ship.Work, places: range) -> list[spark_ship.Row]:
-        """Run `work` over places, each in a task of its own; the rows that it yields."""
+    def collect(
+        self, work: spark_ship.Work, places: range, tasks: int | None = None
+    ) -> list[spark_ship.Row]:
+        """Run `work` over places in so many tasks, by default one a place; the rows it yields."""
+        tasks = tasks or len(places)
         if self.connect:
-            frame = self.spark.range(places.start, places.stop, 1, len(places))
+            frame = self.spark.range(places.start, places.stop, 1, tasks)
             rows = frame.mapInArrow(spark_ship.in_arrow(work), spark_ship.SCHEMA).collect()
             return [(r.place, r.ok, bytes(r.data)) for r in rows]
         context = self.spark.sparkContext
         # not `collect()`, which puts a line number where we put the job's name
-        return list(context.runJob(context.parallelize(places, len(places)), work))
+        return list(context.runJob(context.parallelize(places, tasks), work))
 
     def ready(self) -> None:
         """Bring this package to the workers unless they have the same; once a session."""
