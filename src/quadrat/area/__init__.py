@@ -223,15 +223,15 @@ def estimated(
                 f"The map errs on none of {len(mapped):,} reference tiles, so standard errors are "
                 f"0; up to {3 / len(mapped):.1%} of the tiles may be wrong all the same."
             )
-    left, rows = _parted(rows)
-    unlisted = max((r.adjusted.high for r in left if r.adjusted), default=None)
+    left = [r.adjusted.high for r in rows if not _shown(r) and r.adjusted is not None]
+    rows = [r for r in rows if _shown(r)]
+    unlisted = max(left, default=None)
     if unlisted is not None:
         notes.append(
             f"{len(left)} transitions were neither mapped nor found and have no row; each has a "
             f"{level:.0%} interval of 0 to {tables.number(unlisted)} ha."
         )
-    if any(r.interval == intervals.EXACT for r in rows):
-        notes.append(EXACT_WORDS)
+    notes += _exact_note(rows)
     return AreaResult(
         title=title,
         dates=tuple(d.date for d in days),
@@ -250,14 +250,15 @@ def estimated(
     )
 
 
-def _parted(rows: list[AreaRow]) -> tuple[list[AreaRow], list[AreaRow]]:
-    """Adjusted transitions of which nothing was mapped or found, and the rows that are shown."""
-    shown = [r for r in rows if r.tiles or r.reference or r.kind in ("class", "net") or _seen(r)]
-    return [r for r in rows if r not in shown and r.adjusted is not None], shown
+def _shown(row: AreaRow) -> bool:
+    """Whether a row says anything: not a transition of which nothing was mapped or found."""
+    found = row.adjusted is not None and row.adjusted.value > 0
+    return bool(row.tiles or row.reference or row.kind in ("class", "net") or found)
 
 
-def _seen(row: AreaRow) -> bool:
-    return row.adjusted is not None and row.adjusted.value > 0
+def _exact_note(rows: Sequence[AreaRow]) -> tuple[str, ...]:
+    """What the rows' exact intervals mean, where any row has one."""
+    return (EXACT_WORDS,) if any(r.interval == intervals.EXACT for r in rows) else ()
 
 
 def _lines(
@@ -354,7 +355,7 @@ def from_confusion(
         title=title, dates=("",), names=tuple(names), strata=tuple(names), colors=(),
         adjusted=True, tile_ha=None, total_ha=float(sizes.sum()), level=level,
         rows=tuple(rows), accuracy=estimate.accuracy(sample, sample.stratum, level),
-        notes=(EXACT_WORDS,) if any(r.interval == intervals.EXACT for r in rows) else (),
+        notes=_exact_note(rows),
         files={},
     )  # fmt: skip
 
