@@ -9,10 +9,7 @@ With --list every tile is a candidate (`--min-probability 0`), and a report is m
 """
 
 import argparse
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -43,28 +40,14 @@ def changed(uris: list[str], out: Path, args: argparse.Namespace) -> dict[str, f
     """Seconds and peak memory of `quadrat change`, and of a report on it when all are listed."""
     extra = ["--min-probability", "0"] if args.list else []
     what = ["change", *uris, "--out", str(out), "--show", "0", "--overwrite", *extra]
-    seconds, peak = process(what)
+    seconds, peak = measure.process(what)
     found = {"seconds": seconds, "peak, MB": peak, "written, MB": megabytes(out)}
     if args.list:
         page = out.parent / "report.html"
         what = ["report", *uris, "--change", str(out), "--out", str(page)]
-        seconds, peak = process([*what, "--pictures", "0", "--mistakes", "0"])
+        seconds, peak = measure.process([*what, "--pictures", "0", "--mistakes", "0"])
         found |= {"report, s": seconds, "report peak, MB": peak, "report, MB": megabytes(page)}
     return found
-
-
-def process(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory (MB) of a verb in a process of its own."""
-    start = time.perf_counter()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "quadrat.cli", *arguments],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    said = child.stderr.read()
-    _, status, used = os.wait4(child.pid, 0)
-    if status:
-        raise SystemExit(said)
-    return time.perf_counter() - start, used.ru_maxrss / 1024
 
 
 def megabytes(place: Path) -> float:

@@ -6,7 +6,10 @@ all alike; ratios are formed within a round, and medians over the rounds are pri
 
 import argparse
 import json
+import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,6 +36,20 @@ def start(run: Callable[[argparse.Namespace, Path], None], parser: argparse.Argu
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         run(args, Path(args.folder or temporary))
+
+
+def process(arguments: list[str]) -> tuple[float, float]:
+    """Seconds and peak memory (MB) of a verb in a process of its own."""
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "quadrat.cli", *arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    said = child.stderr.read()
+    _, status, used = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(said)
+    return time.perf_counter() - start, used.ru_maxrss / 1024
 
 
 def machine() -> dict:

@@ -9,11 +9,8 @@ of the process to a finished file of scores is an upper bound of the time to the
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -67,13 +64,7 @@ def scored(folder: Path, count: int, runs: int) -> dict[str, float]:
 
 def process(model: str, raster: str, out: Path) -> tuple[float, float]:
     """Seconds and peak memory (MB) of `quadrat score` in a process of its own."""
-    command = [sys.executable, "-m", "quadrat.cli", "score", model, raster, "--out", str(out)]
-    start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, used = os.wait4(child.pid, 0)
-    if status:
-        raise SystemExit(child.stderr.read().decode())
-    return time.perf_counter() - start, used.ru_maxrss / 1024
+    return measure.process(["score", model, raster, "--out", str(out)])
 
 
 def first(args: argparse.Namespace, folder: Path) -> list[float]:
