@@ -20,7 +20,7 @@ from quadrat.legend import Legend
 from quadrat.tiles.types import Batch, Columns, empty_chips, make_index
 
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-PART_TILES = 256  # as many as in a part of imagery: workers end together
+PART_TILES = 128  # about a third of a second of scoring: workers end together
 UNLABELLED = "unlabelled"  # the folder that `unpack` writes tiles without a label to
 DEFAULT_PX = 224
 
@@ -118,7 +118,9 @@ def open_folder(
             f"{uri}: the folder {strange[0]!r} is no class of legend {legend.name} "
             f"({', '.join(legend.names)}); rename it or give its own legend with --legend"
         )
-    digest = storage.digest_json([size_px, resize, stamps, legend.to_dict() if legend else None])
+    digest = storage.digest_json(
+        [size_px, resize, stamps, legend.to_dict() if legend else None, PART_TILES]
+    )
     return FolderSource(
         uri, legend, size_px, tuple(found), resize, digest,
         provenance={"pictures": uri, "count": len(found)},
