@@ -128,8 +128,10 @@ def measured(
 def line(found: dict[str, Any]) -> str:
     """One row of the table."""
     c, d = found["maps_compared"], found["developed"]
-    inside = "in" if d["low"] is not None and d["low"] <= d["true"] <= d["high"] else "OUT"
-    interval = "none" if d["low"] is None else f"{d['low']:.1f}..{d['high']:.1f}"
+    inside, interval = "", "none"
+    if d["low"] is not None:
+        inside = "in" if d["low"] <= d["true"] <= d["high"] else "OUT"
+        interval = f"{d['low']:.1f}..{d['high']:.1f}"
     share = "-" if c["share_real"] is None else f"{c['share_real']:.0%}"
     lists = " | ".join(
         f"{v['listed']:>4} {v['share_real']:>5.1%} {v['stated_false']:>5.1f} {v['false']:>4}"

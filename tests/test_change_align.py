@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from quadrat import model as models
 from quadrat.change import align, change, radiometry, recolour
 from quadrat.errors import ModelError
 from quadrat.legend import from_names
+from quadrat.tiles import index
 
 K = 3
 
@@ -112,6 +114,17 @@ def test_a_tiles_own_presumed_class_has_no_say_in_its_score() -> None:
     np.testing.assert_allclose(plain.sum(1), 1)
 
 
+def test_tiles_of_no_known_class_teach_nothing() -> None:
+    rows, cols, before, _, _, x = ground(3)
+    folds = align.folds_of(rows, cols)
+    known = np.random.default_rng(4).random(len(x)) < 0.4
+    told = np.where(known, before, -1)
+    strange = np.where(known[:, None], x, 50 * x + 7).astype(np.float32)
+    got, same = (align.cross_fitted(v, told, K, folds) for v in (strange, x))
+    np.testing.assert_allclose(got[known], same[known], atol=1e-9)
+    assert (same[~known].argmax(1) == before[~known]).mean() > 0.7  # yet they are scored
+
+
 def test_a_season_of_part_of_a_class_is_told_from_a_change() -> None:
     rows, cols, before, after, worn, x = ground(1)
     q = align.cross_fitted(x, before, K, align.folds_of(rows, cols))
@@ -123,6 +136,39 @@ def test_a_season_of_part_of_a_class_is_told_from_a_change() -> None:
     centres = np.stack([early[before[~worn & ~changed] == k].mean(0) for k in range(K)])
     naive = ((x[:, None, :3] - centres[None, :, :3]) ** 2).sum(2).argmin(1)
     assert (naive[worn] == 2).mean() > 0.7
+
+
+def tuned(model: str, out: str) -> str:
+    """The same model, saying that it was fine-tuned."""
+    bundle = models.load_model(model)
+    info = replace(bundle.info, head={"head": "finetune"}, precision="fp32")
+    return models.save_model(out, bundle.onnx("fp32"), info).uri
+
+
+def test_all_labels_check_the_scores_where_no_layer_behind_these_saw_them(
+    county: Any, county_tiles: Any, county_model: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    table = index(county_tiles)
+    splits = table["split"].to_numpy(zero_copy_only=False)
+    known = ~table["label"].is_null().to_numpy()
+    held = int((known & (splits == "validation")).sum())
+    assert 40 <= held < 0.5 * known.sum() >= 50
+    monkeypatch.setattr("quadrat.change.LEAST_TILES", 100)
+    monkeypatch.setattr("quadrat.change.evidence.LEAST_REFERENCE", 40)
+    dates = [county_tiles.uri, county.imagery[1]]
+
+    def found(model: str, **how: Any) -> Any:
+        out = str(tmp_path / "out")
+        return change(dates, out, model=model, legend="nlcd3", show=0, overwrite=True, **how)
+
+    got = found(county_model)
+    assert got.method["refitted"] and got.reference == known.sum()
+    assert "fitted to others" in Path(got.files["md"]).read_text()
+    wide = found(county_model, split="validation")
+    assert not wide.method["refitted"] and wide.reference == held
+    # fine-tuned features have seen the labels of all training tiles
+    assert found(tuned(county_model, str(tmp_path / "tuned"))).reference == held
 
 
 def test_labelled_tiles_and_imagery_are_compared_with_intervals(

@@ -89,6 +89,17 @@ def test_recalibration_undoes_a_known_shift() -> None:
     assert right(seen).sum(1) == pytest.approx(np.ones(6000))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1])
+def test_the_share_of_confident_mistakes_is_found(share: float) -> None:
+    rng = np.random.default_rng(7)
+    z = rng.integers(0, K, 4000)
+    said = np.where(rng.random(4000) < share, rng.integers(0, K, 4000), z)
+    found = recalibrate.fit_with_lapse(scores_of(said, rng, 6.0), z)
+    # binomial, three standard errors
+    assert abs(found.lapse - share) < 3 * np.sqrt(share / 4000) + 1 / 4000
+    assert found(scores_of(z, rng, 6.0)).sum(1) == pytest.approx(np.ones(4000))
+
+
 def test_season_is_taken_out_where_comparing_maps_drowns_in_it() -> None:
     rng = np.random.default_rng(4)
     a, b, _ = ground(20_000, rng)

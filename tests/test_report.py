@@ -192,6 +192,10 @@ def test_areas_are_the_stratified_estimate(two: Page, first: dict[str, np.ndarra
         assert amount(row[2]) == pytest.approx((whole == k).sum() * HA, abs=0.6)
         assert amount(row[3]) == pytest.approx(adjusted, abs=0.6)
         assert amount(row[5]) == pytest.approx(adjusted * 2.4710538, abs=1.5)
+        assert row[6] in ("Wald", "Clopper-Pearson")
+        assert row[6] == "Clopper-Pearson" or (truth == k).sum() >= 20
+    if any(row[6] == "Clopper-Pearson" for row in rows):
+        assert "Clopper-Pearson: fewer than 20 reference tiles" in two.text
 
 
 def test_a_date_without_labels_is_marked(two: Page) -> None:

@@ -95,9 +95,11 @@ def change(
         align: fit the model's last layer anew to each later date, to the ground that did not
             change (see `quadrat.change.align`), which takes out what a season does to some
             classes alone. With `model` only, and from LEAST_TILES tiles on.
+            Where the model learned its last layer from the first date's tiles, and so many are
+            labelled, that date's layer is fitted anew as well, and all labels check the scores.
         evidence_from: `probabilities`, or `labels` with each date's confusion (series only).
         split: which labelled tiles of the first date its scores are checked on; see
-            `quadrat.area.area`.
+            `quadrat.area.area`. Any but `auto` keeps the model's own layer for the first date.
         show: candidates that get a picture.
         imagery: a file, or folder of files, a date to take pictures from instead of what the
             scores name.
@@ -131,7 +133,9 @@ def change(
         )  # fmt: skip
         maps = [work.mapped(d, options) for d in days]
         if align and read is not None and len(days[0]) >= LEAST_TILES:
-            options = dataclasses.replace(options, aligned=True)
+            known = int((days[0].truth >= 0).sum())
+            refitted = read.learned and split == "auto" and known >= LEAST_TILES
+            options = dataclasses.replace(options, aligned=True, refitted=refitted)
             days = work.aligned(days, read.features, options)
         elif align:
             notes = [*notes, imaged.unaligned(read)]

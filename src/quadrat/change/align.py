@@ -10,6 +10,9 @@ layer that had would only repeat the class it was told.
 
 This is self-training (pseudo-labels; Lee 2013) under the label noise of few changes. Nothing is
 known of the later date's classes.
+
+The first date's layer is fitted alike to its own labels, where the model learned from these: its
+scores of a tile then come from a layer that never saw it, and all labels can say what they mean.
 """
 
 from __future__ import annotations
@@ -140,13 +143,14 @@ def cross_fitted(
     """Probabilities of each tile by a layer fitted to the other folds, (N, K).
 
     Args:
-        x: (N, D) features. classes: (N,) presumed class ids. folds: (N,) fold of each tile.
+        x: (N, D) features. classes: (N,) presumed class ids, -1 where nothing is presumed.
+        folds: (N,) fold of each tile.
     """
     out = np.full((len(x), k), 1.0 / k)
     rng = np.random.default_rng(seed)
     settings = heads.Settings(reg=STRENGTH, max_iter=STEPS, seed=seed)
     for fold in np.unique(folds):
-        seen = np.flatnonzero(folds != fold)
+        seen = np.flatnonzero((folds != fold) & (classes >= 0))
         if len(seen) > MOST_TILES:
             seen = np.sort(rng.choice(seen, MOST_TILES, replace=False))
         if len(np.unique(classes[seen])) < 2:

@@ -39,12 +39,16 @@ class Basis:
     notes: tuple[str, ...]
 
 
-def basis(first: Dated, split: str, *, aligned: bool = False) -> Basis:
+def basis(first: Dated, split: str, *, aligned: bool = False, refitted: bool = False) -> Basis:
     """Calibrate the first date on its reference tiles, where it has some.
 
     Args:
         aligned: whether later dates' scores come from `align`.
+        refitted: whether the first date's do as well: no layer saw the tile that it scored, and
+            all labelled tiles are reference tiles.
     """
+    if refitted:
+        return _refitted(first)
     p = _probabilities(first)
     k, none = len(first.legend), np.empty(0, np.int64)
     if split not in reference.SPLITS:
@@ -66,6 +70,17 @@ def basis(first: Dated, split: str, *, aligned: bool = False) -> Basis:
     least = recalibrate.ALIGNED_LAPSE if aligned else recalibrate.LAPSES[0]
     fitted = recalibrate.fit(p[ref.places], np.eye(k)[truth], least_lapse=least)
     return Basis(fitted, ref.places, truth, ref.notes)
+
+
+def _refitted(first: Dated) -> Basis:
+    places = np.flatnonzero(first.truth >= 0)
+    truth = first.truth[places]
+    note = (
+        f"Reference: {len(places):,} labelled tiles of the first date, each scored by a last layer "
+        "that was fitted to others."
+    )
+    fitted = recalibrate.fit_with_lapse(_probabilities(first)[places], truth)
+    return Basis(fitted, places, truth, (note,))
 
 
 def _probabilities(day: Dated) -> Floats:

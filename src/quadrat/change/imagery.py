@@ -30,6 +30,8 @@ class Read:
         scores: the scores' URIs, a date each.
         sources, models: what was scored, and the model that did it, a date each.
         told: the normalisation of each date, as plain values.
+        learned: whether the model learned its last layer, and nothing else, from the labels of the
+            first date's tiles.
     """
 
     scores: tuple[str, ...]
@@ -38,6 +40,7 @@ class Read:
     told: dict[str, Any]
     engine: Engine | None
     on_progress: Progress | None
+    learned: bool
 
     def features(self, n: int, day: Dated) -> NDArray[np.float32]:
         """Features of the tiles of the n-th date, (N, D)."""
@@ -85,8 +88,16 @@ def score(
         used.append(using)
         told.append(None if normal is None else normal.to_dict())
     return Read(
-        tuple(made), tuple(sources), tuple(used), {"normalisation": told}, engine, on_progress
-    )
+        tuple(made), tuple(sources), tuple(used), {"normalisation": told}, engine, on_progress,
+        _learned(bundle, sources[0]),
+    )  # fmt: skip
+
+
+def _learned(model: Model, first: Source) -> bool:
+    """Published weights never saw these labels; a user's own, or fine-tuned ones, may have."""
+    published = bool(model.info.backbone.get("licence"))
+    tuned = model.info.head.get("head") == "finetune"
+    return published and not tuned and model.info.tileset_digest == first.digest
 
 
 def _placed(uri: str, source: Source) -> Source:

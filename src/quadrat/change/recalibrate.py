@@ -134,6 +134,30 @@ def fit(
     return Recalibration(w, prior, rate)
 
 
+def fit_with_lapse(
+    probabilities: ArrayLike, truth: NDArray[np.int64], *, rounds: int = 30, seed: int = 0
+) -> Recalibration:
+    """Fit to class ids (N,), with the lapse by expectation-maximisation.
+
+    For scores of tiles that nothing behind them ever saw, on labels of the whole area. A label is
+    taken as the map's or as a lapse, each as far as it is likely; the lapse is the mean of its
+    posterior under Jeffreys' prior, so that no mistake among n labels makes it 1 / (2 n + 2).
+    """
+    p, n = np.asarray(probabilities, np.float64), len(truth)
+    y = np.eye(p.shape[1])[truth]
+    prior = (y.sum(0) + 0.5) / (y.sum() + 0.5 * y.shape[1])
+    cal, lapse, mapped = None, ALIGNED_LAPSE, np.ones(n)
+    for _ in range(rounds):
+        cal = fit(p, y * mapped[:, None], start=cal, lapse=lapse, seed=seed)
+        q = _softmax(features(p) @ cal.weights)[np.arange(n), truth]
+        mapped = (1 - lapse) * q / ((1 - lapse) * q + lapse * prior[truth])
+        before, lapse = lapse, float((n - mapped.sum() + 0.5) / (n + 1))
+        if abs(lapse - before) < 1e-6:
+            break
+    weights = identity(y.shape[1]).weights if cal is None else cal.weights
+    return Recalibration(weights, prior, lapse)
+
+
 def _loss(x: Floats, y: Floats, w: Floats, plain: Floats, ridge: float) -> float:
     """Cross-entropy of the targets, summed, with the ridge."""
     logs = x @ w

@@ -149,6 +149,7 @@ def refits(
             target * weight[:, None],
             start=post.date_b,
             steps=3,
+            lapse=post.date_b.lapse,
             seed=int(rng.integers(1 << 30)),
         )
         new_b = cal.likelihood(p_b)

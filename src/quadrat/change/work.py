@@ -35,6 +35,7 @@ class Options:
             inferred in the scores' own classes, which say more, and folded then.
         source, target: class ids of `legend`.
         aligned: whether later dates' scores come from `align`.
+        refitted: whether the first date's do, from its labels.
     """
 
     legend: Legend
@@ -50,6 +51,7 @@ class Options:
     split: str
     level: float
     seed: int
+    refitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,25 +87,33 @@ def _infer(a: Dated, b: Dated, base: Basis, options: Options, smoothing: float) 
     )  # fmt: skip
 
 
+def _basis(first: Dated, options: Options) -> Basis:
+    return evidence.basis(first, options.split, aligned=options.aligned, refitted=options.refitted)
+
+
 def aligned(
     days: Sequence[Dated], read: Callable[[int, Dated], NDArray[np.float32]], options: Options
 ) -> list[Dated]:
-    """The days with later dates' probabilities by layers fitted to them (see `align`).
+    """The days with probabilities by layers fitted to each date (see `align`).
 
-    The first targets are the first date's classes, as if nothing had changed; the second are what
-    both dates say then, in which a changed tile has its new class.
+    The first date's are fitted to its labels, with `options.refitted`; else they stay as they are.
+    Later dates' are first fitted to the first date's classes, as if nothing had changed; then to
+    what both dates say, in which a changed tile has its new class.
 
     Args:
-        read: gives the features (N, D) of a later date, by its place.
+        read: gives the features (N, D) of a date, by its place.
     """
-    first, out = days[0], [days[0]]
-    base = evidence.basis(first, options.split, aligned=True)
-    before = evidence.classes_of(first, base).argmax(1)
+    first, k = days[0], len(days[0].legend)
     folds = align.folds_of(first.rows, first.cols, options.seed)
+    if options.refitted:
+        p = align.cross_fitted(read(0, first), first.truth, k, folds, seed=options.seed)
+        first = replace(first, probabilities=p.astype(np.float32))
+    base, out = _basis(first, options), [first]
+    before = evidence.classes_of(first, base).argmax(1)
     for n, day in enumerate(days[1:], start=1):
         x, classes = read(n, day), before
         for _ in range(2):
-            p = align.cross_fitted(x, classes, len(day.legend), folds, seed=options.seed)
+            p = align.cross_fitted(x, classes, k, folds, seed=options.seed)
             day = replace(day, probabilities=p.astype(np.float32))
             classes = _infer(first, day, base, options, options.smoothing).pairs.sum(1).argmax(1)
         out.append(day)
@@ -116,7 +126,7 @@ def pair(a: Dated, b: Dated, options: Options, maps: Sequence[Ints]) -> Found:
     Args:
         maps: each date's own map, see `mapped`.
     """
-    base = evidence.basis(a, options.split, aligned=options.aligned)
+    base = _basis(a, options)
     post = _infer(a, b, base, options, options.smoothing)
     blocks, k = evidence.block_ids(a), len(options.legend)
     first, second = (post.pairs.sum(i, dtype=np.float64) for i in (2, 1))
@@ -138,6 +148,7 @@ def pair(a: Dated, b: Dated, options: Options, maps: Sequence[Ints]) -> Found:
         "kind": "pair posterior",
         "recalibrated": options.recalibrated,
         "aligned": options.aligned,
+        "refitted": options.refitted,
         "smoothing": post.mix,
         "log_likelihood": post.log_likelihood,
         "prior": post.prior.tolist(),
@@ -223,7 +234,7 @@ def _at_least_zero(figure: Figure) -> Figure:
 def many(days: Sequence[Dated], options: Options, maps: Sequence[Ints]) -> Found:
     """Three dates or more."""
     first, fold = days[0], np.eye(len(options.legend))[options.places]
-    base = evidence.basis(first, options.split, aligned=options.aligned)
+    base = _basis(first, options)
     like = [base.date_a.likelihood(_p(first))]
     kept = [base.date_a]
     for day in days[1:]:
@@ -254,6 +265,7 @@ def many(days: Sequence[Dated], options: Options, maps: Sequence[Ints]) -> Found
         "evidence": options.kind,
         "recalibrated": options.recalibrated,
         "aligned": options.aligned,
+        "refitted": options.refitted,
         "smoothing": 0.0,
         "transitions": found.transitions.tolist(),
         "confusion": [_confusion(d, marginal[:, t]) for t, d in enumerate(days)],

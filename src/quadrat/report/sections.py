@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from quadrat.area.intervals import EXACT
 from quadrat.area.tables import ACRES, number
 from quadrat.metrics import Metrics
 from quadrat.report import charts
@@ -156,18 +157,19 @@ def area(day: Day, estimated: bool) -> str:
     )
     heads = [
         "Class", "Tiles", "Hectares, mapped", "Hectares, adjusted", "Standard error",
-        "Acres, adjusted",
+        "Acres, adjusted", "Interval of",
     ]  # fmt: skip
     rows = [
         [
             named(row.name, color), f"{row.tiles:,}", number(row.raw_ha),
             quantity(row.adjusted), number(row.se_ha), quantity(row.adjusted, ACRES),
+            text(row.interval or ""),
         ]
         for row, color in pairs
     ]  # fmt: skip
     body = words + chart + table(heads, rows, f"{caption}; {found.level:.0%} intervals")
-    # beside the figures that it is about: an error of 0 is not certainty
-    return body + notes(n for n in found.notes if "standard errors" in n)
+    # beside the figures that they are about: an error of 0 is not certainty
+    return body + notes(n for n in found.notes if "standard errors" in n or EXACT in n)
 
 
 def mistakes(days: Sequence[Day]) -> str:
