@@ -89,7 +89,7 @@ def test_recalibration_undoes_a_known_shift() -> None:
     assert right(seen).sum(1) == pytest.approx(np.ones(6000))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("share", [0.0, 0.004, 0.012])
 def test_the_share_of_confident_mistakes_is_found(share: float) -> None:
     rng = np.random.default_rng(7)
     z = rng.integers(0, K, 4000)
@@ -98,6 +98,22 @@ def test_the_share_of_confident_mistakes_is_found(share: float) -> None:
     # binomial, three standard errors
     assert abs(found.lapse - share) < 3 * np.sqrt(share / 4000) + 1 / 4000
     assert found(scores_of(z, rng, 6.0)).sum(1) == pytest.approx(np.ones(4000))
+
+
+@pytest.mark.parametrize(("lapse", "wrong"), [(0.0, 0.0), (0.004, 0.0), (0.0, 0.1), (0.01, 0.05)])
+def test_wrong_labels_are_told_from_scores_that_lapse(lapse: float, wrong: float) -> None:
+    rng = np.random.default_rng(8)
+    n = 6000
+    a, b, joint = ground(n, rng)
+
+    def slipped(z: np.ndarray, share: float) -> np.ndarray:
+        return np.where(rng.random(n) < share, rng.integers(0, K, n), z)
+
+    like = [plain().ratio(scores_of(slipped(z, lapse), rng, 6.0)) for z in (a, b)]
+    found = recalibrate.independent_lapse(*like, joint, slipped(a, wrong))
+    for got, share, drawn in zip(found, (lapse, wrong), (2 * n, n), strict=True):
+        # binomial, three standard errors
+        assert abs(got - share) < 3 * np.sqrt(share / drawn) + 1 / drawn
 
 
 def test_season_is_taken_out_where_comparing_maps_drowns_in_it() -> None:

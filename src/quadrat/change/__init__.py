@@ -136,13 +136,14 @@ def change(
             known = int((days[0].truth >= 0).sum())
             refitted = read.learned and split == "auto" and known >= LEAST_TILES
             options = dataclasses.replace(options, aligned=True, refitted=refitted)
-            days = work.aligned(days, read.features, options)
-        elif align:
-            notes = [*notes, imaged.unaligned(read)]
+            days, base = work.aligned(days, read.features, options)
+        else:
+            base = work.basis(days[0], options)
+            notes = [*notes, imaged.unaligned(read)] if align else notes
         found = (
-            work.pair(days[0], days[1], options, maps)
+            work.pair(days[0], days[1], base, options, maps)
             if len(days) == 2
-            else work.many(days, options, maps)
+            else work.many(days, base, options, maps)
         )
         words = _words(from_classes, to_classes)
         notes = [*notes, *found.notes]

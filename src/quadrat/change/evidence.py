@@ -83,6 +83,21 @@ def _refitted(first: Dated) -> Basis:
     return Basis(fitted, places, truth, (note,))
 
 
+def settled(found: Basis, a: Dated, b: Dated, post: Posterior) -> Basis:
+    """The basis with the lapse that labels and both dates' scores tell together.
+
+    Args:
+        found: of scores by layers that never saw the tile.
+        post: the posterior of `a` and `b` with it.
+    """
+    like_a, like_b = (
+        cal.ratio(_probabilities(day)[found.places])
+        for cal, day in ((post.date_a, a), (post.date_b, b))
+    )
+    lapse, _ = recalibrate.independent_lapse(like_a, like_b, post.prior, found.truth)
+    return replace(found, date_a=replace(found.date_a, lapse=lapse))
+
+
 def _probabilities(day: Dated) -> Floats:
     if day.probabilities is None:
         raise InputError(f"{day.uri} was read without probabilities")

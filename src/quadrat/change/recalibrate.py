@@ -61,6 +61,12 @@ class Recalibration:
         scaled: Floats = ratio / ratio.max(1, keepdims=True)
         return scaled
 
+    def ratio(self, probabilities: ArrayLike) -> Floats:
+        """p(x | z) / p(x) as if there were no lapse, (N, K)."""
+        q = _softmax(features(probabilities) @ self.weights)
+        told: Floats = q / np.maximum(self.prior, 1e-9)
+        return told
+
     def without_lapse(self) -> Recalibration:
         """The same map with hardly a lapse: what totals are compared with."""
         return replace(self, lapse=min(self.lapse, 1e-4))
@@ -141,7 +147,8 @@ def fit_with_lapse(
 
     For scores of tiles that nothing behind them ever saw, on labels of the whole area. A label is
     taken as the map's or as a lapse, each as far as it is likely; the lapse is the mean of its
-    posterior under Jeffreys' prior, so that no mistake among n labels makes it 1 / (2 n + 2).
+    posterior under Jeffreys' prior, so that no mistake among n labels makes it 1 / (2 n + 2). It
+    holds the labels' own mistakes as well; `independent_lapse` tells them apart.
     """
     p, n = np.asarray(probabilities, np.float64), len(truth)
     y = np.eye(p.shape[1])[truth]
@@ -156,6 +163,40 @@ def fit_with_lapse(
             break
     weights = identity(y.shape[1]).weights if cal is None else cal.weights
     return Recalibration(weights, prior, lapse)
+
+
+def independent_lapse(
+    like_a: Floats, like_b: Floats, joint: Floats, truth: NDArray[np.int64], *, rounds: int = 200
+) -> tuple[float, float]:
+    """The share of scores that lapse on one date alone, and the share of labels that are wrong.
+
+    Where both dates' scores agree and the label does not, the label is wrong, or the tile fools the
+    model on both dates alike, which makes no change of it; where one date stands against the other
+    and the label, that date's scores lapsed. By expectation-maximisation over the hidden classes of
+    both dates, each share's posterior mean under Jeffreys' prior.
+
+    Args:
+        like_a, like_b: (n, K) q / prior of each date without a lapse.
+        joint: (K, K) share of tiles of each class on date A and on date B.
+        truth: (n,) class ids of date A's labels.
+    """
+    n, k = like_a.shape
+    shares, own = joint.sum(1)[truth], np.eye(k)[truth]
+    lapse = wrong = ALIGNED_LAPSE
+    for _ in range(rounds):
+        said = (1 - wrong) * own + wrong * shares[:, None]  # P(label | class on date A)
+        a, b = (1 - lapse) * like_a + lapse, (1 - lapse) * like_b + lapse
+        from_b, from_a = b @ joint.T, (said * a) @ joint
+        evidence = np.maximum((said * a * from_b).sum(1), 1e-300)
+        slips_a = lapse * (said * from_b).sum(1) / evidence
+        slips_b = lapse * from_a.sum(1) / evidence
+        errors = wrong * shares * (a * from_b).sum(1) / evidence
+        before = lapse, wrong
+        lapse = float((slips_a.sum() + slips_b.sum() + 0.5) / (2 * n + 1))
+        wrong = float((errors.sum() + 0.5) / (n + 1))
+        if max(abs(lapse - before[0]), abs(wrong - before[1])) < 1e-7:
+            break
+    return lapse, wrong
 
 
 def _loss(x: Floats, y: Floats, w: Floats, plain: Floats, ridge: float) -> float:

@@ -87,14 +87,15 @@ def _infer(a: Dated, b: Dated, base: Basis, options: Options, smoothing: float) 
     )  # fmt: skip
 
 
-def _basis(first: Dated, options: Options) -> Basis:
+def basis(first: Dated, options: Options) -> Basis:
+    """What the first date's scores mean."""
     return evidence.basis(first, options.split, aligned=options.aligned, refitted=options.refitted)
 
 
 def aligned(
     days: Sequence[Dated], read: Callable[[int, Dated], NDArray[np.float32]], options: Options
-) -> list[Dated]:
-    """The days with probabilities by layers fitted to each date (see `align`).
+) -> tuple[list[Dated], Basis]:
+    """The days with probabilities by layers fitted to each date (see `align`), and their basis.
 
     The first date's are fitted to its labels, with `options.refitted`; else they stay as they are.
     Later dates' are first fitted to the first date's classes, as if nothing had changed; then to
@@ -108,25 +109,28 @@ def aligned(
     if options.refitted:
         p = align.cross_fitted(read(0, first), first.truth, k, folds, seed=options.seed)
         first = replace(first, probabilities=p.astype(np.float32))
-    base, out = _basis(first, options), [first]
+    base, out = basis(first, options), [first]
     before = evidence.classes_of(first, base).argmax(1)
     for n, day in enumerate(days[1:], start=1):
         x, classes = read(n, day), before
         for _ in range(2):
             p = align.cross_fitted(x, classes, k, folds, seed=options.seed)
             day = replace(day, probabilities=p.astype(np.float32))
-            classes = _infer(first, day, base, options, options.smoothing).pairs.sum(1).argmax(1)
+            post = _infer(first, day, base, options, options.smoothing)
+            classes = post.pairs.sum(1).argmax(1)
+            if options.refitted and n == 1:
+                base = evidence.settled(base, first, day, post)
         out.append(day)
-    return out
+    return out, base
 
 
-def pair(a: Dated, b: Dated, options: Options, maps: Sequence[Ints]) -> Found:
+def pair(a: Dated, b: Dated, base: Basis, options: Options, maps: Sequence[Ints]) -> Found:
     """Two dates.
 
     Args:
+        base: see `basis` and `aligned`.
         maps: each date's own map, see `mapped`.
     """
-    base = _basis(a, options)
     post = _infer(a, b, base, options, options.smoothing)
     blocks, k = evidence.block_ids(a), len(options.legend)
     first, second = (post.pairs.sum(i, dtype=np.float64) for i in (2, 1))
@@ -231,10 +235,9 @@ def _at_least_zero(figure: Figure) -> Figure:
     return Figure(figure.value, max(figure.low, 0.0), figure.high)
 
 
-def many(days: Sequence[Dated], options: Options, maps: Sequence[Ints]) -> Found:
+def many(days: Sequence[Dated], base: Basis, options: Options, maps: Sequence[Ints]) -> Found:
     """Three dates or more."""
     first, fold = days[0], np.eye(len(options.legend))[options.places]
-    base = _basis(first, options)
     like = [base.date_a.likelihood(_p(first))]
     kept = [base.date_a]
     for day in days[1:]:
