@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
+import rasterio.transform
+import rasterio.warp
 
 from quadrat.area.dates import Dated, pair, read
 from quadrat.change import change
@@ -42,16 +45,37 @@ WAYS = {
 }
 
 
-def made(out: Path, tiles: int, seed: int) -> tuple[Demo, str, str]:
+def made(out: Path, tiles: int, seed: int, wrong: float = 0.0) -> tuple[Demo, str, str]:
     """The county; the first date's labelled tiles; the model that was trained on them."""
     county = make_demo(str(out / "county"), tiles=tiles, seed=seed)
     cut, model = str(out / "tiles"), str(out / "model")
+    labels = spoiled(county, out / "wrong.tif", wrong, seed) if wrong else county.labels[0]
     tile(
-        [county.imagery[0]], cut, labels=county.labels[0], block=4, seed=seed, overwrite=True,
+        [county.imagery[0]], cut, labels=labels, block=4, seed=seed, overwrite=True,
         date=str(county.years[0]),
     )  # fmt: skip
     train(cut, model, seed=seed, cache=str(out / "cache"))
     return county, cut, model
+
+
+def spoiled(county: Demo, out: Path, share: float, seed: int) -> str:
+    """The first date's label raster with another class painted on a share of the tiles."""
+    rng = np.random.default_rng(seed)
+    with rasterio.open(county.labels[0]) as source:
+        codes, profile, place = source.read(1), source.profile, source.transform
+        area = county.area
+        rows, cols = np.mgrid[area.r0 : area.r1, area.c0 : area.c1].reshape(2, -1)
+        chosen = np.flatnonzero(rng.random(rows.size) < share)
+        x, y = county.grid.centres(rows[chosen], cols[chosen])
+        x, y = rasterio.warp.transform(county.grid.crs, source.crs, x, y)
+    half = round(0.5 * (county.grid.tile_m / place.a + 1))
+    known = np.unique(codes[codes > 0])
+    for r, c in zip(*rasterio.transform.rowcol(place, x, y), strict=True):
+        part = codes[max(r - half, 0) : r + half + 1, max(c - half, 0) : c + half + 1]
+        part[part > 0] = rng.choice(known)
+    with rasterio.open(out, "w", **profile) as target:
+        target.write(codes, 1)
+    return str(out)
 
 
 def truth_of(county: Demo, day: Dated, legend: Legend) -> tuple[np.ndarray, np.ndarray]:
@@ -161,6 +185,10 @@ def main() -> None:
     parser.add_argument(
         "--unlabelled", action="store_true", help="give the first date as imagery, without labels"
     )
+    parser.add_argument(
+        "--wrong-labels", type=float, default=0.0, metavar="SHARE",
+        help="paint another class on this share of the first date's labels",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("quadrat-change-demo"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--keep", action="store_true", help="keep the county and the scores")
@@ -170,7 +198,7 @@ def main() -> None:
     for size in args.tiles:
         for seed in args.seeds:
             out = args.out / f"{size}-{seed}"
-            county, first, model = made(out, size, seed)
+            county, first, model = made(out, size, seed, args.wrong_labels)
             for way in args.ways:
                 given = county.imagery[0] if args.unlabelled else first
                 found = measured(county, given, model, out / way, WAYS[way])
