@@ -295,7 +295,9 @@ def test_interpreted_plots_from_a_table(tmp_path: Path) -> None:
     )  # fmt: skip
     by_place = tmp_path / "places.csv"
     by_place.write_text(
-        "x,y,label\n" + "".join(f"{x[i] + 90},{y[i] - 90},{names[truth[i]]}\n" for i in pick)
+        "x,y,label\n"
+        + "".join(f"{x[i] + 90},{y[i] - 90},{names[truth[i]].lower()}\n" for i in pick),
+        "utf-8-sig",
     )
     one, two = area(scores, reference=str(by_tile)), area(scores, reference=str(by_place))
     assert [r.adjusted for r in one.rows] == [r.adjusted for r in two.rows]
@@ -308,7 +310,9 @@ def test_interpreted_plots_from_a_table(tmp_path: Path) -> None:
     [
         ("row,label\n1,Forest\n", "needs row and col"),
         ("row,col,label\n1,x,Forest\n", "line 2 names no place"),
+        ("row,col,label\n99999999999,1,Forest\n", "line 2 names no place"),
         ("row,col,label\n-18326,2503,Wood\n", "line 2 has the label 'Wood'"),
+        ("row,col,label\n-18326,2503,Shrubs\n", "did you mean Shrub"),
         ("row,col,label\n1,1,Forest\n", "none of 1 plots"),
         ("row,col,label\n-18326,2503,Forest\n-18326,2503,Shrub\n", "twice"),
     ],

@@ -1,6 +1,8 @@
 """Labels against plain loops over the raster, and against polygons by shapely."""
 
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -13,8 +15,8 @@ from conftest import Writer
 from quadrat import labels
 from quadrat.errors import LabelError, RasterError
 from quadrat.grid import Grid, TileId, TileRange
-from quadrat.labels import Rule, lattice_for, open_labels
-from quadrat.legend import load_legend
+from quadrat.labels import LabelSource, Rule, lattice_for, open_labels
+from quadrat.legend import from_dict, load_legend
 
 GRID, NLCD = Grid("EPSG:26917"), load_legend("nlcd6")
 CODES = np.array([21, 24, 41, 90, 31, 52, 71, 95, 82, 11])
@@ -150,7 +152,45 @@ def test_wrong_label_sources_are_refused(write_raster: Writer, tmp_path: Path) -
         open_labels(write_raster("f.tif", np.zeros((1, 9, 9), np.float32)), NLCD, GRID)
     with pytest.raises(RasterError, match="no CRS"):
         open_labels(write_raster("n.tif", np.zeros((1, 9, 9), np.uint8), crs=None), NLCD, GRID)
+    for bands in (2, 3):
+        with pytest.raises(RasterError, match=f"has {bands} bands"):
+            open_labels(write_raster("p.tif", np.zeros((bands, 9, 9), np.uint8)), NLCD, GRID)
+    with pytest.raises(RasterError, match="uint64"):
+        open_labels(write_raster("u.tif", np.zeros((1, 9, 9), np.uint64)), NLCD, GRID)
     with pytest.raises(LabelError, match="does not exist"):
         open_labels(str(tmp_path / "no.gpkg"), NLCD, GRID)
     with pytest.raises(LabelError, match="nine-point, majority"):
         Rule("best")
+
+
+def test_codes_of_any_size_are_themselves(write_raster: Writer) -> None:
+    """A table indexed by code would need 20 GB; narrow integers would wrap."""
+    codes = [-(2**40), -1, 0, 255, 65_536, 9_999_999_999, 2**62]
+    legend = from_dict(
+        {"name": "wide", "classes": [{"name": f"c{i}", "codes": [c]} for i, c in enumerate(codes)]}
+    )
+    values = np.repeat(np.array([*codes, 7], np.int64), 56)[None, None].repeat(56, axis=1)
+    file = write_raster("wide.tif", values)
+    grid = Grid("EPSG:26917", 56.0)
+    cols = np.arange(10000, 10008)
+    got = labels.label_tiles(open_labels(file, legend, grid), grid, np.full(8, -73304), cols)
+    assert got.label.tolist() == [0, 1, 2, 3, 4, 5, 6, -1]
+    assert list(got.unknown) == [7]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("Forest", 1), ("forest ", 1), ("41", 1), (41, 1), (41.0, 1), (11, 6), (Decimal(41), 1),
+        (41.7, None), ("41.7", None), ("4_1", None), (True, None), (None, None), ([41], None),
+        (float("nan"), None), (float("inf"), None), (Decimal("41.7"), None), (10**30, None),
+    ],
+)  # fmt: skip
+def test_a_polygons_value_is_a_class_or_a_whole_code(value: Any, found: int | None) -> None:
+    source = LabelSource("p.gpkg", NLCD, Rule(), 3, field="use")
+    if found is None:
+        with pytest.raises(LabelError, match=r"p\.gpkg: use = .* is no class of legend nlcd6"):
+            labels._class_of(value, source, NLCD.lookup())
+    else:
+        want = NLCD.id("Forest") if found == 1 else len(NLCD)
+        assert labels._class_of(value, source, NLCD.lookup()) == want

@@ -75,3 +75,43 @@ def test_a_wrong_legend_is_refused_in_one_line(tmp_path: Path, text: str, says: 
 def test_a_missing_legend_names_those_that_ship() -> None:
     with pytest.raises(LegendError, match="nlcd6, nlcd3"):
         load_legend("nlcd7")
+
+
+ONE = 'name = "x"\n[[classes]]\nname = "Forest"\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('codes = "41"', r"is no list; write codes = \[41, 42\]"),
+        ("codes = 41", "is no list"),
+        ('codes = ["41"]', "'41' in codes is no whole number"),
+        ("codes = [41.7]", "41.7 in codes is no whole number"),
+        ("codes = [true]", "True in codes is no whole number"),
+        ("codes = [9999999999999999999]", "is no whole number"),
+        ('members = "Forest"', "is no list of names"),
+        ("code = [41]", "unknown key 'code'; did you mean codes"),
+        ("colour = '#112233'", "unknown key 'colour'; did you mean color"),
+        ("color = 1", "color = 1 is no text"),
+    ],
+)
+def test_values_of_a_class_are_not_bent_to_fit(tmp_path: Path, line: str, says: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(ONE + line)
+    with pytest.raises(LegendError, match=says) as caught:
+        load_legend(str(file))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_of_a_legend_is_answered_with_a_near_one() -> None:
+    with pytest.raises(LegendError, match="unknown key 'clases'; did you mean classes"):
+        from_dict({"name": "x", "clases": []})
+    with pytest.raises(LegendError, match="not a table"):
+        from_dict({"name": "x", "classes": [1]})
+
+
+def test_a_class_is_found_in_any_case_and_a_typo_gets_the_near_one() -> None:
+    legend = load_legend("nlcd6")
+    assert legend.id("developed") == legend.id("Developed")
+    with pytest.raises(LegendError, match="did you mean Cultivated"):
+        legend.id("cultivted")

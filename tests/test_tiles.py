@@ -15,6 +15,7 @@ from conftest import Writer, scene
 from quadrat import codec, tiles
 from quadrat.errors import LabelError, SplitError, TileSetError
 from quadrat.grid import Grid, TileId, TileRange
+from quadrat.legend import from_dict
 
 
 def everything(source: Any) -> tuple[list[dict], np.ndarray]:
@@ -245,6 +246,23 @@ def test_a_split_by_county_field(imagery: str, write_raster: Writer, tmp_path: P
     assert made.info["audit"]["touching"] == 0
     with pytest.raises(SplitError, match="--groups-field"):
         tiles.tile([imagery], str(tmp_path / "x"), groups=str(tmp_path / "c.gpkg"), **options)
+
+
+def test_three_hundred_classes_keep_their_names(write_raster: Writer, tmp_path: Path) -> None:
+    """Class ids of 8 bits would wrap at 128, those without a sign at 256."""
+    names = [f"class {i}" for i in range(300)]
+    legend = from_dict(
+        {"name": "many", "classes": [{"name": n, "codes": [i]} for i, n in enumerate(names)]}
+    )
+    codes = np.arange(300, dtype=np.int32).reshape(15, 20)
+    pixels = codes.repeat(32, axis=0).repeat(32, axis=1)
+    made = tiles.tile(
+        [write_raster("a.tif", scene(480, 640))], str(tmp_path / "set"), tile_m=32, split=None,
+        labels=write_raster("l.tif", pixels[None]), legend=legend,
+    )  # fmt: skip
+    rows, _ = everything(made)
+    got = {(r["row"] + 128282, r["col"] - 17500): r["label"] for r in rows}
+    assert got == {(i // 20, i % 20): n for i, n in enumerate(names)}
 
 
 def test_options_that_need_labels_are_not_ignored(imagery: str, tmp_path: Path) -> None:

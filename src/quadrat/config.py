@@ -7,15 +7,14 @@ The library itself reads no configuration: the command line passes values on.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from quadrat import text
 from quadrat.errors import InputError
 
 FILE = "quadrat.toml"
@@ -81,31 +80,30 @@ def load(folder: str | Path = ".", environ: Mapping[str, str] | None = None) -> 
     env = os.environ if environ is None else environ
     config = _from_file(Path(folder), env.get("QUADRAT_CONFIG"))
     values: dict[str, Any] = {}
-    for name, text in env.items():
+    for name, said in env.items():
         if not name.startswith(PREFIX) or name in OTHER_VARIABLES or name.startswith(TEST_PREFIX):
             continue
         key = name.removeprefix(PREFIX).lower()
         if name != name.upper() or key not in KEYS:
-            raise InputError(_unknown(name, "variable", [PREFIX + k.upper() for k in KEYS]))
-        if text.strip():  # an empty variable is an unset one, as in most shells' habits
-            values[key] = _checked(key, text, f"the variable {name}", from_text=True)
+            known = [PREFIX + k.upper() for k in KEYS]
+            raise InputError(f"unknown variable {name}; {text.near(name, known)}")
+        if said.strip():  # an empty variable is an unset one, as in most shells' habits
+            values[key] = _checked(key, said, f"the variable {name}", from_text=True)
     return replace(config, **values)
 
 
 def _from_file(folder: Path, named: str | None) -> Config:
     path = Path(named) if named else folder / FILE
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = text.read_toml(path)
     except FileNotFoundError:
         if named:
             raise InputError(f"QUADRAT_CONFIG names {named}, which does not exist") from None
         return Config()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read as TOML: {error}") from None
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key not in KEYS:
-            raise InputError(f"{path}: {_unknown(key, 'key', list(KEYS))}")
+            raise InputError(f"{path}: unknown key {key}; {text.near(key, KEYS)}")
         values[key] = _rooted(key, _checked(key, value, f"{path}: {key}"), path.parent)
     return Config(**values)
 
@@ -131,9 +129,3 @@ def _rooted(key: str, value: str | int, folder: Path) -> str | int:
     if isinstance(value, int) or not is_path or "://" in value:
         return value
     return str(folder / Path(value).expanduser())
-
-
-def _unknown(name: str, kind: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    cure = f"did you mean {near[0]}?" if near else f"it may be one of {', '.join(known)}"
-    return f"unknown {kind} {name}; {cure}"

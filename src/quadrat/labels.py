@@ -8,15 +8,17 @@ nearest neighbour, never interpolated. It does not know imagery or splits.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import geoparquet, raster, storage
+from quadrat import geoparquet, raster, storage, text
 from quadrat.errors import LabelError
 from quadrat.grid import Grid, TileRange
 from quadrat.legend import Legend
@@ -213,17 +215,11 @@ def _classify(
     codes: NDArray[np.int64], inside: NDArray[np.bool_], legend: Legend
 ) -> tuple[NDArray[np.int16], dict[int, int]]:
     """Class ids of codes (-1: none), and the codes that the legend does not know with counts."""
-    table = legend.lookup()
-    top = max(table) + 2
-    lookup = np.full(top, -2, np.int16)
-    for code, value in table.items():
-        if code >= 0:
-            lookup[code] = value
-    known_range = (codes >= 0) & (codes < top - 1)
-    classes = lookup[np.where(known_range, codes, top - 1)]
-    for code, value in table.items():
-        if code < 0:
-            classes[codes == code] = value
+    table = sorted(legend.lookup().items())
+    known = np.array([code for code, _ in table], np.int64)
+    ids = np.array([value for _, value in table], np.int16)
+    at = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    classes = np.where(known[at] == codes, ids[at], np.int16(-2))
     strange = inside & (classes == -2)
     unknown: dict[int, int] = {}
     if strange.any():
@@ -292,7 +288,8 @@ def _polygon_sampler(source: LabelSource, grid: Grid, n: int) -> Sampler:
     import shapely
 
     shapes, columns = read_polygons(source.uri, grid.crs, (source.field,))
-    values = [_class_of(v, source) for v in columns[source.field]]
+    codes = source.legend.lookup()
+    values = [_class_of(v, source, codes) for v in columns[source.field]]
     tree = shapely.STRtree(shapes)
 
     def sample(
@@ -316,19 +313,27 @@ def _polygon_sampler(source: LabelSource, grid: Grid, n: int) -> Sampler:
     return sample
 
 
-def _class_of(value: Any, source: LabelSource) -> int:
+def _class_of(value: Any, source: LabelSource, codes: Mapping[int, int]) -> int:
     """Class id of a polygon's field; len(legend) for a code that is known and has no class."""
     legend = source.legend
-    if isinstance(value, str) and value in legend.names:
-        return legend.id(value)
-    try:
-        code = int(value)
-    except (TypeError, ValueError):
-        code = None
-    found = legend.lookup().get(code, None) if code is not None else None
+    name = text.match(value, legend.names) if isinstance(value, str) else None
+    if name is not None:
+        return legend.id(name)
+    code = _whole(value)
+    found = None if code is None else codes.get(code)
     if found is None:
+        cure = text.near(value, legend.names) if isinstance(value, str) else "correct it"
         raise LabelError(
             f"{storage.redact(source.uri)}: {source.field} = {value!r} is no class of legend "
-            f"{legend.name} ({', '.join(legend.names)}) and no code of it; fix it or the legend"
+            f"{legend.name} and no code of it; {cure}"
         )
     return found if found >= 0 else len(legend)
+
+
+def _whole(value: Any) -> int | None:
+    """The whole number that a value is, or None: 41, 41.0 and "41", but not 41.7 or True."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    return int(value) if math.isfinite(value) and value == int(value) else None

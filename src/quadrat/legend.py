@@ -6,7 +6,7 @@ A legend is a TOML file; `nlcd6` and `nlcd3` ship with the package. It does not 
 from __future__ import annotations
 
 import re
-import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat.errors import LegendError
+from quadrat import text
+from quadrat.errors import InputError, LegendError
 
 SHIPPED = ("nlcd6", "nlcd3")
+MOST_CLASSES = 32_767  # class ids are kept as int16
 
 # Paul Tol's "muted" and "light" schemes, told apart with the common colour-vision deficiencies;
 # used where a legend is made from folder names.
@@ -81,13 +83,16 @@ class Legend:
         return tuple(c.name for c in self.classes)
 
     def id(self, name: str) -> int:
-        """The id of the class `name`; LegendError when there is none."""
-        try:
-            return self._index[name]
-        except KeyError:
+        """The id of the class `name`, upper or lower case; LegendError when there is none."""
+        found = self._index.get(name)
+        if found is not None:
+            return found
+        alike = text.match(name, self.names)
+        if alike is None:
             raise LegendError(
-                f"legend {self.name} has no class {name!r}; it has: {', '.join(self.names)}"
-            ) from None
+                f"legend {self.name} has no class {name!r}; {text.near(name, self.names)}"
+            )
+        return self._index[alike]
 
     def lookup(self) -> dict[int, int]:
         """Source code -> class id; -1 for codes that are known and have no class."""
@@ -119,8 +124,12 @@ def _check(legend: Legend) -> None:
     if not legend.classes:
         raise LegendError(f"legend {legend.name!r} has no classes; give at least one [[classes]]")
     names = legend.names
+    if len(names) > MOST_CLASSES:
+        raise LegendError(
+            f"legend {legend.name} has {len(names):,} classes; give at most {MOST_CLASSES:,}"
+        )
     for name in names:
-        if not name or name in (".", "..") or re.search(r"[\x00-\x1f/\\]", name):
+        if not name or name in (".", "..") or re.search(r"[\x00-\x1f\ud800-\udfff/\\]", name):
             raise LegendError(
                 f"legend {legend.name}: {name!r} is no class name; use text without slashes"
             )
@@ -129,11 +138,13 @@ def _check(legend: Legend) -> None:
             raise LegendError(
                 f"legend {legend.name}: {c.color!r} of class {c.name} is no colour; use #rrggbb"
             )
-    twice = sorted({n for n in names if names.count(n) > 1})
+    twice = sorted(n for n, count in Counter(names).items() if count > 1)
     if twice:
         raise LegendError(f"legend {legend.name} names a class twice: {', '.join(twice)}")
-    codes = [*legend.ignore, *legend.background, *(k for c in legend.classes for k in c.codes)]
-    again = sorted({k for k in codes if codes.count(k) > 1})
+    codes = Counter(
+        [*legend.ignore, *legend.background, *(k for c in legend.classes for k in c.codes)]
+    )
+    again = sorted(k for k, count in codes.items() if count > 1)
     if again:
         raise LegendError(
             f"legend {legend.name} gives a code to two classes: {again}; each code has one place"
@@ -146,48 +157,78 @@ def from_dict(data: Mapping[str, Any], where: str = "legend") -> Legend:
     Args:
         where: what the values came from, for error messages.
     """
-    known = {"name", "title", "ignore", "background", "classes"}
-    unknown = sorted(set(data) - known)
-    if unknown:
-        raise LegendError(f"{where}: unknown key {unknown[0]!r}; a legend has {sorted(known)}")
-    try:
-        classes = tuple(
-            LandClass(
-                name=str(c["name"]),
-                color=str(c.get("color") or CYCLE[i % len(CYCLE)]),
-                codes=tuple(int(k) for k in c.get("codes", ())),
-                members=tuple(str(m) for m in c.get("members", ())),
-            )
-            for i, c in enumerate(data["classes"])
-        )
-        return Legend(
-            name=str(data["name"]),
-            title=str(data.get("title", "")),
-            ignore=tuple(int(k) for k in data.get("ignore", ())),
-            background=tuple(int(k) for k in data.get("background", ())),
-            classes=classes,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    _keys(data, ("name", "title", "ignore", "background", "classes"), where)
+    classes = data.get("classes")
+    if "name" not in data or not isinstance(classes, list):
         raise LegendError(
-            f"{where} is not a legend ({type(error).__name__}: {error}); "
-            "it needs name and [[classes]] with name, color, codes"
-        ) from None
+            f"{where} is not a legend; it needs name and [[classes]] with name, color, codes"
+        )
+    return Legend(
+        name=_word(data, "name", where),
+        title=_word(data, "title", where),
+        ignore=_codes(data, "ignore", where),
+        background=_codes(data, "background", where),
+        classes=tuple(_class(c, i, where) for i, c in enumerate(classes)),
+    )
+
+
+def _class(data: Any, place: int, where: str) -> LandClass:
+    at = f"{where}: [[classes]] number {place + 1}"
+    _keys(data, ("name", "color", "codes", "members"), at)
+    if "name" not in data:
+        raise LegendError(f"{at} has no name; give it one")
+    members = data.get("members", [])
+    if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
+        raise LegendError(f'{at}: members = {members!r} is no list of names; write ["Forest"]')
+    return LandClass(
+        name=_word(data, "name", at),
+        color=_word(data, "color", at) or CYCLE[place % len(CYCLE)],
+        codes=_codes(data, "codes", at),
+        members=tuple(members),
+    )
+
+
+def _keys(data: Any, known: Sequence[str], where: str) -> None:
+    """LegendError unless `data` is a table with no other keys than those known."""
+    if not isinstance(data, Mapping):
+        raise LegendError(f"{where} is not a table of {', '.join(known)}")
+    for key in data:
+        if key not in known:
+            raise LegendError(f"{where}: unknown key {key!r}; {text.near(str(key), known)}")
+
+
+def _word(data: Mapping[str, Any], key: str, where: str) -> str:
+    value = data.get(key, "")
+    if not isinstance(value, str):
+        raise LegendError(f"{where}: {key} = {value!r} is no text; put it in quotes")
+    return value
+
+
+def _codes(data: Mapping[str, Any], key: str, where: str) -> tuple[int, ...]:
+    """Whole numbers of 64 bits, as they are: text and fractions are not turned into codes."""
+    values = data.get(key, [])
+    if not isinstance(values, list):
+        raise LegendError(f"{where}: {key} = {values!r} is no list; write {key} = [41, 42]")
+    for value in values:
+        if type(value) is not int or not -(2**63) <= value < 2**63:
+            raise LegendError(f"{where}: {value!r} in {key} is no whole number; write it as 41")
+    return tuple(values)
 
 
 def load_legend(name_or_path: str) -> Legend:
     """A shipped legend by name, or a user's TOML file by path."""
     if name_or_path in SHIPPED:
-        text = resources.files("quadrat.data").joinpath(f"{name_or_path}.toml").read_text("utf-8")
-        return from_dict(tomllib.loads(text), name_or_path)
-    path = Path(name_or_path)
+        shipped = resources.files("quadrat.data").joinpath(f"{name_or_path}.toml")
+        with resources.as_file(shipped) as path:
+            return from_dict(text.read_toml(path), name_or_path)
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = text.read_toml(Path(name_or_path))
     except FileNotFoundError:
         raise LegendError(
             f"no legend {name_or_path!r}; name a TOML file or one of {', '.join(SHIPPED)}"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LegendError(f"{name_or_path} cannot be read as a TOML legend: {error}") from None
+    except InputError as error:
+        raise LegendError(str(error)) from None
     return from_dict(data, name_or_path)
 
 

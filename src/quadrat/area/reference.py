@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import metrics, storage
+from quadrat import metrics, storage, text
 from quadrat.area.dates import Dated, Ints, shared
 from quadrat.errors import InputError, LabelError
 from quadrat.grid import Grid
@@ -18,6 +16,7 @@ from quadrat.legend import Legend
 SPLITS = ("auto", "test", "validation", "all")
 HELD_OUT = ("test", "validation", "")  # "": tiles that no split names
 BLOCK = 8  # tiles a side, as the split's blocks
+MOST_ROWS = 1 << 31  # rows and columns are kept as int32
 
 
 @dataclass(frozen=True)
@@ -141,36 +140,35 @@ def from_table(uri: str, dates: tuple[Dated, ...], block: int | None = None) -> 
 def _read_csv(
     uri: str, names: tuple[str, ...], grid: Grid, legend: Legend
 ) -> tuple[Ints, Ints, Ints]:
+    name = storage.redact(uri)
     try:
-        text = storage.read_bytes(uri).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise LabelError(f"{storage.redact(uri)} is not UTF-8 text; save it as CSV") from None
-    reader = csv.DictReader(io.StringIO(text))
-    header = reader.fieldnames or []
+        header, records = text.read_table(storage.read_bytes(uri))
+    except InputError as error:
+        raise LabelError(f"{name} cannot be read: {error}") from None
     by_tile = "row" in header and "col" in header
     missing = [n for n in names if n not in header]
     if missing or not (by_tile or ("x" in header and "y" in header)):
         raise LabelError(
-            f"{storage.redact(uri)} has the columns {', '.join(header) or 'none'}; it needs "
+            f"{name} has the columns {', '.join(header) or 'none'}; it needs "
             f"row and col (or x and y) and {' and '.join(names)}"
         )
     rows, cols, truth = [], [], []
-    for line, record in enumerate(reader, start=2):
+    for line, record in enumerate(records, start=2):
         try:
             if by_tile:
-                row, col = int(record["row"]), int(record["col"])
+                row, col = int(record["row"] or ""), int(record["col"] or "")
             else:
-                row, col = grid.tile_at(float(record["x"]), float(record["y"]))
-        except (TypeError, ValueError, OverflowError):
-            raise LabelError(
-                f"{storage.redact(uri)} line {line} names no place; correct or remove it"
-            ) from None
+                row, col = grid.tile_at(float(record["x"] or ""), float(record["y"] or ""))
+            if max(abs(row), abs(col)) >= MOST_ROWS:
+                raise ValueError("a row of no grid")
+        except (ValueError, OverflowError):
+            raise LabelError(f"{name} line {line} names no place; correct or remove it") from None
         words = [(record[n] or "").strip() for n in names]
-        unknown = [w for w in words if w not in legend.names]
+        unknown = [w for w in words if text.match(w, legend.names) is None]
         if unknown:
             raise LabelError(
-                f"{storage.redact(uri)} line {line} has the label {unknown[0]!r}; the legend has "
-                f"{', '.join(legend.names)}"
+                f"{name} line {line} has the label {unknown[0]!r}, which legend {legend.name} "
+                f"lacks; {text.near(unknown[0], legend.names)}"
             )
         rows.append(row)
         cols.append(col)

@@ -145,7 +145,7 @@ def change(
             if len(days) == 2
             else work.many(days, base, options, maps)
         )
-        words = _words(from_classes, to_classes)
+        words = _words(options.legend, from_classes, to_classes)
         notes = [*notes, *found.notes]
         result = _result(out, days, found, options, maps, words, notes, extra)
         rows = candidates.records(found.listed, found.when, found.path, days, options.legend)
@@ -240,10 +240,11 @@ def _ids(legend: Legend, names: Sequence[str]) -> Ints:
     return np.array(sorted(set(ids)), dtype=np.int64)
 
 
-def _words(source: Sequence[str], target: Sequence[str]) -> str:
+def _words(legend: Legend, source: Sequence[str], target: Sequence[str]) -> str:
     if not source and not target:
         return "any change"
-    return f"{' or '.join(source) or 'any class'} to {' or '.join(target) or 'another class'}"
+    left, right = ([legend.names[legend.id(n)] for n in names] for names in (source, target))
+    return f"{' or '.join(left) or 'any class'} to {' or '.join(right) or 'another class'}"
 
 
 def _result(

@@ -74,8 +74,16 @@ def open_values(uri: str) -> ValueRaster:
     name = storage.redact(uri)
     if not i.crs:
         raise RasterError(f"{name} has no CRS; set one with gdal_edit.py -a_srs EPSG:... on a copy")
-    if not np.issubdtype(np.dtype(i.dtype), np.integer):
-        raise RasterError(f"{name} holds {i.dtype} values; a label raster holds whole-number codes")
+    if not np.issubdtype(np.dtype(i.dtype), np.integer) or i.dtype == "uint64":
+        raise RasterError(
+            f"{name} holds {i.dtype} values; a label raster holds whole-number codes of int64 or "
+            "smaller: write it with gdal_translate -ot Int32"
+        )
+    if i.count != 1:
+        raise RasterError(
+            f"{name} has {i.count} bands, as a picture has; a label raster has one band of codes: "
+            "write that band with gdal_translate -b 1"
+        )
     return ValueRaster(i)
 
 

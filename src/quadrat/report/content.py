@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 
 from quadrat import area as areas
 from quadrat import change as changes
-from quadrat import codec, geoparquet, metrics, score, storage
+from quadrat import codec, geoparquet, metrics, score, storage, text
 from quadrat import legend as legends
 from quadrat import model as models
 from quadrat import runs as history
@@ -272,8 +270,12 @@ def _file(uri: str) -> str | None:
 def read_change(uri: str) -> tuple[Mapping[str, Any], tuple[Mapping[str, str], ...], pa.Table]:
     """A change folder: its result, candidates and transitions."""
     said = changes.read_result(uri)
-    text = storage.read_bytes(storage.join(uri, "candidates.csv")).decode("utf-8")
-    rows = tuple(csv.DictReader(io.StringIO(text)))
+    listed = storage.join(uri, "candidates.csv")
+    try:
+        _, records = text.read_table(storage.read_bytes(listed))
+    except InputError as error:
+        raise InputError(f"{storage.redact(listed)} cannot be read: {error}") from None
+    rows = tuple({k: v or "" for k, v in r.items()} for r in records)
     table = geoparquet.read_part(storage.join(uri, "transitions.parquet"))
     return said, rows, table
 

@@ -17,7 +17,7 @@ from quadrat.report.images import Layer
 from quadrat.report.transitions import colors_of
 
 UNCHANGED = "#dedede"
-MOST_KINDS = 250  # of change that the page can tell apart
+MOST_KINDS = 250  # of classes or changes that the page can tell apart
 
 
 def layers(found: Content) -> tuple[list[Layer], dict[str, int]]:
@@ -48,6 +48,11 @@ def _day(day: Day, frame: Frame) -> list[Layer]:
     tiles = day.tiles
     if tiles is None or tiles.probabilities is None:
         return []
+    if len(day.legend) > MOST_KINDS:
+        raise ScoresError(
+            f"a page's map tells at most {MOST_KINDS} classes apart, not {len(day.legend)}; "
+            "fold them with --legend"
+        )
     at = _place(frame, tiles.rows, tiles.cols)
     ids = np.full(frame.shape, images.EMPTY, np.uint8)
     ids.ravel()[at] = tiles.mapped

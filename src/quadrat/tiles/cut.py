@@ -39,12 +39,12 @@ class CutPart:
     """A part to be cut, with what is known of its tiles, in row-major order.
 
     Attributes:
-        label: `(N,) int8` class ids, -1 none; split: `(N,) int8`, -1 none; keep: `(N,) bool`.
+        label: `(N,) int16` class ids, -1 none; split: `(N,) int8`, -1 none; keep: `(N,) bool`.
         fractions: `(N, K) float32`, or None without labels.
     """
 
     part: RasterPart
-    label: NDArray[np.int8]
+    label: NDArray[np.int16]
     split: NDArray[np.int8]
     keep: NDArray[np.bool_]
     fractions: NDArray[np.float32] | None
@@ -365,7 +365,7 @@ def _decide(
         cuts.append(
             CutPart(
                 part,
-                label[here].astype(np.int8),
+                label[here].astype(np.int16),
                 splits[here],
                 keep[here],
                 None if known is None else known.fractions[here],
