@@ -70,13 +70,13 @@ def test_the_list_holds_real_changes_where_compared_maps_hold_the_season(
     two: tuple[str, str, np.ndarray], tmp_path: Path
 ) -> None:
     first, second, z = two
-    got = change([first, second], str(tmp_path), to_classes=["Developed"], show=0)
+    got = change([first, second], str(tmp_path), to_classes=["developed"], show=0)
     real = (z[:, 0] != 2) & (z[:, 1] == 2)
     rows, cols = square(SIDE)
     at = {(r, c): i for i, (r, c) in enumerate(zip(rows.tolist(), cols.tolist(), strict=True))}
     table = list(csv.DictReader((tmp_path / "candidates.csv").read_text().splitlines()))
     hits = np.array([real[at[int(r["row"]), int(r["col"])]] for r in table])
-    assert got.candidates == len(table)
+    assert got.candidates == len(table) and got.wanted == "any class to Developed"
     assert hits.mean() > 0.8 and hits.sum() > 0.55 * real.sum()
     compared = sum(m.compared for m in got.moves if m.target == "Developed")
     assert compared > 2 * real.sum()
