@@ -257,7 +257,9 @@ def test_events_tell_the_history_what_it_keeps(pictures: str, tmp_path: Path) ->
 def test_damaged_pictures_are_left_out_and_told(pictures: str, tmp_path: Path) -> None:
     for name in ("train/grass/000.png", "validation/water/003.png"):
         Path(pictures, name).write_bytes(b"no picture")
+    Path(pictures, "train", "grass", "dead.png").symlink_to("nowhere.png")
     result = do(pictures, tmp_path / "model")
+    assert any("dead links skipped: 1 (train/grass/dead.png)" in w for w in result.warnings)
     assert {name for name, _ in result.skipped} == {
         "train/grass/000.png",
         "validation/water/003.png",

@@ -28,6 +28,7 @@ from quadrat.errors import ImageError
 Chip = NDArray[np.uint8]  # (H, W, 3)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MAX_SIDE = 4096
+MAX_BYTES = 256 << 20  # of a picture file: four bands of 32 bits at `MAX_SIDE`
 BAND = 16  # rows of a tile that are added up together
 _STORED = 65535  # bytes of a stored block of Deflate, at most
 _PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"

@@ -70,6 +70,7 @@ def described(result: ScoresSummary) -> str:
     if result.dropped:
         lines.append(f"dropped: nodata {result.dropped:,}")
     lines += common.skipped_text(result.listed, result.skipped)
+    lines += [f"warning: {text}" for text in result.warnings]
     if result.csv:
         lines.append(f"table: {result.csv}")
     return "\n".join(lines)

@@ -136,6 +136,7 @@ def described(tiles: TileSet) -> str:
         )
     skipped = info.get("skipped", {})
     lines += common.skipped_text(skipped.get("listed", ()), skipped.get("count", 0))
+    lines += [f"warning: {text}" for text in info.get("warnings", ())]
     if info.get("audit"):
         audit = {k: v for k, v in info["audit"].items() if k != "share"}
         lines.append(str(Audit(**audit)))

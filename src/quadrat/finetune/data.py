@@ -319,7 +319,7 @@ def _sorted(sets: Sets, settings: Settings, chips: NDArray[np.uint8], read: _Rea
         chips, labels, places[train], places[samples.validation], places[test], blocks,
         tuple(names), sets.legend, sets.source.size_px, sets.source.grid, sets.digest,
         "other" if sets.validation is not None else samples.held_out, read.skipped,
-        (*samples.warnings, *warnings, *_said(read.skipped)),
+        (*sets.warnings, *samples.warnings, *warnings, *_said(read.skipped)),
     )  # fmt: skip
 
 

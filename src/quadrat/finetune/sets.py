@@ -28,6 +28,12 @@ class Sets:
             return self.source.digest
         return storage.digest_json([self.source.digest, self.validation.digest])
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user of the sources should know, a sentence each."""
+        given = (self.source, self.validation)
+        return tuple(t for s in given if s is not None for t in tiles.source_warnings(s))
+
 
 def open_sets(source: tiles.Source | str, validation: tiles.Source | str | None) -> Sets:
     """Open the training set and, where it is a set of its own, the validation set.

@@ -168,6 +168,7 @@ def train(
     gap = _split_gap(forms.kept[forms.precision].job, learned, figures) if split_gap else None
     table = {name: _form(form.learned) for name, form in forms.kept.items()}
     warnings = (
+        *tiles.source_warnings(opened),
         *learned.samples.warnings,
         *learned.fitted.warnings,
         *forms.warnings,

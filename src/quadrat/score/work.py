@@ -16,7 +16,7 @@ from quadrat.model import Model
 from quadrat.score import once, scores
 from quadrat.score.scores import Scores, open_scores
 from quadrat.score.task import ScoreResult, ScoreTask
-from quadrat.tiles import Source, open_rasters, open_tiles, rasters, sets
+from quadrat.tiles import Source, open_rasters, open_tiles, rasters, sets, source_warnings
 
 PLAN = "plan.json"
 RASTERS = (".tif", ".tiff", ".vrt")
@@ -31,6 +31,7 @@ class ScoresSummary:
         dropped: tiles left out for nodata. skipped: tiles that could not be read, of which
             `listed` names some with the reason.
         seconds: of this run; tiles that an earlier run had scored are in `tiles` all the same.
+        warnings: what a user should know, a sentence each.
     """
 
     uri: str
@@ -42,10 +43,16 @@ class ScoresSummary:
     listed: tuple[tuple[str, str], ...]
     seconds: float
     csv: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {**vars(self), "counts": dict(self.counts), "listed": [list(s) for s in self.listed]}
+        return {
+            **vars(self),
+            "counts": dict(self.counts),
+            "listed": [list(s) for s in self.listed],
+            "warnings": list(self.warnings),
+        }
 
 
 def open_source(
@@ -215,6 +222,7 @@ def score(
         listed=tuple((a, b) for a, b in done.info["skipped"]["listed"]),
         seconds=time.perf_counter() - start,
         csv=csv,
+        warnings=source_warnings(opened),
     )
 
 

@@ -3,6 +3,7 @@
     types     what every source of tiles is made of: parts, batches, the columns of a row
     sets      tile sets on disk
     folders   folders of pictures, one subfolder a class
+    listing   what lies in such a folder, and what of it is not used
     rasters   tiles read straight from imagery
     sources   one way to open and read every kind
     ahead     batches read while others are computed on
@@ -18,7 +19,7 @@ from quadrat.tiles.folders import FolderSource, open_folder
 from quadrat.tiles.packing import balance, pack, unpack
 from quadrat.tiles.rasters import RasterSource, open_rasters
 from quadrat.tiles.sets import TileSet, open_tileset
-from quadrat.tiles.sources import index, open_tiles, read_part
+from quadrat.tiles.sources import index, open_tiles, read_part, source_warnings
 from quadrat.tiles.types import Batch, Part, Source
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "pack",
     "read_ahead",
     "read_part",
+    "source_warnings",
     "tile",
     "unpack",
 ]

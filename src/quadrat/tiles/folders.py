@@ -5,7 +5,7 @@ It does not know places: such tiles have a path instead of a TileId.
 
 from __future__ import annotations
 
-import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +17,19 @@ from quadrat import legend as legends
 from quadrat.errors import ImageError, StorageError, TileSetError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
+from quadrat.tiles.listing import Unused, list_pictures
 from quadrat.tiles.types import Batch, Columns, empty_chips, make_index
 
-SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+# names of folders, in any case -> splits
+SPLIT_FOLDERS = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 PART_TILES = 128  # about a third of a second of scoring: workers end together
 UNLABELLED = "unlabelled"  # the folder that `unpack` writes tiles without a label to
 DEFAULT_PX = 224
+_JOINERS = ("Cf", "Pc", "Pd")  # Unicode's marks without width, underscores, dashes
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class FolderSource:
     Attributes:
         resize: pictures of another size are resized to `size_px`; otherwise they are skipped and
             listed.
+        unused: what else lies in the folder, by kind.
+        warnings: `unused` in words, and classes that may be one.
     """
 
     uri: str
@@ -68,6 +77,8 @@ class FolderSource:
     kind: str = "folder"
     grid: Grid | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    unused: tuple[Unused, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def parts(self) -> Sequence[FolderPart]:
         """Pictures in path order, `PART_TILES` a part."""
@@ -106,9 +117,13 @@ def open_folder(
         )
     if not storage.is_dir(uri):
         raise TileSetError(f"{uri} is not a folder; check the path")
-    found, stamps = _walk(uri)
-    if not found:
-        raise TileSetError(f"{uri} holds no pictures ({', '.join(codec.SUFFIXES)}); check the path")
+    listing = list_pictures(uri)
+    if not listing.pictures:
+        why = "".join(f"; {u}" for u in listing.unused)
+        raise TileSetError(
+            f"{uri} holds no pictures ({', '.join(codec.SUFFIXES)}); check the path{why}"
+        )
+    found = _read_paths(uri, [path for path, _, _ in listing.pictures])
     names = sorted({p.label for p in found if p.label is not None})
     if legend is None and names:
         legend = legends.from_names(names)
@@ -119,37 +134,68 @@ def open_folder(
             f"({', '.join(legend.names)}); rename it or give its own legend with --legend"
         )
     digest = storage.digest_json(
-        [size_px, resize, stamps, legend.to_dict() if legend else None, PART_TILES]
+        [size_px, resize, listing.pictures, legend.to_dict() if legend else None, PART_TILES]
     )
     return FolderSource(
-        uri, legend, size_px, tuple(found), resize, digest,
+        uri, legend, size_px, found, resize, digest,
         provenance={"pictures": uri, "count": len(found)},
+        unused=listing.unused, warnings=_warnings(found, listing.unused),
     )  # fmt: skip
 
 
-def _walk(root: str) -> tuple[list[Picture], list[tuple[str, int, int]]]:
-    """Pictures in path order, and what changes when one changes (path, size, time)."""
-    entries: list[tuple[str, int, int]] = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-        inside = os.path.relpath(folder, root)
-        for name in names:
-            if name.lower().endswith(codec.SUFFIXES) and not name.startswith("."):
-                path = name if inside == "." else f"{inside.replace(os.sep, '/')}/{name}"
-                stat = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118
-                entries.append((path, stat.st_size, stat.st_mtime_ns))
-    entries.sort()
-    tops = {e[0].split("/")[0] for e in entries if e[0].count("/") >= 2}
-    split_tree = bool(tops) and tops <= set(SPLIT_FOLDERS)
-    return [_picture(e[0], split_tree) for e in entries], entries
+def _split_of(folder: str) -> str | None:
+    """The split that a folder's name means (`Train`, `val`, `valid`), or None."""
+    return SPLIT_FOLDERS.get(_plain(folder))
 
 
-def _picture(path: str, split_tree: bool) -> Picture:
-    steps = path.split("/")
-    split = SPLIT_FOLDERS[steps[0]] if split_tree and steps[0] in SPLIT_FOLDERS else None
-    classes = steps[1:-1] if split else steps[:-1]
-    label = classes[0] if classes and classes[0] != UNLABELLED else None
-    return Picture(path, label, split)
+def _plain(name: str) -> str:
+    """A name without what file systems and people vary: case, spaces, dashes, Unicode form."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    kept = (c for c in text if not c.isspace() and unicodedata.category(c) not in _JOINERS)
+    return unicodedata.normalize("NFKC", "".join(kept))
+
+
+def _read_paths(uri: str, paths: Sequence[str]) -> tuple[Picture, ...]:
+    """Class and split of each path, as the folders say them.
+
+    Where all folders at the top are called like splits, they are splits and the classes lie below.
+
+    Raises:
+        TileSetError: some of them are called like splits and some are not.
+    """
+    tops = sorted({p.split("/")[0] for p in paths if "/" in p})
+    splits = [t for t in tops if _split_of(t)]
+    classes = [t for t in tops if not _split_of(t)]
+    if classes and len({_split_of(t) for t in splits}) > 1:
+        raise TileSetError(
+            f"{uri} holds the splits {', '.join(splits)} and beside them {classes[0]!r}; move it "
+            "into a split, or rename the splits where they are classes"
+        )
+    return tuple(_picture(p, bool(splits) and not classes) for p in paths)
+
+
+def _picture(path: str, in_splits: bool) -> Picture:
+    top, *inside = path.split("/")[:-1] or [""]
+    classes = inside if in_splits and top else [top, *inside]
+    label = classes[0] if classes and classes[0] not in ("", UNLABELLED) else None
+    return Picture(path, label, _split_of(top) if in_splits else None)
+
+
+def _warnings(pictures: Sequence[Picture], unused: Sequence[Unused]) -> tuple[str, ...]:
+    """What a reader of the folder must know: what is not used, and classes that may be one."""
+    texts = [str(u) for u in unused]
+    twins: dict[str, list[str]] = {}
+    for name in sorted({p.label for p in pictures if p.label is not None}):
+        twins.setdefault(_plain(name), []).append(name)
+    texts += [
+        f"the classes {', '.join(map(repr, names))} differ only by case, spaces or Unicode form; "
+        "if they are one class, give their folders one name"
+        for names in twins.values()
+        if len(names) > 1
+    ]
+    if pictures and all(p.split and not p.label for p in pictures):
+        texts.append("the folders are called like splits and hold no folders of classes: no labels")
+    return tuple(texts)
 
 
 def read(part: FolderPart, batch_size: int) -> Iterator[Batch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -140,13 +141,16 @@ def pack(
             with `train/`, `validation/`, `test/` above the classes keeps its own.
         resize: pictures of another size are resized to `size_px`; otherwise skipped and listed.
         keep_duplicates: keep pictures that are equal to an earlier one of the same class. A
-            picture that stands in two classes is always an error to be listed.
+            picture that stands in two classes, or in two splits, is listed and kept once.
 
     Raises:
         TileSetError, ImageError (with `strict`), StorageError.
     """
     source = folders.open_folder(folder, size_px=size_px, legend=legend, resize=resize)
     how = Split(split or "random", validation, test, seed=seed)
+    unread = next((u for u in source.unused if u.is_picture), None)
+    if unread is not None and strict:
+        raise TileSetError(f"{source.uri}: {unread} (--strict)")
     own = any(p.split for p in source.pictures)
     out = storage.normalise(out)
     options = {
@@ -157,7 +161,7 @@ def pack(
     with storage.lock(out):
         claim(out, plan, overwrite)
         splits = _picture_splits(source, None if own else split, how)
-        writer = _Packer(out, encoding, source.legend, keep_duplicates, strict)
+        writer = _Packer(out, encoding, source, keep_duplicates, strict)
         done, names = 0, []
         if on_progress:
             on_progress(0, len(source.pictures))
@@ -172,6 +176,8 @@ def pack(
             "dropped": {"duplicates": len(writer.duplicates)},
             "duplicates": writer.duplicates[:100],
             "skipped": {"count": len(writer.skipped), "listed": writer.skipped[:100]},
+            "unused": [u.to_dict() for u in source.unused],
+            "warnings": list(source.warnings),
             "provenance": {**source.provenance, "options": options},
         }
         made = finish(
@@ -203,9 +209,10 @@ class _Packer:
     """Writes the parts of a packed folder and remembers what it saw."""
 
     def __init__(
-        self, out: str, encoding: str, legend: Legend | None, keep: bool, strict: bool
+        self, out: str, encoding: str, source: folders.FolderSource, keep: bool, strict: bool
     ) -> None:
-        self.out, self.encoding, self.legend = out, encoding, legend
+        self.out, self.encoding = out, encoding
+        self.pictures = {p.path: p for p in source.pictures}
         self.keep, self.strict = keep, strict
         self.seen: dict[bytes, str] = {}
         self.duplicates: list[list[str]] = []
@@ -244,8 +251,11 @@ class _Packer:
         earlier = self.seen.setdefault(digest, path)
         if earlier == path:
             return True
-        if earlier.split("/")[:-1] != path.split("/")[:-1]:
-            self.skipped.append([path, f"the same picture as {earlier}, which is of another class"])
+        mine, other = self.pictures[path], self.pictures[earlier]
+        if (mine.label, mine.split) != (other.label, other.split):
+            kind = "class" if mine.label != other.label else "split"
+            why = f"the same picture as {earlier}, which is of another {kind}"
+            self.skipped.append([path, why])
             return False
         self.duplicates.append([path, earlier])
         return self.keep
@@ -260,25 +270,39 @@ def unpack(
     """Write a tile set's tiles as PNG files, one folder a class; how many were written.
 
     Tiles with a place are called `r<row>_c<col>.png`, those without a label go to `unlabelled/`.
+    Where two would get one name, in any case or Unicode form, the later one is called
+    `name-2.png`. A file that is there already is left if it is the same.
 
     Raises:
-        TileSetError: a path in the tile set would lie outside `out`.
+        TileSetError: a path in the tile set would lie outside `out`, or another file is there.
     """
     source = sets.open_tileset(tileset)
     encode, done = codec.get_encoding("png").encode, 0
+    taken: dict[str, int] = {}
     if on_progress:
         on_progress(0, source.tiles)
     for part in source.parts():
         for batch in sets.read(part, 64):
             for row, chip in zip(batch.index.to_pylist(), batch.chips, strict=True):
-                storage.write_bytes(storage.join(out, *_file_name(row)), encode(chip))
+                _write_new(storage.join(out, *_free_name(row, taken)), encode(chip))
                 done += 1
             if on_progress:
                 on_progress(done, source.tiles)
     return done
 
 
-def _file_name(row: Mapping[str, Any]) -> list[str]:
+def _write_new(uri: str, data: bytes) -> None:
+    """Write a file, and never over another one."""
+    if not storage.exists(uri):
+        storage.write_bytes(uri, data)
+    elif storage.read_bytes(uri) != data:
+        raise TileSetError(
+            f"{storage.redact(uri)} is there and is another picture; choose another --out"
+        )
+
+
+def _free_name(row: Mapping[str, Any], taken: dict[str, int]) -> tuple[str, str]:
+    """Folder and file name of a tile, unlike all in `taken` (name -> last number given)."""
     folder = str(row["label"] or folders.UNLABELLED)
     if row["path"]:
         stem = str(row["path"]).rsplit("/", 1)[-1].rsplit(".", 1)[0]
@@ -289,7 +313,19 @@ def _file_name(row: Mapping[str, Any]) -> list[str]:
             raise TileSetError(
                 f"{name!r} in the tile set is no file name; it was not made by Quadrat"
             )
-    return [folder, f"{stem}.png"]
+    first = _key(folder, stem)
+    name, number = stem, taken.get(first, 1)
+    while _key(folder, name) in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken[first] = number
+    taken.setdefault(_key(folder, name), 1)
+    return folder, f"{name}.png"
+
+
+def _key(folder: str, stem: str) -> str:
+    """One text for names that some file systems take for one: `A` and `a`, forms of a letter."""
+    return unicodedata.normalize("NFC", f"{folder}/{stem}".casefold())
 
 
 def balance(tileset: str, out: str, *, seed: int = 0, overwrite: bool = False) -> TileSet:

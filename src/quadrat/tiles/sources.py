@@ -57,6 +57,11 @@ def read_part(part: Part, batch_size: int = 64) -> Iterator[Batch]:
     yield from reader(part, batch_size)
 
 
+def source_warnings(source: Source) -> tuple[str, ...]:
+    """What a user of the source should know, a sentence each: entries of a folder not used, ..."""
+    return source.warnings if isinstance(source, FolderSource) else ()
+
+
 def index(source: Source) -> pa.Table:
     """One row a tile without pixels: the columns of `INDEX`, fractions where there are, `part`.
 
