@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,6 @@ def test_a_network_that_was_changed_on_its_way_is_refused(
         real(uri, data[:-1] + b"\0" if uri.endswith("network.onnx") else data)
 
     monkeypatch.setattr(features_module.storage, "write_bytes", changed)
-    monkeypatch.setattr(runtime, "_compiled", {})
+    monkeypatch.setattr(runtime, "_compiled", OrderedDict())
     with pytest.raises(ModelError, match="not the network that was asked for"):
         featurize(source(pictures), graph())

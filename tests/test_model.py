@@ -19,10 +19,12 @@ from quadrat.model import (
     compile_network,
     join_graphs,
     load_model,
+    machine,
     runner,
     save_model,
 )
 from quadrat.model import choice as choice_module
+from quadrat.model import runtime as runtime_module
 
 SIZE = 8
 LEGEND = legends.from_names(["reddish", "greenish", "bluish"])
@@ -232,6 +234,108 @@ def test_a_runner_is_compiled_once_in_a_process(bundle: Path) -> None:
     np.testing.assert_allclose(runner(model)(random_chips(3)), expected(random_chips(3)), atol=1e-6)
 
 
+def test_no_more_than_a_few_compiled_networks_are_held(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "KEPT", 2)
+    model = load_model(str(bundle))
+    first = runner(model, "fp32", workers=1, runtime="onnxruntime")
+    for name in ("openvino", "onnxruntime"):
+        runner(model, "fp32", workers=2, runtime=name)
+    assert len(runtime_module._compiled) == 2
+    assert runner(model, "fp32", workers=1, runtime="onnxruntime") is not first
+
+
+# --- probabilities are probabilities
+
+
+def last_layer(*nodes: tuple[object, ...], dim: int | str = 3, **constants: object) -> bytes:
+    """Chips -> colours (N, 3) in 0..1 -> what `nodes` make of `colours`, as `probabilities`."""
+    proto = onnx.load_model_from_string(mean_colour())
+    proto.graph.node[-1].output[0] = "colours"
+    for op, inputs, output, attributes in nodes:
+        proto.graph.node.append(helper.make_node(op, inputs, [output], **attributes))
+    for name, value in constants.items():
+        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    proto.graph.output[0].CopyFrom(
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", dim])
+    )
+    return proto.SerializeToString()
+
+
+SOFT = ("Softmax", ["colours"], "soft", {"axis": -1})
+NO_PROBABILITIES = {
+    "not a number": (
+        last_layer(("Sub", ["colours", "two"], "low", {}), ("Log", ["low"], "probabilities", {}),
+                   two=np.float32(2)),
+        "gives NaN or infinite numbers for 5 of 5 tiles",
+    ),
+    "infinite": (
+        last_layer(("Div", ["colours", "none"], "probabilities", {}), none=np.float32(0)),
+        "gives NaN or infinite",
+    ),
+    "logits": (
+        last_layer(("Mul", ["colours", "ten"], "probabilities", {}), ten=np.float32(-10)),
+        "gives what are no probabilities for 5 of 5 tiles",
+    ),
+    "twice as much": (
+        last_layer(SOFT, ("Add", ["soft", "soft"], "probabilities", {})), "sum 2 instead of 1"),
+    "sums of 1 with numbers below 0": (
+        last_layer(SOFT, ("Mul", ["soft", "three"], "thrice", {}),
+                   ("Sub", ["thrice", "part"], "probabilities", {}),
+                   three=np.float32(30), part=np.float32(29 / 3)),
+        "from -",
+    ),
+    "softmax over the tiles": (
+        last_layer(("Softmax", ["colours"], "probabilities", {"axis": 0})), "no probabilities"),
+    "one class too many": (
+        last_layer(SOFT, ("Concat", ["soft", "soft"], "six", {"axis": 1}),
+                   ("Div", ["six", "two"], "probabilities", {}), dim="K", two=np.float32(2)),
+        "gives 6 probabilities and its legend has 3",
+    ),
+    "one row for all": (
+        last_layer(SOFT, ("ReduceMean", ["soft"], "probabilities", {"axes": [0], "keepdims": 1})),
+        "instead of one float32 row a tile",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("kind", NO_PROBABILITIES)
+def test_what_a_model_returns_must_be_probabilities(
+    tmp_path: Path, kind: str, runtime: str
+) -> None:
+    graph, says = NO_PROBABILITIES[kind]
+    model = save_model(str(tmp_path / "model"), graph, info())
+    with pytest.raises(ModelError, match=says) as caught:
+        runner(model, "fp32", workers=1, runtime=runtime)(random_chips(5))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "model") in str(caught.value) or "the network gives" in str(caught.value)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_features_must_be_finite_and_may_be_any_number(runtime: str) -> None:
+    fine = last_layer(("Sub", ["colours", "two"], "probabilities", {}), two=np.float32(2))
+    assert compile_network(fine, runtime=runtime)(random_chips(5)).max() < 0
+    with pytest.raises(ModelError, match="the network gives NaN"):
+        compile_network(NO_PROBABILITIES["not a number"][0], runtime=runtime)(random_chips(5))
+
+
+def test_a_model_that_gives_no_numbers_labels_no_tile(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from quadrat.score import score
+
+    (tmp_path / "pictures").mkdir()
+    for i, chip in enumerate(random_chips(5)):
+        Image.fromarray(chip).save(tmp_path / "pictures" / f"{i}.png")
+    graph = NO_PROBABILITIES["not a number"][0]
+    save_model(str(tmp_path / "model"), graph, info(grid=None))
+    with pytest.raises(QuadratError, match="gives NaN or infinite numbers for 5 of 5 tiles"):
+        score(str(tmp_path / "model"), str(tmp_path / "pictures"), str(tmp_path / "scores"))
+    assert not (tmp_path / "scores/scores.json").exists()
+
+
 # --- joining
 
 
@@ -289,7 +393,10 @@ def test_any_uri_serves(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, expected(random_chips(2)), atol=1e-6)
 
 
-def test_further_forms_are_kept_chosen_and_removed_with_their_bundle(tmp_path: Path) -> None:
+def test_further_forms_are_kept_chosen_and_removed_with_their_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "has_int8", lambda: True)  # the graph here has nothing in int8
     uri = str(tmp_path / "model")
     graph = join_graphs(mean_colour(), softmax_head())
     other = join_graphs(mean_colour(), softmax_head(5.0))

@@ -16,7 +16,7 @@ from PIL import Image
 from quadrat import heads, model, tiles
 from quadrat.errors import ModelError, TrainError
 from quadrat.heads import forms as forms_module
-from quadrat.model import compile_network, load_model, quantise, runner, runtime
+from quadrat.model import compile_network, load_model, machine, quantise, runner
 
 SIZE = 32
 CLASSES = ("plain", "rows", "spots")
@@ -199,7 +199,7 @@ def test_what_cannot_be_quantised_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "machine", "able"),
+    ("flags", "cpu", "able"),
     [
         ("fpu sse2 avx avx2 fma", "x86_64", False),
         ("avx2 avx512f avx512bw avx512_bf16", "x86_64", False),
@@ -212,12 +212,12 @@ def test_what_cannot_be_quantised_says_why() -> None:
     ],
 )
 def test_exact_int8_is_known_by_the_cpus_instructions(
-    flags: str, machine: str, able: bool, monkeypatch: pytest.MonkeyPatch
+    flags: str, cpu: str, able: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset(flags.split()))
-    monkeypatch.setattr(runtime.platform, "machine", lambda: machine)
-    monkeypatch.setattr(runtime.platform, "system", lambda: "Linux")
-    assert runtime.has_int8() is able
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(machine.platform, "machine", lambda: cpu)
+    monkeypatch.setattr(machine.platform, "system", lambda: "Linux")
+    assert machine.has_int8() is able
 
 
 @pytest.mark.parametrize("faster", ["openvino", "onnxruntime"])
@@ -226,9 +226,9 @@ def test_an_old_cpu_scores_in_float_by_the_runtime_that_is_faster_there(
 ) -> None:
     from quadrat.model import choice
 
-    monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset(("avx", "avx2", "fma")))
-    monkeypatch.setattr(runtime, "_capabilities", lambda: frozenset(("FP32", "INT8")))
-    assert not runtime.has_int8() and not runtime.has_bf16()
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(("avx", "avx2", "fma")))
+    monkeypatch.setattr(machine, "_capabilities", lambda: frozenset(("FP32", "INT8")))
+    assert not machine.has_int8() and not machine.has_bf16()
     asked: list[str] = []
 
     def measured(data: bytes, info: Any, precision: str) -> dict[str, float]:
@@ -251,7 +251,7 @@ def test_a_cpu_without_exact_int8_scores_in_float(
     result = do(pictures, backbone, tmp_path / "model")
     assert result.precision == "int8"
     loaded = load_model(result.uri)
-    monkeypatch.setattr(runtime, "has_int8", lambda: False)
+    monkeypatch.setattr(machine, "has_int8", lambda: False)
     assert model.resolve_precision(loaded) == "fp32"
     assert runner(loaded).precision == "fp32"
     with pytest.raises(ModelError, match="no exact int8 arithmetic"):

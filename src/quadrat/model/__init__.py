@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from quadrat.model.bundle import Model, ModelInfo, load_model, save_model
 from quadrat.model.graphs import GraphInfo, describe, join_graphs, parse, serialise
+from quadrat.model.machine import has_bf16, has_cuda, has_int8
+from quadrat.model.network import Network
 from quadrat.model.quantise import CALIBRATION_TILES, can_quantise, quantise, quantiser
 from quadrat.model.runtime import (
     PRECISIONS,
-    RUNTIMES,
-    Network,
     choose,
     compile_network,
-    has_bf16,
-    has_cuda,
-    has_int8,
     resolve_precision,
     runner,
     shared_network,
 )
+from quadrat.model.runtimes import RUNTIMES
 
 __all__ = [
     "CALIBRATION_TILES",

@@ -8,16 +8,14 @@ in turns and the best round of each counts.
 from __future__ import annotations
 
 import logging
-import platform
 import time
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 
 from quadrat import storage
 from quadrat.errors import ModelError, StorageError
-from quadrat.model import graphs, runtime
+from quadrat.model import graphs, machine, runtimes
 
 ROUNDS = 5
 ROUND_S = 0.06
@@ -29,7 +27,7 @@ def choose_runtime(data: bytes, info: graphs.GraphInfo, precision: str) -> str:
     """The name of the runtime for a checked graph, `openvino`, `onnxruntime` or `cuda`."""
     if precision == "bf16":
         return "openvino"
-    if precision == "fp32" and runtime.has_cuda():
+    if precision == "fp32" and machine.has_cuda():
         return "cuda"
     place = str(storage.cache_dir() / "runtimes" / f"{_key(info, precision)}.json")
     known = _read(place)
@@ -38,7 +36,9 @@ def choose_runtime(data: bytes, info: graphs.GraphInfo, precision: str) -> str:
     seconds = measure(data, info, precision)
     best = min(seconds, key=lambda name: seconds[name])
     try:
-        storage.write_json(place, {"runtime": best, "seconds_per_tile": seconds, "cpu": _cpu()})
+        storage.write_json(
+            place, {"runtime": best, "seconds_per_tile": seconds, "cpu": machine.cpu_name()}
+        )
     except StorageError as error:
         # what is kept saves a second a process and decides nothing: go on without
         log.warning("the choice of runtime is not kept: %s", error)
@@ -50,7 +50,7 @@ def measure(data: bytes, info: graphs.GraphInfo, precision: str) -> dict[str, fl
     networks, reasons = {}, []
     for name in ("openvino", "onnxruntime"):
         try:
-            networks[name] = runtime.RUNTIMES[name](data, info, precision, 1, 1)
+            networks[name] = runtimes.RUNTIMES[name](data, info, precision, 1, 1)
         except (ModelError, ImportError) as error:
             reasons.append(str(error))
     if not networks:
@@ -58,16 +58,16 @@ def measure(data: bytes, info: graphs.GraphInfo, precision: str) -> dict[str, fl
     if len(networks) == 1:
         return dict.fromkeys(networks, 0.0)
     size = info.size_px or 1
-    batch = info.batch or runtime.BATCH
+    batch = info.batch or runtimes.BATCH
     chips = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     best = dict.fromkeys(networks, float("inf"))
     for network in networks.values():
-        network(chips)
+        network.compute(chips)
     for _ in range(ROUNDS):
         for name, network in networks.items():
             calls, start = 0, time.perf_counter()
             while calls == 0 or time.perf_counter() - start < ROUND_S:
-                network(chips)
+                network.compute(chips)
                 calls += 1
             best[name] = min(best[name], (time.perf_counter() - start) / (calls * batch))
     return best
@@ -87,18 +87,5 @@ def _read(place: str) -> str | None:
 def _key(info: graphs.GraphInfo, precision: str) -> str:
     versions = {name: metadata.version(name) for name in ("openvino", "onnxruntime")}
     return storage.digest_json(
-        [_cpu(), versions, info.architecture, info.size_px, info.batch, precision]
+        [machine.cpu_name(), versions, info.architecture, info.size_px, info.batch, precision]
     )[:32]
-
-
-def _cpu() -> str:
-    """The CPU's model and instructions: two machines that share a home folder may differ."""
-    lines: dict[str, str] = {}
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "flags", "Features"):
-                lines.setdefault(name.strip(), value.strip())
-    except OSError:
-        return platform.processor() or platform.machine()
-    return " ".join(lines.values()) or platform.machine()
