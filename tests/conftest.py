@@ -50,6 +50,7 @@ def write_raster(tmp_path: Path) -> Writer:
         left: float = 560000.0,
         top: float = 4105024.0,
         pixel: float = 1.0,
+        transform: Affine | None = None,
         **options: Any,
     ) -> str:
         path = tmp_path / name
@@ -57,7 +58,7 @@ def write_raster(tmp_path: Path) -> Writer:
         with rasterio.open(
             path, "w", driver="GTiff", count=array.shape[0], height=array.shape[1],
             width=array.shape[2], dtype=array.dtype, crs=crs,
-            transform=Affine(pixel, 0, left, 0, -pixel, top), **options,
+            transform=transform or Affine(pixel, 0, left, 0, -pixel, top), **options,
         ) as data:  # fmt: skip
             data.write(array)
         return str(path)

@@ -114,7 +114,7 @@ def open_labels(
             f"legend {legend.name} has no codes, so the raster {storage.redact(uri)} means nothing "
             "in it; give each class its codes"
         )
-    cell = raster.mosaic.source_pixel(values.info, grid)
+    cell = raster.source_pixel(values.info, grid)
     return LabelSource(uri, legend, rule, lattice_for(grid.tile_m, cell), values)
 
 

@@ -2,9 +2,10 @@
 
 The only home of rasterio. It does not know tiles' labels, tile sets or models.
 
-    files    facts of one file, CRS conversions, errors of GDAL translated
-    mosaic   many files read as one on a grid
-    write    GeoTIFF and COG
+    files      facts of one file, CRS conversions, errors of GDAL translated
+    placement  how a file lies on the grid: turned, mirrored, warped
+    mosaic     many files read as one on a grid
+    write      GeoTIFF and COG
 """
 
 from quadrat.raster.files import (
@@ -19,6 +20,7 @@ from quadrat.raster.files import (
     transform_points,
 )
 from quadrat.raster.mosaic import Imagery, ReadFailure, open_imagery, read_block
+from quadrat.raster.placement import source_pixel
 from quadrat.raster.values import ValueRaster, open_values, rasterize
 from quadrat.raster.write import create_geotiff, write_cog, write_geotiff
 
@@ -37,6 +39,7 @@ __all__ = [
     "projjson",
     "rasterize",
     "read_block",
+    "source_pixel",
     "suggest_crs",
     "transform_bounds",
     "transform_points",

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from quadrat.grid import Bounds
 
 # bytes: a row of 512 px blocks of a part takes 8 MB, for each worker and open file
 CACHE_BYTES = 64 << 20
+
+
+Transform = tuple[float, float, float, float, float, float]
 
 
 @contextmanager
@@ -57,11 +61,12 @@ class RasterInfo:
         bounds: in the units of `crs`.
         mask: "nodata", "band" (a mask or alpha band), or "none".
         block: rows and columns of the file's own blocks.
+        stamp: changes when the file, or a file that it reads from, is replaced; "" on the web.
     """
 
     uri: str
     crs: str
-    transform: tuple[float, float, float, float, float, float]
+    transform: Transform
     width: int
     height: int
     count: int
@@ -72,6 +77,7 @@ class RasterInfo:
     alpha: int | None
     block: tuple[int, int]
     tags: tuple[tuple[str, str], ...] = ()
+    stamp: str = ""
 
     @property
     def north_up(self) -> bool:
@@ -136,12 +142,30 @@ def describe(uri: str, data: Any) -> RasterInfo:
         count=data.count - (1 if alpha else 0),
         dtype=data.dtypes[0],
         nodata=None if data.nodata is None else float(data.nodata),
-        bounds=Bounds(*data.bounds),
+        bounds=_bounds((t.a, t.b, t.c, t.d, t.e, t.f), data.width, data.height),
         mask=mask,
         alpha=alpha,
         block=tuple(data.block_shapes[0]),
         tags=tuple(sorted((str(k), str(v)) for k, v in data.tags().items())),
+        stamp=_stamp(uri, data),
     )
+
+
+def _stamp(uri: str, data: Any) -> str:
+    if uri.startswith(("http://", "https://")):  # signed anew each time: only its path counts
+        return ""
+    own = storage.stamp(uri)
+    others = sorted(f for f in data.files if f != gdal_name(uri) and Path(f).is_file())
+    return storage.digest_json([own, *map(storage.stamp, others)]) if others else own
+
+
+def _bounds(transform: Transform, width: int, height: int) -> Bounds:
+    """The rectangle around a raster's corners, whichever way its rows and columns run."""
+    a, b, c, d, e, f = transform
+    corners = ((0, 0), (width, 0), (0, height), (width, height))
+    xs = [a * col + b * row + c for col, row in corners]
+    ys = [d * col + e * row + f for col, row in corners]
+    return Bounds(min(xs), min(ys), max(xs), max(ys))
 
 
 def _is_mask(data: Any, band: int) -> bool:

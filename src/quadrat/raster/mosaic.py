@@ -1,8 +1,9 @@
 """Many files read as one image on a grid: bands, nodata, resampling, priority where they meet.
 
-A file whose pixels lie on the grid's own lattice is read as it is; any other is warped: averaged
-over the ground of a pixel when it is finer than the grid, bilinear (or cubic) when it is not.
-Where files overlap, the one named first wins, and the next fills its nodata.
+A file whose pixels lie on the grid's own lattice is read as it is (turned or mirrored if need be);
+any other is warped: averaged over the ground of a pixel when it is finer than the grid, bilinear
+(or cubic) when it is not. Where files overlap, the one named first wins, and the next fills its
+nodata.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from quadrat.errors import GridError, RasterError
 from quadrat.grid import Bounds, Grid, TileRange
 from quadrat.raster import files
 from quadrat.raster.files import RasterInfo
+from quadrat.raster.placement import on_lattice, warped
 
 RESAMPLING = ("bilinear", "cubic")
 OPEN_FILES = 16  # a worker's open files; a quarter-quad mosaic row needs two or three
-ALIGNED = 0.01  # of a pixel: closer to the lattice than this is on it
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,10 @@ class Imagery:
         return storage.digest_json(
             {
                 "grid": self.grid.to_dict(),
-                "files": [[storage.redact(i.uri), _stamp(i.uri)] for i in self.infos],
+                "files": [[storage.redact(i.uri), i.stamp] for i in self.infos],
                 "how": [self.bands, self.nodata, self.stretch, self.resampling],
             }
         )
-
-
-def _stamp(uri: str) -> str:
-    # a web address is signed anew each time: only its path counts
-    return "" if uri.startswith(("http://", "https://")) else storage.stamp(uri)
 
 
 class ReadFailure(RasterError):
@@ -140,19 +136,6 @@ def _grid_crs(first: RasterInfo, crs: str | None) -> str:
     return text
 
 
-def _offset(i: RasterInfo, grid: Grid) -> tuple[int, int] | None:
-    """Row and column of a file's first pixel on the grid's lattice, or None when it is off it."""
-    if i.crs != grid.crs or not i.north_up:
-        return None
-    a, _, c, _, e, f = i.transform
-    p = grid.pixel_m
-    # the far corner counts too: a resolution of 0.99999 drifts over a wide file
-    drift = max(abs(a - p) * i.width, abs(-e - p) * i.height) / p
-    col, row = c / p, -f / p
-    off = max(abs(col - round(col)), abs(row - round(row)))
-    return (round(row), round(col)) if max(off, drift) < ALIGNED else None
-
-
 class _Open:
     """One open file on the grid's lattice, warped if need be."""
 
@@ -162,20 +145,16 @@ class _Open:
         if _false_alpha(self.source, i):
             self.source = _without_alpha(self.source, i)
         self.data: Any = self.source
-        grid, p = imagery.grid, imagery.grid.pixel_m
         self.nodata = imagery.nodata if imagery.nodata is not None else i.nodata
         self.mask_band = i.mask == "band" and imagery.nodata is None
-        offset = _offset(i, grid)
-        if offset is None:
-            self.row, self.col = math.floor(-area.top / p), math.floor(area.left / p)
-            height = math.ceil(-area.bottom / p) - self.row
-            width = math.ceil(area.right / p) - self.col
-            self.data = _warped(self.source, self, imagery, height, width)
+        place = on_lattice(i, imagery.grid)
+        self.alpha = i.alpha or 0
+        if place is None:
+            self.data, place = warped(
+                self.source, i, area, imagery.grid, imagery.resampling, self.nodata
+            )
             self.mask_band, self.alpha = True, self.data.count
-        else:
-            self.row, self.col = offset
-            self.alpha = i.alpha or 0
-        self.height, self.width = self.data.height, self.data.width
+        self.place = place
 
     def close(self) -> None:
         if self.data is not self.source:
@@ -186,10 +165,17 @@ class _Open:
         self, bands: tuple[int, int, int], r0: int, r1: int, c0: int, c1: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Pixels `(3, r1-r0, c1-c0)` of a window inside the file; which are valid (None: all)."""
-        window = ((r0 - self.row, r1 - self.row), (c0 - self.col, c1 - self.col))
+        window = self.place.window(r0, r1, c0, c1)
+        return self.place.laid(*self._read(bands, window))
+
+    def _read(
+        self, bands: tuple[int, int, int], window: tuple[tuple[int, int], tuple[int, int]]
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Pixels and validity of a window of the file's own rows and columns."""
+        rows, cols = window
         if len(set(bands)) == 3:
             # pixel by pixel, as tiles are: what is cut from it needs no turning of bytes
-            pixels = _interleaved(r1 - r0, c1 - c0, self.data.dtypes[0])
+            pixels = _interleaved(rows[1] - rows[0], cols[1] - cols[0], self.data.dtypes[0])
             self.data.read(bands, window=window, out=pixels)
         else:  # GDAL reads each band once
             pixels = np.stack([self.data.read(b, window=window) for b in bands])
@@ -250,40 +236,6 @@ def _without_alpha(source: Any, i: RasterInfo) -> Any:
 _GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "float32": "Float32"}
 
 
-def _warped(source: Any, opened: _Open, imagery: Imagery, height: int, width: int) -> Any:
-    """A view of a file in the grid's CRS and resolution, with an alpha band for what is valid."""
-    from affine import Affine
-    from rasterio.enums import Resampling
-    from rasterio.vrt import WarpedVRT
-
-    p = imagery.grid.pixel_m
-    finer = source_pixel(opened.info, imagery.grid) < 0.98 * p
-    how = "average" if finer else imagery.resampling
-    return WarpedVRT(
-        source,
-        crs=files._crs(imagery.grid.crs),
-        transform=Affine(p, 0, opened.col * p, 0, -p, -opened.row * p),
-        height=height,
-        width=width,
-        resampling=Resampling[how],
-        src_nodata=opened.nodata,
-        add_alpha=opened.info.alpha is None,
-        warp_mem_limit=64,
-    )
-
-
-def source_pixel(i: RasterInfo, grid: Grid) -> float:
-    """Metres of a file's pixel on the ground of the grid's CRS, near the file's middle."""
-    a, b, c, d, e, f = i.transform
-    x0, y0 = i.width / 2, i.height / 2
-    cols, rows = np.array([x0, x0 + 1, x0]), np.array([y0, y0, y0 + 1])
-    xs, ys = files.transform_points(
-        i.crs, grid.crs, a * cols + b * rows + c, d * cols + e * rows + f
-    )
-    step = np.hypot(xs[1:] - xs[0], ys[1:] - ys[0])
-    return float(step.mean())
-
-
 class _Reader(threading.local):
     """Each worker thread's open files: one a file, the least used closed first."""
 
@@ -330,9 +282,10 @@ def read_block(
                 continue
             try:
                 opened = _reader.get(imagery, n)
+                at = opened.place
                 w = (
-                    max(r0, opened.row), min(r1, opened.row + opened.height),
-                    max(c0, opened.col), min(c1, opened.col + opened.width),
+                    max(r0, at.row), min(r1, at.row + at.height),
+                    max(c0, at.col), min(c1, at.col + at.width),
                 )  # fmt: skip
                 if w[0] >= w[1] or w[2] >= w[3]:
                     continue

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from quadrat import storage
 from quadrat.errors import StorageError
 from quadrat.raster import files
-
-Transform = tuple[float, float, float, float, float, float]
+from quadrat.raster.files import Transform
 
 
 class Canvas:
