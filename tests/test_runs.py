@@ -307,6 +307,19 @@ def test_the_pages_open_on_the_history(history: str) -> None:
         process.wait(20)
 
 
+def test_no_password_of_the_history_is_among_a_processs_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(runs.store, "client", lambda uri: None)
+    monkeypatch.setattr(os, "execve", lambda _, args, env: called.append((args, env)))
+    address = "postgresql://me:S3cr3t@db/runs"
+    runs.ui(tracking_uri=address)
+    ((args, env),) = called
+    assert "S3cr3t" not in " ".join(args)
+    assert env["MLFLOW_BACKEND_STORE_URI"] == address
+
+
 def test_pages_of_a_server_are_its_own() -> None:
     with pytest.raises(RunError, match="open http://host:1 in a browser"):
         runs.ui(tracking_uri="http://host:1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -109,6 +110,59 @@ def test_jobs_and_stages_say_what_they_do(engine: SparkEngine, tmp_path: Path) -
 def read(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=20) as answer:
         return json.load(answer)
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses on which a process listens, as the kernel's tables have them."""
+    sockets = set()
+    for handle in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sockets.add(str(handle.readlink()))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            cells = line.split()
+            if cells[3] == "0A" and f"socket:[{cells[9]}]" in sockets:
+                found.add(cells[1].split(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
+
+
+def test_a_session_of_this_machine_listens_on_loopback_with_authentication(
+    engine: SparkEngine,
+) -> None:
+    java = engine.spark.sparkContext._gateway.proc.pid
+    assert list(engine.run(lambda part: part, [1])) == [1]
+    assert listening(java)
+    assert listening(java) <= LOOPBACK
+    assert engine.spark.sparkContext.getConf().get("spark.authenticate") == "true"
+
+
+def test_without_a_master_there_is_no_open_port_no_page_and_no_secret_argument() -> None:
+    done = run_script(
+        f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_spark import LOOPBACK, listening
+        from quadrat.engines import get_engine
+
+        secret = {{"spark.hadoop.fs.s3a.secret.key": "S3cr3t", "spark.driver.memory": "512m"}}
+        engine = get_engine("spark", conf=secret)
+        context = engine.spark.sparkContext
+        java = context._gateway.proc.pid
+        print(context.master, engine.ui, context.getConf().get("spark.authenticate"))
+        print(bool(listening(java)) and listening(java) <= LOOPBACK)
+        print(context.getConf().get("spark.hadoop.fs.s3a.secret.key"))
+        print("S3cr3t" in Path(f"/proc/{{java}}/cmdline").read_text())
+        engine.close()
+        """,
+    )
+    assert done.stdout.splitlines() == ["local[*] None true", "True", "S3cr3t", "False"], (
+        done.stderr[-2000:]
+    )
 
 
 def test_workers_is_the_most_parts_at_once(engine: SparkEngine, tmp_path: Path) -> None:

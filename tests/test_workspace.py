@@ -189,6 +189,18 @@ def test_a_damaged_ledger_line_is_passed_over(place: Path) -> None:
     assert len(workspace.inventory()) == 1
 
 
+def test_no_password_of_the_history_is_noted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(runs, "files_of", lambda run, tracking_uri: asked.append(tracking_uri))
+    address = "postgresql://me:S3cr3t@db/runs"
+    workspace.note("runs", address, run="a" * 32)
+    assert "S3cr3t" not in (place / workspace.LEDGER).read_text()
+    assert workspace.inventory(kinds=["runs"]) == ()
+    monkeypatch.setenv("QUADRAT_TRACKING_URI", address)
+    assert workspace.inventory(kinds=["runs"]) == ()
+    assert asked == ["postgresql://db/runs", address]
+
+
 def test_runs_go_with_their_files_and_the_last_with_the_history(place: Path) -> None:
     made = []
     for name in ("a", "b"):

@@ -26,9 +26,14 @@ they are called; none escapes a public function.
 
 from __future__ import annotations
 
+from quadrat.redaction import redact
+
 
 class QuadratError(Exception):
-    """Base of all: its text is one line that names the thing and says the cure."""
+    """Base of all: its text is one line that names the thing and says the cure, without secrets."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(a) if isinstance(a, str) else a for a in args))
 
 
 class InputError(QuadratError):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from quadrat.errors import LockedError, MissingExtraError, StorageError
+from quadrat.redaction import redact as redact  # of every URI that is told or written down
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 
@@ -45,14 +46,6 @@ def local_path(uri: str) -> Path:
     return Path(re.sub(r"^(file|local)://", "", uri)).expanduser()
 
 
-def redact(uri: str) -> str:
-    """The URI without what may be secret (user, password, query), for messages and records."""
-    if is_local(uri):
-        return uri
-    bare = uri.split("?", 1)[0].split("#", 1)[0]
-    return re.sub(r"//[^/@]+@(?=[^/]*)", "//", bare) if _scheme(uri).startswith("http") else bare
-
-
 def normalise(uri: str) -> str:
     """An absolute form: the same place has the same text in every folder and process."""
     return os.path.abspath(local_path(uri)) if is_local(uri) else uri.rstrip("/")  # noqa: PTH100
@@ -67,7 +60,8 @@ def join(uri: str, *names: str) -> str:
 
 def basename(uri: str) -> str:
     """The last name of a URI, without a query."""
-    return redact(uri).rstrip("/").rsplit("/", 1)[-1]
+    bare = uri if is_local(uri) else redact(uri)
+    return bare.rstrip("/").rsplit("/", 1)[-1]
 
 
 def parent(uri: str) -> str:
@@ -110,8 +104,7 @@ def _translated(uri: str, doing: str) -> Iterator[None]:
 
 
 def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = re.sub(r"(?i)(sig|signature|token|key|secret|password)=[^&\s'\"]+", r"\1=...", text)
+    text = redact(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else text[:200] + "..."
 
 

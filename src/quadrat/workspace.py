@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quadrat import storage
+from quadrat import config, storage
 from quadrat.errors import InputError, LockedError, StorageError
 
 FOLDER = "quadrat-work"
@@ -132,7 +132,9 @@ def note(kind: str, uri: str, *, run: str | None = None, workspace: str = ".") -
         kind: a folder's kind, "files" for one file, or "runs" for a run of the history at `uri`.
         run: the run's id.
     """
-    entry: dict[str, Any] = {"kind": kind, "uri": uri if kind == "runs" else storage.normalise(uri)}
+    # a history's password stays out of the file: see `_run_item`
+    where = storage.redact(uri) if kind == "runs" else storage.normalise(uri)
+    entry: dict[str, Any] = {"kind": kind, "uri": where}
     if kind == "files":
         entry["stamp"] = storage.stamp(uri)
     if run is not None:
@@ -270,8 +272,12 @@ def _names(uri: str) -> Iterator[str]:
 
 
 def _run_item(tracking_uri: str, run: str) -> Item | None:
+    """A run of the history that was noted, which the configured address may have a password for."""
     from quadrat import runs
 
+    configured = config.load().tracking_uri
+    if configured and storage.redact(configured) == tracking_uri:
+        tracking_uri = configured
     files = runs.files_of(run, tracking_uri=tracking_uri)
     if files is None:
         return None

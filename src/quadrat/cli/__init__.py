@@ -20,6 +20,7 @@ import click
 
 import quadrat
 from quadrat.errors import QuadratError
+from quadrat.redaction import redact
 
 # Verb -> (module with a click command named `command`, one line of help), in the order of the work.
 VERBS: dict[str, tuple[str, str]] = {
@@ -99,7 +100,7 @@ def run(args: Sequence[str]) -> int:
         _show("Error: out of memory; use fewer --workers or smaller tiles", args)
         return 1
     except Exception as error:  # noqa: BLE001 - the last place where a defect can be told in words
-        _show(f"Error: {type(error).__name__}: {one_line(error)} ({DEFECT})", args)
+        _show(f"Error: {type(error).__name__}: {redact(one_line(error))} ({DEFECT})", args)
         return 1
 
 
@@ -117,7 +118,7 @@ def _show(text: str, args: Sequence[str]) -> None:
     """Say why it ended: words on stderr, and `{"error": ...}` on stdout for scripts."""
     options = _flags(args)
     if "--debug" in options and text is not STOPPED:
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), file=sys.stderr)  # noqa: T201
     if "--json" in options:
         print(json.dumps({"error": text.removeprefix("Error: ")}))  # noqa: T201
     print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -159,7 +159,8 @@ class _Waves:
                     heard = time.monotonic()
                 elif not warned and time.monotonic() - heard > QUIET_S:
                     warned = True
-                    log.warning("Spark has given this job no cores yet; see %s", self._session.ui())
+                    page = self._session.ui() or "its master's page"
+                    log.warning("Spark has given this job no cores yet; see %s", page)
                 for future in done:
                     yield from self._collect(future, waiting.pop(future))
         finally:

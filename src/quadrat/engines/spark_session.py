@@ -17,6 +17,7 @@ from typing import Any
 
 from quadrat.engines import spark_ship
 from quadrat.errors import EngineError, MissingExtraError
+from quadrat.redaction import redact
 
 # Spark itself sets OMP_NUM_THREADS to an executor's cores for each of its Python processes: with a
 # process a core that is cores times too many.
@@ -25,6 +26,16 @@ DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",  # it would write over ours
     "spark.log.level": "ERROR",
     "spark.python.worker.reuse": "true",  # a model is loaded once a process
+}
+
+# Without a cluster nobody else has business here: ports on loopback, behind a secret of the process
+# (Spark makes one for local masters), and no web page, which would have neither.
+LOOPBACK = "127.0.0.1"
+ALONE = {
+    "spark.driver.host": LOOPBACK,
+    "spark.driver.bindAddress": LOOPBACK,
+    "spark.ui.enabled": "false",
+    "spark.authenticate": "true",
 }
 
 MASTERS = r"local(\[.+\])?$|local-cluster\[|spark://.|yarn$|k8s://.|sc://."
@@ -119,17 +130,59 @@ def _start(master: str | None, workers: int | None, conf: Mapping[str, str], app
         settings["spark.master"] = master
         if master.startswith("spark://") and workers:
             settings["spark.cores.max"] = str(workers)
-        if master.startswith("local") and not os.environ.get("SPARK_LOCAL_IP"):
-            # a laptop's host name need not resolve, and nothing outside has to reach this driver
-            settings["spark.driver.host"] = settings["spark.driver.bindAddress"] = "127.0.0.1"
     settings.update(conf)
     if _is_on_this_machine(master) and "spark.pyspark.python" not in settings:
         # workers here must be this very interpreter, not the first `python3` of the path
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    settings = {**_unless_a_cluster(_launched(settings), settings), **settings}
     builder = import_pyspark("pyspark.sql").SparkSession.builder
     for key, value in settings.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def _launched(settings: Mapping[str, str]) -> Any:
+    """Start Java; its `SparkConf`, which knows what spark-submit and spark-defaults.conf say.
+
+    Settings travel to Java as arguments, which every user of the machine sees: those with a secret
+    are given to the session later.
+    """
+    pyspark = import_pyspark("pyspark")
+    shown = [(k, v) for k, v in settings.items() if redact(f"{k}={v}") == f"{k}={v}"]
+    # of a local master Spark's page, if it is asked for, listens where this variable says
+    alone = settings.get("spark.master", "").startswith("local")
+    added = alone and "SPARK_LOCAL_IP" not in os.environ
+    if added:
+        os.environ["SPARK_LOCAL_IP"] = LOOPBACK
+    try:
+        conf = pyspark.SparkConf(loadDefaults=False).setAll(shown)
+        pyspark.SparkContext._ensure_initialized(conf=conf)
+    finally:
+        if added:
+            del os.environ["SPARK_LOCAL_IP"]
+    return pyspark.SparkConf()
+
+
+def _unless_a_cluster(known: Any, settings: Mapping[str, str]) -> dict[str, str]:
+    """ALONE where no cluster is named, but for what the user has set otherwise.
+
+    Args:
+        known: the `SparkConf` of spark-submit and spark-defaults.conf.
+    """
+
+    def given(key: str) -> str | None:
+        value = settings.get(key) or known.get(key)
+        return None if value is None else str(value)
+
+    if not (given("spark.master") or "local[*]").startswith("local"):
+        return {}
+    address = import_pyspark("pyspark").SparkContext._jvm.System.getenv("SPARK_LOCAL_IP")
+    if str(given("spark.ui.enabled")).lower() == "true" and not address:
+        raise EngineError(
+            "Spark's own page (spark.ui.enabled) would listen on every address of this machine; "
+            f"set SPARK_LOCAL_IP={LOOPBACK}, or leave it off"
+        )
+    return {key: value for key, value in ALONE.items() if given(key) is None}
 
 
 def _is_on_this_machine(master: str | None) -> bool:

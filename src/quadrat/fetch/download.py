@@ -26,6 +26,7 @@ from quadrat import storage
 from quadrat.errors import FetchError, QuadratError, StorageError
 from quadrat.fetch import http
 from quadrat.fetch.signing import Signer
+from quadrat.redaction import redact
 
 WORKERS = 4
 REFUSED = (401, 403)
@@ -144,7 +145,7 @@ def download_one(
             wanted.note.unlink(missing_ok=True)
             if second:
                 raise FetchError(
-                    f"{http.bare(wanted.href)} came damaged twice ({error}); it is damaged at its "
+                    f"{redact(wanted.href)} came damaged twice ({error}); it is damaged at its "
                     "source: leave it out, or tell the service"
                 ) from None
             continue
@@ -187,7 +188,7 @@ class _Transfer:
                 renewed = self.signer is not None and self.signer.renew(error.url)
                 if not renewed or refused > 2:
                     raise FetchError(
-                        f"{http.bare(self.wanted.href)} answered {error.status}; access is "
+                        f"{redact(self.wanted.href)} answered {error.status}; access is "
                         "refused: check --sas and that the collection is public"
                     ) from None
 
@@ -208,9 +209,9 @@ class _Transfer:
             goes_on = head.status == 206 and head.start == have and head.etag == note.get("etag")
             if have and head.status != 200 and not goes_on:
                 self._drop()  # of another version, or not the range that was asked for
-                raise http.CutError(f"{http.bare(wanted.href)} changed while it was fetched")
+                raise http.CutError(f"{redact(wanted.href)} changed while it was fetched")
             if head.status == UNRANGED:
-                raise FetchError(f"{http.bare(wanted.href)} refuses a plain request (416)")
+                raise FetchError(f"{redact(wanted.href)} refuses a plain request (416)")
             if have and head.status == 200:  # of another version: the whole of it comes
                 self._drop()
                 have = 0
@@ -226,7 +227,7 @@ class _Transfer:
         size = self.wanted.size
         if size is not None and head.length is not None and head.length != size:
             raise FetchError(
-                f"{http.bare(self.wanted.href)} has {head.length:,} bytes where {size:,} were "
+                f"{redact(self.wanted.href)} has {head.length:,} bytes where {size:,} were "
                 "announced: it changes at this moment; run the same command again"
             )
 
@@ -242,7 +243,7 @@ class _Transfer:
                 for chunk in chunks:
                     self._write(file, chunk)
         if head.length is not None and _length(wanted.part) < head.length:
-            raise http.CutError(f"{http.bare(wanted.href)} ended in the middle of an answer")
+            raise http.CutError(f"{redact(wanted.href)} ended in the middle of an answer")
 
     def _write(self, file: BinaryIO, chunk: bytes) -> None:
         if self.stop.is_set():

@@ -23,13 +23,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import quadrat
-from quadrat import storage
 from quadrat.errors import FetchError, MissingExtraError
+from quadrat.redaction import redact
 
 RETRIED = {408: "time-out", 429: "too many requests", 500: "server error", 502: "bad gateway",
            503: "unavailable", 504: "gateway time-out"}  # fmt: skip
 CHUNK = 1 << 16  # most bytes of a download in memory, which a kill may cost
-_SECRET = re.compile(r"(?i)\b(sig|se|st|sp|sv|sr|skoid|sktid|token|key|password)=[^&\s'\"<>]+")
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class Client:
                 return response.json()
             except ValueError:
                 raise FetchError(
-                    f"{bare(url)} answered {response.headers.get('content-type', 'nothing')}, "
+                    f"{redact(url)} answered {response.headers.get('content-type', 'nothing')}, "
                     "not JSON; check the address"
                 ) from None
 
@@ -195,7 +194,7 @@ class Client:
                 )  # fmt: skip
             except (errors.InvalidURL, errors.MissingSchema, errors.InvalidSchema):
                 raise FetchError(
-                    f"{bare(url)} is no http:// or https:// address; check it"
+                    f"{redact(url)} is no http:// or https:// address; check it"
                 ) from None
             except errors.RequestException as error:
                 reason = _reason(error)
@@ -207,7 +206,7 @@ class Client:
                 response.close()
                 if status not in RETRIED:
                     raise AnswerError(
-                        f"{bare(url)} answered {status}{detail}; {_cure(status)}", status
+                        f"{redact(url)} answered {status}{detail}; {_cure(status)}", status
                     )
                 reason = f"answered {status} ({RETRIED[status]})"
             if asked is not None and asked > policy.patience_s:
@@ -218,7 +217,7 @@ class Client:
             if attempt < policy.attempts:
                 self.sleep(asked if asked is not None else self.wait(attempt))
         raise FetchError(
-            f"{bare(url)} {reason}, {policy.attempts} times; check the network and run the same "
+            f"{redact(url)} {reason}, {policy.attempts} times; check the network and run the same "
             "command again (finished files are kept)"
         )
 
@@ -243,16 +242,6 @@ def gdal_name(href: str, collection: str | None) -> str:
         f"/vsicurl?pc_url_signing=yes&pc_collection={quote(collection, safe='')}"
         f"&url={quote(href, safe='')}"
     )
-
-
-def redact(text: str) -> str:
-    """A text without what may be secret in it: signatures and keys in addresses."""
-    return _SECRET.sub(r"\1=...", text)
-
-
-def bare(url: str) -> str:
-    """An address without user, password and query, for messages and records."""
-    return storage.redact(url)
 
 
 def host(url: str) -> str:
@@ -293,7 +282,7 @@ def _chunks(response: Any, url: str) -> Iterator[bytes]:
         while piece := response.raw.read1(CHUNK, decode_content=False):
             yield piece
     except HTTPError as error:
-        raise CutError(f"{bare(url)} {_reason(error)}") from None
+        raise CutError(f"{redact(url)} {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:

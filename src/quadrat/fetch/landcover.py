@@ -24,6 +24,7 @@ from quadrat.fetch import folder, http, record, wcs
 from quadrat.fetch.places import LONLAT, Place, reproject
 from quadrat.fetch.record import Record
 from quadrat.raster.whole import read_values, verify
+from quadrat.redaction import redact
 
 # Annual NLCD land cover of the conterminous United States, as the MRLC's services page has it
 SERVICE = "https://dmsdata.cr.usgs.gov/geoserver/mrlc_Land-Cover-Native_conus_year_data/wcs"
@@ -162,7 +163,7 @@ class _Service:
         self._client, self._coverage, self._time = client, coverage, time
         c = coverage
         self.grid = _Grid(c.crs, c.left, c.top, c.pixel, c.width, c.height)
-        self.name = f"{http.bare(c.url)} {c.name}"
+        self.name = f"{redact(c.url)} {c.name}"
 
     def read(self, window: Window) -> tuple[NDArray[Any], float | None]:
         with tempfile.TemporaryDirectory(prefix="quadrat-wcs-") as folder_:
@@ -184,7 +185,7 @@ class _File:
             self._uri = source.format(year=year)
         except (KeyError, IndexError, ValueError):
             raise InputError(f"--source {source} is no pattern; write {{year}} in it") from None
-        self.name = http.bare(self._uri)
+        self.name = redact(self._uri)
         info = raster.info(self._uri)
         a, _, left, _, e, top = info.transform
         whole = np.issubdtype(np.dtype(info.dtype), np.integer)

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from quadrat.errors import FetchError, MissingExtraError
 from quadrat.fetch import http
+from quadrat.redaction import redact
 
 BLOBS = ".blob.core.windows.net"
 PUBLIC = "ai4edatasetspublicassets" + BLOBS  # holds thumbnails for everyone, unsigned
@@ -77,7 +78,7 @@ class Signer:
         except (TypeError, pydantic.ValidationError):
             # the text of a validation error shows the token
             raise FetchError(
-                f"{http.bare(url)} gave no signature; check --sas (its answer has a token and an "
+                f"{redact(url)} gave no signature; check --sas (its answer has a token and an "
                 "msft:expiry)"
             ) from None
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from quadrat.errors import FetchError, MissingExtraError, QuadratError
 from quadrat.fetch import http
+from quadrat.redaction import redact
 
 PLANETARY = "https://planetarycomputer.microsoft.com/api/stac/v1"
 PAGE = 250
@@ -126,7 +127,7 @@ def _translated(url: str, collection: str | None = None) -> Iterator[None]:
     from pystac_client.exceptions import APIError
     from pystac_client.warnings import PystacClientWarning
 
-    about = f"the collection {collection!r} of {http.bare(url)}" if collection else http.bare(url)
+    about = f"the collection {collection!r} of {redact(url)}" if collection else redact(url)
     try:
         with warnings.catch_warnings():
             # what a service does not conform to shows in what it answers
@@ -140,7 +141,7 @@ def _translated(url: str, collection: str | None = None) -> Iterator[None]:
         APIError, ClientTypeError, STACError, KeyError, TypeError, ValueError, AttributeError,
         NotImplementedError,
     ) as error:  # fmt: skip
-        text = http.redact(" ".join(str(error).split()))[:160]
+        text = redact(" ".join(str(error).split()))[:160]
         raise FetchError(f"{about} does not answer as a STAC API ({text}); check --stac") from None
 
 

@@ -19,6 +19,7 @@ from quadrat import raster, storage
 from quadrat.errors import FetchError, RasterError
 from quadrat.fetch import http
 from quadrat.raster import RasterInfo
+from quadrat.redaction import redact
 
 GML = "{http://www.opengis.net/gml}"
 WCS = "{http://www.opengis.net/wcs}"
@@ -68,7 +69,7 @@ def describe(client: http.Client, url: str, name: str) -> Coverage:
             raise ValueError("its pixels are not square and north up")
     except (ValueError, AttributeError, TypeError) as error:
         raise FetchError(
-            f"{name} of {http.bare(url)} cannot be used ({error}); give --source FILE instead"
+            f"{name} of {redact(url)} cannot be used ({error}); give --source FILE instead"
         ) from None
     days = root.findall(f".//{WCS}temporalDomain/{GML}timePosition")
     times = {int(t.text[:4]): t.text.strip() for t in days if t.text and t.text[:4].isdigit()}
@@ -107,12 +108,12 @@ def get(
     _, body = client.whole(coverage.url, params=params)
     if not body.startswith(TIFF):
         _xml(coverage.url, body)
-        raise FetchError(f"{http.bare(coverage.url)} sent no GeoTIFF; try later, or --source FILE")
+        raise FetchError(f"{redact(coverage.url)} sent no GeoTIFF; try later, or --source FILE")
     storage.write_bytes(str(path), body)
     try:
         info = raster.info(str(path))
     except RasterError as error:
-        raise FetchError(f"{http.bare(coverage.url)} sent a damaged GeoTIFF ({error})") from None
+        raise FetchError(f"{redact(coverage.url)} sent a damaged GeoTIFF ({error})") from None
     _same_grid(coverage, info, box, (r1 - r0, c1 - c0))
     return info
 
@@ -135,7 +136,7 @@ def _same_grid(
     )
     if not same:
         raise FetchError(
-            f"{http.bare(coverage.url)} sent resampled values ({info.width} x {info.height} pixels "
+            f"{redact(coverage.url)} sent resampled values ({info.width} x {info.height} pixels "
             f"from {left:.2f}, {top:.2f}, not {shape[1]} x {shape[0]} from {box[0]:.2f}, "
             f"{box[3]:.2f}); they would not be its codes: give --source FILE instead"
         )
@@ -144,18 +145,17 @@ def _same_grid(
 def _xml(url: str, body: bytes) -> Any:
     """An XML answer; FetchError with the service's words when it is an exception."""
     if re.search(rb"<!(?:DOCTYPE|ENTITY)", body[:2000]):
-        raise FetchError(f"{http.bare(url)} sent a web page, not XML; check --service")
+        raise FetchError(f"{redact(url)} sent a web page, not XML; check --service")
     try:
         root = ElementTree.fromstring(body)
     except ElementTree.ParseError:
         raise FetchError(
-            f"{http.bare(url)} answers neither XML nor GeoTIFF; check --service"
+            f"{redact(url)} answers neither XML nor GeoTIFF; check --service"
         ) from None
     if "Exception" in root.tag:
         said = " ".join(" ".join(root.itertext()).split())[:160] or "no reason given"
         raise FetchError(
-            f"{http.bare(url)} refuses ({said}); check --service and --coverage, or give "
-            "--source FILE"
+            f"{redact(url)} refuses ({said}); check --service and --coverage, or give --source FILE"
         )
     return root
 

@@ -39,6 +39,7 @@ from typing import Any, NoReturn
 
 from quadrat import storage
 from quadrat.errors import QuadratError, RunError
+from quadrat.redaction import redact
 from quadrat.runs import charts, store
 from quadrat.runs.history import (
     Comparison,
@@ -285,7 +286,7 @@ def _key(name: str) -> str:
 
 
 def _text(value: Any) -> str:
-    text = storage.redact(value) if isinstance(value, str) and "://" in value else str(value)
+    text = redact(str(value))
     return text if len(text) <= 5000 else text[:5000] + "..."
 
 
@@ -297,11 +298,13 @@ def ui(port: int = 5000, *, host: str = "127.0.0.1", tracking_uri: str | None = 
     """
     uri = store.resolve(tracking_uri)
     if uri.startswith("http"):
-        raise RunError(f"the run history is a server already; open {store.safe(uri)} in a browser")
+        raise RunError(f"the run history is a server already; open {uri} in a browser")
     store.client(uri)  # makes the database, and says in our words what is wrong with it
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "ui"]
     root = store.artifact_root(uri)
     if root:
         command += ["--default-artifact-root", root]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
-    os.execve(sys.executable, command, {**os.environ, **store.ENVIRONMENT})
+    # every user of the machine sees a process's arguments; its environment only its own user
+    address = {"MLFLOW_BACKEND_STORE_URI": uri}
+    os.execve(sys.executable, command, {**os.environ, **store.ENVIRONMENT, **address})

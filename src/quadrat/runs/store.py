@@ -14,6 +14,7 @@ from typing import Any
 
 from quadrat import storage
 from quadrat.errors import QuadratError, RunError
+from quadrat.redaction import redact
 
 FOLDER = "quadrat-work"
 DATABASE = f"{FOLDER}/runs.db"
@@ -46,11 +47,6 @@ def artifact_root(uri: str) -> str | None:
     return None
 
 
-def safe(uri: str) -> str:
-    """The address without user and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
-
-
 def quiet_import() -> Any:
     """The mlflow module, without its chatter and its calls home."""
     os.environ.update(ENVIRONMENT)
@@ -73,9 +69,9 @@ def translated(uri: str) -> Iterator[None]:
         # each of MLflow's stores (SQL drivers, HTTP, files) has its own error tree
         if type(error).__module__.split(".")[0] not in _FOREIGN and not isinstance(error, OSError):
             raise
-        text = safe(" ".join(str(error).split()))[:300]
+        text = redact(" ".join(str(error).split()))[:300]
         raise RunError(
-            f"the run history {safe(uri)} failed: {text}; check --tracking-uri, and that it can be "
+            f"the run history {uri} failed: {text}; check --tracking-uri, and that it can be "
             "reached and written"
         ) from None
 
@@ -153,7 +149,7 @@ def experiment_id(mlflow_client: Any, uri: str, name: str) -> str:
                     raise
         if found.lifecycle_stage != "active":
             raise RunError(
-                f"the experiment {name} in {safe(uri)} was deleted; restore it with "
+                f"the experiment {name} in {uri} was deleted; restore it with "
                 "`mlflow experiments restore` or choose another name"
             )
         return str(found.experiment_id)
