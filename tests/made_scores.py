@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from quadrat import geoparquet, storage
+from quadrat import geoparquet, parts
 from quadrat.grid import Grid
 from quadrat.legend import Legend, load_legend
-from quadrat.score import open_scores
+from quadrat.parts import PartRecord
+from quadrat.score.scores import Scores, write_manifest
 from quadrat.score.task import schema
 
 GRID = Grid("EPSG:26917", 224.0, 1.0)
@@ -28,7 +29,7 @@ def write_scores(
     legend: Legend | None = None,
     grid: Grid | None = GRID,
     source: str = "imagery.tif",
-    parts: int = 2,
+    pieces: int = 2,
     **info: Any,
 ) -> str:
     """Scores of N tiles; truth (N,) class ids, -1 for none; split (N,) words, "" for none."""
@@ -51,31 +52,24 @@ def write_scores(
     layout = schema(names)
     table = pa.table([pa.array(values[f.name], f.type) for f in layout], schema=layout)
     made = []
-    for i, at in enumerate(np.array_split(np.arange(n), parts)):
-        made.append(f"part-{i:05d}")
-        place = storage.join(uri, "parts", f"{made[-1]}.parquet")
-        geoparquet.write_part(place, table.take(at), (grid or GRID).crs)
-    manifest = {
-        "format": "quadrat-scores",
-        "version": 1,
-        "legend": legend.to_dict(),
-        "grid": grid.to_dict() if grid else None,
-        "parts": made,
+    for i, at in enumerate(np.array_split(np.arange(n), pieces)):
+        name = f"part-{i:05d}"
+        one = geoparquet.write_part(parts.place(uri, name), table.take(at), (grid or GRID).crs)
+        made.append(PartRecord(name, one.rows, one.sha256))
+    about = {
         "size_px": 224,
         "model": {"uri": "model", "digest": "0" * 64, "run_id": None},
         "source": {"uri": source, "kind": "rasters", "digest": "1" * 64},
         "precision": "fp32",
         "sample_frac": 1.0,
         "dates": [date] if date else [],
-        "tiles": n,
         "counts": {},
         "dropped": 0,
         "skipped": {"count": 0, "listed": []},
         "provenance": {},
         **info,
     }
-    storage.write_json(storage.join(uri, "scores.json"), manifest)
-    return open_scores(uri).uri
+    return write_manifest(Scores(uri, legend, grid, tuple(made), about)).uri
 
 
 def square(side: int, row: int = -18326, col: int = 2503) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,8 @@ from quadrat.grid import Grid
 from quadrat.legend import Legend, from_names, load_legend
 from quadrat.maps import NO_TILE, fold, frame, make_map, plurality, summarise
 from quadrat.maps.picture import round_length
-from quadrat.score.scores import FORMAT, MANIFEST, VERSION, Scores, open_scores
+from quadrat.parts import PartRecord
+from quadrat.score.scores import Scores, write_manifest
 
 NLCD6 = load_legend("nlcd6")
 GRID = Grid("EPSG:26917", 224.0, 1.0)
@@ -36,7 +37,7 @@ def write_scores(
     grid: Grid | None = GRID,
     parts: int = 2,
 ) -> Scores:
-    names = []
+    records = []
     for i, chosen in enumerate(np.array_split(np.arange(len(rows)), parts)):
         columns = {
             "row": pa.array(rows[chosen], pa.int32()),
@@ -44,16 +45,12 @@ def write_scores(
         }
         for k, name in enumerate(legend.names):
             columns[f"p_{name}"] = pa.array(p[chosen, k], pa.float32())
-        names.append(f"part-{i:05d}")
-        geoparquet.write_part(
-            storage.join(str(folder), "parts", f"{names[-1]}.parquet"), pa.table(columns), None
-        )
-    manifest = {
-        "format": FORMAT, "version": VERSION, "legend": legend.to_dict(), "parts": names,
-        "grid": grid.to_dict() if grid else None, "tiles": len(rows), "model": {"digest": "abc"},
-    }  # fmt: skip
-    storage.write_json(storage.join(str(folder), MANIFEST), manifest)
-    return open_scores(str(folder))
+        name = f"part-{i:05d}"
+        place = storage.join(str(folder), "parts", f"{name}.parquet")
+        written = geoparquet.write_part(place, pa.table(columns), None)
+        records.append(PartRecord(name, written.rows, written.sha256))
+    info = {"model": {"digest": "abc"}}
+    return write_manifest(Scores(str(folder), legend, grid, tuple(records), info))
 
 
 def county(seed: int = 0, height: int = 7, width: int = 11, keep: float = 0.85) -> Any:

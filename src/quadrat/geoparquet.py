@@ -5,9 +5,12 @@ It does not know what the columns mean.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,15 @@ from quadrat import raster, storage
 from quadrat.errors import StorageError
 
 GEOMETRY = "geometry"
+HELD = 64 << 20  # bytes of a file that is hashed and parsed in memory; a larger one stays on disk
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a file must be: as many rows, and these bytes."""
+
+    rows: int
+    sha256: str
 
 
 def wkb_array(records: NDArray[np.void]) -> pa.Array:
@@ -56,15 +68,53 @@ def _options(names: Sequence[str], compression: str) -> dict[str, Any]:
     }
 
 
+class _Hashed:
+    """A file to write to that knows the SHA-256 of what was written; Parquet never goes back."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._total = hashlib.sha256()
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        self._total.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        self.closed = True
+
+    def hexdigest(self) -> str:
+        return self._total.hexdigest()
+
+
 class PartWriter:
-    """A part that is being written, table by table."""
+    """A part that is being written, table by table.
+
+    Attributes:
+        rows: written so far.
+        sha256: of the finished file; "" before the block of `part_writer` has ended.
+    """
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
+        self.rows, self.sha256 = 0, ""
 
     def write(self, table: pa.Table) -> None:
         """Append rows; each call makes at least one row group."""
         self._writer.write_table(table)
+        self.rows += len(table)
+
+    @property
+    def written(self) -> Expected:
+        """What a reader of the finished file is to find."""
+        return Expected(self.rows, self.sha256)
 
     def note(self, value: Any) -> None:
         """Keep plain values with the part, read back by `read_note`."""
@@ -89,34 +139,107 @@ def part_writer(
         geo = _geo_metadata(crs, projjson(crs) if crs else None, ["Polygon"] if crs else [])
         schema = schema.with_metadata(metadata | {b"geo": geo})
     with storage.atomic_path(uri) as path:
+        sink = _Hashed(path)
         try:
-            with pq.ParquetWriter(path, schema, **_options(schema.names, compression)) as writer:
-                yield PartWriter(writer)
+            with pq.ParquetWriter(sink, schema, **_options(schema.names, compression)) as writer:
+                part = PartWriter(writer)
+                yield part
         except pa.ArrowException as error:
             raise StorageError(
                 f"{storage.redact(uri)} could not be written: {_line(error)}"
             ) from None
+        finally:
+            sink.close()
+        part.sha256 = sink.hexdigest()
 
 
-def write_part(uri: str, table: pa.Table, crs: str | None, *, note: Any = None) -> None:
-    """Write a table as one part in one step."""
+def write_part(uri: str, table: pa.Table, crs: str | None, *, note: Any = None) -> Expected:
+    """Write a table as one part in one step; its rows and SHA-256."""
     with part_writer(uri, table.schema, crs) as writer:
         writer.write(table)
         if note is not None:
             writer.note(note)
+    return writer.written
 
 
 def read_note(uri: str) -> Any:
     """The plain values kept with a part, or None."""
     with _open(uri) as file:
-        raw = (file.metadata.metadata or {}).get(b"quadrat")
-    return None if raw is None else json.loads(raw)
+        return _note(file)
 
 
-def _open(uri: str) -> Any:
+def _note(file: Any) -> Any:
+    raw = (file.metadata.metadata or {}).get(b"quadrat")
+    try:
+        return None if raw is None else json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def inspect(uri: str) -> tuple[Expected, Any]:
+    """Rows and SHA-256 of a file as it is, computed from all of its bytes, and its note."""
+    with _whole(uri) as (source, sha256), _parquet(uri, source) as file:
+        return Expected(int(file.metadata.num_rows), sha256), _note(file)
+
+
+@contextmanager
+def _open(uri: str, expected: Expected | None = None) -> Iterator[Any]:
+    """The open file; with `expected`, all of its bytes are hashed before any is parsed."""
+    if expected is None:
+        local = storage.is_local(uri)
+        source: Any = str(storage.local_path(uri)) if local else storage.open_read(uri)
+        with _parquet(uri, source) as file:
+            yield file
+        return
+    with _whole(uri) as (source, sha256):
+        if sha256 != expected.sha256:
+            raise _changed(uri)
+        with _parquet(uri, source) as file:
+            _check_rows(uri, file, expected.rows)
+            yield file
+
+
+def _check_rows(uri: str, file: Any, rows: int | None) -> None:
+    if rows is not None and file.metadata.num_rows != rows:
+        raise _changed(uri)
+
+
+def _changed(uri: str) -> StorageError:
+    return StorageError(
+        f"{storage.redact(uri)} is not the part that was written there: its rows or its SHA-256 "
+        "are other ones; run the command again that made it"
+    )
+
+
+@contextmanager
+def _whole(uri: str) -> Iterator[tuple[Any, str]]:
+    """A file to parse, and the SHA-256 of all of it: read once, and the same bytes for both."""
+    import shutil
+    import tempfile
+
+    if storage.size(uri) <= HELD:
+        data = storage.read_bytes(uri)
+        yield pa.BufferReader(data), storage.digest_bytes(data)
+        return
+    with storage.open_read(uri) as file:
+        if storage.is_local(uri):
+            yield file, _rewound(file)
+            return
+        with tempfile.TemporaryFile() as copy:  # a second download would cost more than the disk
+            shutil.copyfileobj(file, copy, 1 << 20)
+            copy.seek(0)
+            yield copy, _rewound(copy)
+
+
+def _rewound(file: Any) -> str:
+    total = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    return total
+
+
+def _parquet(uri: str, source: Any) -> Any:
     import pyarrow.parquet as pq
 
-    source = str(storage.local_path(uri)) if storage.is_local(uri) else storage.open_read(uri)
     try:
         return pq.ParquetFile(source, memory_map=False)
     except FileNotFoundError:
@@ -144,9 +267,21 @@ def count(uri: str) -> int:
         return int(file.metadata.num_rows)
 
 
-def read_part(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part as a table; StorageError when it is not whole."""
-    with _open(uri) as file:
+def read_part(
+    uri: str,
+    columns: Sequence[str] | None = None,
+    *,
+    expected: Expected | None = None,
+    rows: int | None = None,
+) -> pa.Table:
+    """A part as a table; StorageError when it is not whole.
+
+    Args:
+        expected: what the whole file must be; all of its bytes are read.
+        rows: how many rows it must have, where only some columns are read.
+    """
+    with _open(uri, expected) as file:
+        _check_rows(uri, file, rows)
         try:
             return file.read(columns=list(columns) if columns is not None else None)
         except (pa.ArrowException, OSError) as error:
@@ -177,10 +312,24 @@ def geo_crs(uri: str) -> str | None:
 
 
 def iter_batches(
-    uri: str, columns: Sequence[str] | None = None, batch_size: int = 256
+    uri: str,
+    columns: Sequence[str] | None = None,
+    batch_size: int = 256,
+    *,
+    expected: Expected | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """A part in pieces of at most `batch_size` rows, one row group in memory at a time."""
-    with _open(uri) as file:
+    """A part in pieces of at most `batch_size` rows, one row group decoded at a time.
+
+    Args:
+        expected: what the whole file must be, or StorageError.
+    """
+    with _open(uri, expected) as file:
+        if columns is not None:
+            lacking = [c for c in columns if c not in file.schema_arrow.names]
+            if lacking:
+                raise StorageError(
+                    f"{storage.redact(uri)} lacks the column {lacking[0]}; it is not a Quadrat part"
+                )
         try:
             yield from file.iter_batches(
                 batch_size=batch_size,

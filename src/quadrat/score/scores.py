@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import geoparquet, storage
+from quadrat import geoparquet, parts, storage
 from quadrat import grid as grids
 from quadrat import legend as legends
 from quadrat.errors import GridError, LegendError, ScoresError, StorageError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
+from quadrat.parts import PartRecord
 from quadrat.tiles import sets
 
 FORMAT = "quadrat-scores"
-VERSION = 1
+VERSION = 2
 MANIFEST = "scores.json"
-PART = re.compile(r"part-\d{5,9}")
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,39 @@ class Scores:
     """Scores that are finished.
 
     Attributes:
-        names: the parts' names, without ending.
+        records: the parts, with rows and SHA-256 of each.
         info: everything else of `scores.json`: model, source, precision, counts, provenance.
     """
 
     uri: str
     legend: Legend
     grid: Grid | None
-    names: tuple[str, ...]
+    records: tuple[PartRecord, ...]
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts' names, without ending."""
+        return tuple(r.name for r in self.records)
 
     @property
     def tiles(self) -> int:
         """How many tiles were scored."""
-        return int(self.info.get("tiles", 0))
+        return sum(r.rows for r in self.records)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the parts' and over legend and grid."""
+        return parts.digest(_head(self.legend, self.grid), self.records)
+
+    @cached_property
+    def _expected(self) -> Mapping[str, geoparquet.Expected]:
+        return {r.name: r.expected for r in self.records}
 
     def part(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """One part as a table."""
-        return geoparquet.read_part(storage.join(self.uri, "parts", f"{name}.parquet"), columns)
+        """One part as a table; StorageError when it is not the one that was written."""
+        place = parts.place(self.uri, name)
+        return geoparquet.read_part(place, columns, expected=self._expected[name])
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All scores as one table; memory grows with their number (about 100 bytes a tile)."""
@@ -69,8 +84,33 @@ class Scores:
             "uri": self.uri,
             "legend": self.legend.name,
             "grid": self.grid.to_dict() if self.grid else None,
+            "tiles": self.tiles,
+            "digest": self.digest,
             **self.info,
         }
+
+
+def _head(legend: Legend, grid: Grid | None) -> list[Any]:
+    """What decides what the bytes of the parts mean."""
+    return [FORMAT, VERSION, *parts.meaning(grid, legend)]
+
+
+def write_manifest(made: Scores) -> Scores:
+    """Write `scores.json`, which makes the parts scores."""
+    storage.write_json(
+        storage.join(made.uri, MANIFEST),
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "legend": made.legend.to_dict(),
+            "grid": made.grid.to_dict() if made.grid else None,
+            "parts": [r.to_dict() for r in made.records],
+            "digest": made.digest,
+            "tiles": made.tiles,
+            **made.info,
+        },
+    )
+    return open_scores(made.uri)
 
 
 def open_scores(uri: str) -> Scores:
@@ -87,22 +127,22 @@ def open_scores(uri: str) -> Scores:
     data = storage.read_json(place)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ScoresError(f"{storage.redact(place)} is not of Quadrat scores")
+    if data.get("version") == 1:
+        raise ScoresError(
+            f"{storage.redact(uri)} were made by an earlier Quadrat and have no digests of their "
+            "parts; run the command that made them again, with --overwrite"
+        )
     if data.get("version") != VERSION:
         raise ScoresError(
             f"{storage.redact(uri)} has format version {data.get('version')}, this Quadrat reads "
             f"{VERSION}; score again"
         )
-    known = {"format", "version", "legend", "grid", "parts"}
+    known = {"format", "version", "legend", "grid", "parts", "digest", "tiles"}
     try:
-        names = tuple(str(n) for n in data["parts"])
-        if not all(PART.fullmatch(n) for n in names):
-            raise ScoresError(f"{storage.redact(uri)} names a part that is none")
-        return Scores(
-            uri,
-            legends.from_dict(data["legend"]),
-            grids.from_dict(data["grid"]) if data["grid"] else None,
-            names,
-            {k: v for k, v in data.items() if k not in known},
-        )
-    except (KeyError, TypeError, AttributeError, GridError, LegendError) as error:
+        legend = legends.from_dict(data["legend"])
+        grid = grids.from_dict(data["grid"]) if data["grid"] else None
+        records = parts.parse(data, _head(legend, grid))
+        info = {k: v for k, v in data.items() if k not in known}
+        return Scores(uri, legend, grid, records, info)
+    except (KeyError, TypeError, ValueError, AttributeError, GridError, LegendError) as error:
         raise ScoresError(f"{storage.redact(place)} is damaged ({error}); score again") from None

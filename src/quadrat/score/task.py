@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import geoparquet, storage
+from quadrat import geoparquet, parts, storage
 from quadrat import model as models
 from quadrat.errors import ModelError
+from quadrat.parts import PartRecord
 from quadrat.score import once
 from quadrat.tiles import Part, batch_tiles, read_ahead
 
@@ -25,14 +27,22 @@ _loading = threading.Lock()  # the first of a process's tasks loads the model, t
 class ScoreResult:
     """What became of a part: all small."""
 
-    name: str
-    tiles: int
+    record: PartRecord
     dropped: int
     skipped: int
     listed: tuple[tuple[str, str], ...]
     counts: tuple[int, ...]  # tiles labelled with each class
-    seconds: float
     span: once.Span = None
+
+    @classmethod
+    def of(cls, record: PartRecord, note: Mapping[str, Any]) -> ScoreResult:
+        """From a finished part's note; KeyError, TypeError or ValueError when it is another's."""
+        span = tuple(note["span"]) if note["span"] else None
+        return cls(
+            record, int(note["dropped"]), int(note["skipped"]),
+            tuple((str(a), str(b)) for a, b in note["listed"]),
+            tuple(int(n) for n in note["counts"]), span,
+        )  # fmt: skip
 
 
 def schema(names: tuple[str, ...]) -> pa.Schema:
@@ -77,18 +87,15 @@ class ScoreTask:
     runtime: str = "auto"
 
     def __call__(self, part: Part) -> ScoreResult:
-        uri = storage.join(self.out, "parts", f"{part.name}.parquet")
-        if storage.exists(uri):
-            note = geoparquet.read_note(uri)
-            listed = tuple((str(a), str(b)) for a, b in note["listed"])
-            span = tuple(note["span"]) if note.get("span") else None
-            return ScoreResult(
-                **{**note, "listed": listed, "counts": tuple(note["counts"]), "span": span}
-            )
-        return self._score(part, uri)
+        earlier = parts.found(self.out, part.name)
+        try:
+            if earlier is not None:
+                return ScoreResult.of(*earlier)
+        except (KeyError, TypeError, ValueError):
+            pass  # not of this version of Quadrat: it is scored again
+        return self._score(part)
 
-    def _score(self, part: Part, uri: str) -> ScoreResult:
-        start = time.perf_counter()
+    def _score(self, part: Part) -> ScoreResult:
         with _loading:
             network = _network(
                 self.model_uri, self.model_digest, self.precision, self.slots, self.runtime
@@ -116,12 +123,15 @@ class ScoreTask:
             best = probabilities.argmax(axis=1)
             counts = np.bincount(best, minlength=len(self.names))
             whole = self._table(pa.concat_tables(tables), probabilities, best)
-        result = ScoreResult(
-            part.name, len(whole), dropped, len(skipped), tuple(skipped[:LISTED]),
-            tuple(int(c) for c in counts), time.perf_counter() - start, once.span(whole),
-        )  # fmt: skip
-        geoparquet.write_part(uri, whole, self.crs, note=vars(result))
-        return result
+        # no times or places: the same scores give the same bytes, and the same digest
+        note = {
+            "dropped": dropped, "skipped": len(skipped), "listed": skipped[:LISTED],
+            "counts": [int(c) for c in counts], "span": once.span(whole),
+        }  # fmt: skip
+        written = geoparquet.write_part(
+            parts.place(self.out, part.name), whole, self.crs, note=note
+        )
+        return ScoreResult.of(PartRecord(part.name, written.rows, written.sha256), note)
 
     def _table(
         self, index: pa.Table, probabilities: NDArray[np.float32], best: NDArray[np.int64]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quadrat import model as models
-from quadrat import storage
+from quadrat import parts, storage
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import ModelError, ScoresError, TileSetError
 from quadrat.model import Model
@@ -198,18 +198,21 @@ def score(
         [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
     )
     with storage.lock(out):
-        runtime = _claim(out, plan, overwrite) or models.choose(bundle.onnx(chosen), chosen)
+        same, kept = _claim(out, plan, overwrite)
+        done = parts.finished(out, scores.MANIFEST, open_scores, engine) if same else None
+        runtime = kept or models.choose(bundle.onnx(chosen), chosen)
         storage.write_json(storage.join(out, PLAN), {"plan": plan, "runtime": runtime})
         task = ScoreTask(
             bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
             opened.grid.crs if opened.grid else None, sample_frac, seed,
             engine.slots if engine.name == "local" else 1, strict, runtime,
         )  # fmt: skip
-        results = _run(task, opened, engine, on_progress)
-        _write_manifest(out, bundle, opened, chosen, runtime, sample_frac, results)
-        done = open_scores(out)
-        if opened.kind == "tileset":
-            once.check(done, [r.span for r in results], opened.uri)
+        if done is None:
+            results = _run(task, opened, engine, on_progress)
+            made = _collected(task, bundle, opened, sample_frac, results)
+            if opened.kind == "tileset":
+                once.check(made, [r.span for r in results], opened.uri)
+            done = scores.write_manifest(made)
         if csv:
             _write_csv(done, csv)
     return ScoresSummary(
@@ -226,10 +229,10 @@ def score(
     )
 
 
-def _claim(out: str, plan: str, overwrite: bool) -> str | None:
+def _claim(out: str, plan: str, overwrite: bool) -> tuple[bool, str | None]:
     """Make `out` ready: continue the same plan, refuse or remove another.
 
-    Returns the runtime of a plan that is continued: its parts keep to one.
+    Returns whether the plan is continued, and its runtime: its parts keep to one.
     """
     storage.sweep(storage.join(out, "parts"))
     place, names = storage.join(out, PLAN), storage.list_names(out)
@@ -237,7 +240,7 @@ def _claim(out: str, plan: str, overwrite: bool) -> str | None:
         found = storage.read_json(place)
         if isinstance(found, dict) and found.get("plan") == plan:
             runtime = found.get("runtime")
-            return runtime if runtime in models.RUNTIMES else None
+            return True, runtime if runtime in models.RUNTIMES else None
     if names and not overwrite:
         raise ScoresError(
             f"{storage.redact(out)} holds other files ({names[0]}); choose another --out, or "
@@ -252,7 +255,7 @@ def _claim(out: str, plan: str, overwrite: bool) -> str | None:
             storage.remove(storage.join(out, name))
         for name in storage.list_names(storage.join(out, "parts"), ".parquet"):
             storage.remove(storage.join(out, "parts", name))
-    return None
+    return False, None
 
 
 def _run(
@@ -261,33 +264,31 @@ def _run(
     engine: Engine,
     on_progress: Callable[[int, int], None] | None,
 ) -> list[ScoreResult]:
-    parts = source.parts()
-    counts = {p.name: p.count for p in parts}
+    planned = source.parts()
+    counts = {p.name: p.count for p in planned}
     total, done, results = sum(counts.values()), 0, []
     if on_progress:
         on_progress(0, total)
     # the largest first: the last ones are small, and workers end together
-    for result in engine.run(task, sorted(parts, key=lambda p: -p.count)):
+    for result in engine.run(task, sorted(planned, key=lambda p: -p.count)):
         results.append(result)
-        done += counts[result.name]
+        done += counts[result.record.name]
         if on_progress:
             on_progress(done, total)
-    return sorted(results, key=lambda r: r.name)
+    return sorted(results, key=lambda r: r.record.name)
 
 
-def _write_manifest(
-    out: str,
+def _collected(
+    task: ScoreTask,
     bundle: Model,
     source: Source,
-    precision: str,
-    runtime: str,
     sample_frac: float,
     results: Sequence[ScoreResult],
-) -> None:
+) -> Scores:
+    """The scores as a whole, before their manifest is written."""
     totals = [sum(r.counts[k] for r in results) for k in range(len(bundle.legend))]
-    tiles = sum(r.tiles for r in results)
     listed = [list(s) for r in results for s in r.listed]
-    if not tiles:
+    if not any(r.record.rows for r in results):
         why = f"; first: {listed[0][1]}" if listed else ""
         raise ScoresError(
             f"no tile of {storage.redact(source.uri)} could be scored: "
@@ -295,14 +296,9 @@ def _write_manifest(
             f"{sum(r.skipped for r in results)} unreadable{why}"
         )
     dates = sorted({str(i["date"]) for i in source.provenance.get("imagery", ()) if i.get("date")})
-    storage.write_json(
-        storage.join(out, scores.MANIFEST),
+    return Scores(
+        task.out, bundle.legend, source.grid, tuple(r.record for r in results),
         {
-            "format": scores.FORMAT,
-            "version": scores.VERSION,
-            "legend": bundle.legend.to_dict(),
-            "grid": source.grid.to_dict() if source.grid else None,
-            "parts": [r.name for r in results],
             "size_px": bundle.size_px,
             "model": {
                 "uri": storage.redact(bundle.uri), "digest": bundle.digest,
@@ -311,11 +307,10 @@ def _write_manifest(
             "source": {
                 "uri": storage.redact(source.uri), "kind": source.kind, "digest": source.digest,
             },
-            "precision": precision,
-            "runtime": runtime,
+            "precision": task.precision,
+            "runtime": task.runtime,
             "sample_frac": sample_frac,
             "dates": dates,
-            "tiles": tiles,
             "counts": dict(zip(bundle.legend.names, totals, strict=True)),
             "dropped": sum(r.dropped for r in results),
             "skipped": {"count": sum(r.skipped for r in results), "listed": listed[:100]},

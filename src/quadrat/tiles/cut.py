@@ -6,7 +6,6 @@ each part is cut, labelled and written on its own, on any engine, and can be don
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import codec, geoparquet, storage
+from quadrat import codec, geoparquet, parts, storage
 from quadrat import labels as labelling
 from quadrat import legend as legends
 from quadrat import split as splitting
@@ -24,6 +23,7 @@ from quadrat.errors import LabelError, RasterError, SplitError
 from quadrat.grid import TileId
 from quadrat.labels import Labels, Rule
 from quadrat.legend import Legend
+from quadrat.parts import PartRecord
 from quadrat.split import SPLITS, Split
 from quadrat.tiles import packing, rasters
 from quadrat.tiles.rasters import RasterPart, RasterSource, open_rasters, source_of
@@ -64,13 +64,10 @@ class CutPart:
 class CutResult:
     """What became of a part: all small."""
 
-    name: str
-    tiles: int
+    record: PartRecord
     dropped: int
     skipped: int
     listed: tuple[tuple[str, str], ...]
-    digest: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -84,23 +81,24 @@ class CutTask:
     strict: bool
 
     def __call__(self, cut: CutPart) -> CutResult:
-        uri = storage.join(self.out, "parts", f"{cut.name}.parquet")
-        if storage.exists(uri):
-            note = geoparquet.read_note(uri)
-            listed = tuple((str(a), str(b)) for a, b in note["listed"])
-            return CutResult(**{**note, "listed": listed})
-        return self._cut(cut, uri)
+        earlier = parts.found(self.out, cut.name)
+        try:
+            if earlier is not None:
+                record, note = earlier
+                listed = tuple((str(a), str(b)) for a, b in note["listed"])
+                return CutResult(record, int(note["dropped"]), int(note["skipped"]), listed)
+        except (KeyError, TypeError, ValueError):
+            pass  # not of this version of Quadrat: it is cut again
+        return self._cut(cut)
 
-    def _cut(self, cut: CutPart, uri: str) -> CutResult:
-        import hashlib
-
-        start, content = time.perf_counter(), hashlib.sha256()
+    def _cut(self, cut: CutPart) -> CutResult:
         encode = codec.get_encoding(self.encoding).encode
-        tiles = dropped = 0
+        dropped = 0
         skipped: list[tuple[str, str]] = []
         box, mask = cut.part.tiles, cut.part.mask
         place = np.full(mask.shape, -1, np.int64)
         place[mask] = np.arange(int(mask.sum()))
+        uri = parts.place(self.out, cut.name)
         with geoparquet.part_writer(uri, self._schema(cut), self.crs) as writer:
             for batch in rasters.read(_only(cut), ROW_GROUP):
                 skipped += batch.skipped
@@ -112,17 +110,12 @@ class CutTask:
                 rows = batch.index["row"].to_numpy() - box.r0
                 at = place[rows, batch.index["col"].to_numpy() - box.c0]
                 images = [encode(chip) for chip in batch.chips]
-                for image in images:
-                    content.update(image)
                 writer.write(self._table(batch.index, cut, at, images))
-                tiles += len(at)
-            content.update(cut.label.tobytes() + cut.split.tobytes())
-            result = CutResult(
-                cut.name, tiles, dropped, len(skipped), tuple(skipped[:LISTED]),
-                content.hexdigest(), time.perf_counter() - start,
-            )  # fmt: skip
-            writer.note(vars(result))
-        return result
+            listed = tuple(skipped[:LISTED])
+            # no times or places: the same cut gives the same bytes, and the same digest
+            writer.note({"dropped": dropped, "skipped": len(skipped), "listed": listed})
+        record = PartRecord(cut.name, writer.rows, writer.sha256)
+        return CutResult(record, dropped, len(skipped), listed)
 
     def _schema(self, cut: CutPart) -> pa.Schema:
         fields = [f for f in INDEX if f.name != "geometry"]
@@ -237,10 +230,12 @@ def tile(
         for name, given in unlabelled.items():
             if given:
                 raise LabelError(f"{name} needs labels; give --labels")
+    engine = engine or get_engine()
     with storage.lock(out):
-        packing.claim(out, plan, overwrite)
-        parts = source.parts()
-        rows, cols = _tiles(parts)
+        if packing.claim(out, plan, overwrite) and (ready := packing.finished(out, engine)):
+            return ready
+        squares = source.parts()
+        rows, cols = _tiles(squares)
         known = None
         if labels is not None:
             opened = labelling.open_labels(
@@ -250,9 +245,9 @@ def tile(
             _check_labels(known, labels, found, strict)
         groups_of = _groups(source, rows, cols, groups, groups_field) if known else None
         chosen = how if split is not None and known is not None else None
-        cuts = _decide(parts, rows, cols, known, chosen, groups_of, balance, labelled_only)
+        cuts = _decide(squares, rows, cols, known, chosen, groups_of, balance, labelled_only)
         task = CutTask(out, encoding, source.grid.crs, found.names if labels else (), strict)
-        results = _run(task, cuts, engine or get_engine(), on_progress)
+        results = _run(task, cuts, engine, on_progress)
         info: dict[str, Any] = {
             "dropped": {"nodata": sum(r.dropped for r in results)},
             "skipped": {
@@ -262,13 +257,11 @@ def tile(
             "unknown_codes": {str(k): v for k, v in known.unknown.items()} if known else {},
             "provenance": {**source.provenance, "labels": options["labels"], "options": options},
         }
-        result = packing.finish(
-            out, source.grid, found if labels else None, source.size_px, encoding,
-            [(f"{r.name}.parquet", r.tiles) for r in results if r.tiles],
-            storage.digest_json([plan, [r.digest for r in results]]), info,
-        )  # fmt: skip
+        records = tuple(r.record for r in results if r.record.rows)
+        shown = found if labels else None
+        made = TileSet(out, source.grid, shown, source.size_px, encoding, records, info)
         # tiles dropped for nodata can unbalance what was balanced before the pixels were read
-        return packing.rebalance(result, seed) if balance else result
+        return packing.finish(packing.rebalanced(made, seed) if balance else made)
 
 
 def load_legend(legend: str | Legend) -> Legend:
@@ -388,7 +381,7 @@ def _run(
         on_progress(0, total)
     for result in engine.run(task, cuts):
         results.append(result)
-        done += counts[result.name]
+        done += counts[result.record.name]
         if on_progress:
             on_progress(done, total)
-    return sorted(results, key=lambda r: r.name)
+    return sorted(results, key=lambda r: r.record.name)

@@ -6,17 +6,19 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import codec, geoparquet, storage
+from quadrat import codec, geoparquet, parts, storage
 from quadrat import split as splitting
+from quadrat.engines import Engine, get_engine
 from quadrat.errors import TileSetError
-from quadrat.grid import Grid
 from quadrat.legend import Legend
+from quadrat.parts import PartRecord
 from quadrat.split import SPLITS, Split
 from quadrat.tiles import folders, sets
 from quadrat.tiles.sets import TileSet
@@ -25,8 +27,10 @@ from quadrat.tiles.types import INDEX
 PLAN = "plan.json"
 
 
-def claim(out: str, plan: str, overwrite: bool) -> None:
+def claim(out: str, plan: str, overwrite: bool) -> bool:
     """Make `out` ready for a tile set: continue the same plan, refuse or remove another.
+
+    Returns whether it is the same plan.
 
     Raises:
         TileSetError: it holds something else and `overwrite` was not given.
@@ -36,7 +40,7 @@ def claim(out: str, plan: str, overwrite: bool) -> None:
     if storage.exists(place):
         found = storage.read_json(place)
         if isinstance(found, dict) and found.get("plan") == plan:
-            return
+            return True
     names = storage.list_names(out)
     if names and not overwrite:
         raise TileSetError(
@@ -53,20 +57,17 @@ def claim(out: str, plan: str, overwrite: bool) -> None:
         for name in storage.list_names(storage.join(out, "parts"), ".parquet"):
             storage.remove(storage.join(out, "parts", name))
     storage.write_json(place, {"plan": plan})
+    return False
 
 
-def finish(
-    out: str,
-    grid: Grid | None,
-    legend: Legend | None,
-    size_px: int,
-    encoding: str,
-    names: Sequence[tuple[str, int]],
-    digest: str,
-    info: Mapping[str, Any],
-) -> TileSet:
+def finished(out: str, engine: Engine) -> TileSet | None:
+    """The tile set that an earlier run of the same command finished, where all of it is there."""
+    return parts.finished(out, sets.MANIFEST, sets.open_tileset, engine)
+
+
+def finish(made: TileSet) -> TileSet:
     """Count and audit the parts as they are on disk, and write `tileset.json`."""
-    made = TileSet(out, grid, legend, size_px, encoding, tuple(names), digest)
+    out, info = made.uri, made.info
     table = sets.read_index(made, ["row", "col", "path", "label", "split"])
     counts: dict[str, Any] = {name: _counts(table[name].to_pylist()) for name in ("label", "split")}
     if not made.tiles:
@@ -75,12 +76,9 @@ def finish(
             "--max-nodata, --nodata and the place of the files"
         )
     audit = None
-    if legend is not None and table["split"].null_count < len(table):
-        audit = audit_table(table, legend).to_dict()
-    return sets.write_manifest(
-        out, grid=grid, legend=legend, size_px=size_px, encoding=encoding, names=names,
-        digest=digest, info={"counts": counts, "audit": audit, **info},
-    )  # fmt: skip
+    if made.legend is not None and table["split"].null_count < len(table):
+        audit = audit_table(table, made.legend).to_dict()
+    return sets.write_manifest(replace(made, info={"counts": counts, "audit": audit, **info}))
 
 
 def _counts(values: Sequence[str | None]) -> dict[str, int]:
@@ -159,16 +157,18 @@ def pack(
     }  # fmt: skip
     plan = storage.digest_json([source.digest, options])
     with storage.lock(out):
-        claim(out, plan, overwrite)
+        if claim(out, plan, overwrite) and (ready := finished(out, get_engine())):
+            return ready
         splits = _picture_splits(source, None if own else split, how)
         writer = _Packer(out, encoding, source, keep_duplicates, strict)
-        done, names = 0, []
+        done = 0
+        records: list[PartRecord] = []
         if on_progress:
             on_progress(0, len(source.pictures))
         for part in source.parts():
-            kept = writer.write(part, splits)
-            if kept:
-                names.append((f"{part.name}.parquet", kept))
+            written = writer.write(part, splits)
+            if written.rows:
+                records.append(written)
             done += part.count
             if on_progress:
                 on_progress(done, len(source.pictures))
@@ -180,11 +180,8 @@ def pack(
             "warnings": list(source.warnings),
             "provenance": {**source.provenance, "options": options},
         }
-        made = finish(
-            out, None, source.legend, size_px, encoding, names,
-            storage.digest_json([plan, writer.content.hexdigest()]), info,
-        )  # fmt: skip
-        return rebalance(made, seed) if balance else made
+        made = TileSet(out, None, source.legend, size_px, encoding, tuple(records), info)
+        return finish(rebalanced(made, seed) if balance else made)
 
 
 def _picture_splits(
@@ -217,15 +214,13 @@ class _Packer:
         self.seen: dict[bytes, str] = {}
         self.duplicates: list[list[str]] = []
         self.skipped: list[list[str]] = []
-        self.content = hashlib.sha256()
 
-    def write(self, part: folders.FolderPart, splits: Mapping[str, str | None]) -> int:
-        """Write one part; how many tiles it holds."""
+    def write(self, part: folders.FolderPart, splits: Mapping[str, str | None]) -> PartRecord:
+        """Write one part."""
         encode = codec.get_encoding(self.encoding).encode
         fields = [f for f in INDEX if f.name != "geometry"]
         schema = pa.schema([*fields, pa.field("image", pa.binary()), INDEX.field("geometry")])
-        uri, kept = storage.join(self.out, "parts", f"{part.name}.parquet"), 0
-        with geoparquet.part_writer(uri, schema, None) as writer:
+        with geoparquet.part_writer(parts.place(self.out, part.name), schema, None) as writer:
             for batch in folders.read(part, 64):
                 if batch.skipped and self.strict:
                     raise TileSetError(f"{batch.skipped[0][1]} (--strict)")
@@ -242,12 +237,10 @@ class _Packer:
                 picked = pa.array([images[i] for i in good], pa.binary())
                 table = index.append_column("image", picked).select(schema.names)
                 writer.write(table.cast(schema))
-                kept += len(good)
-        return kept
+        return PartRecord(part.name, writer.rows, writer.sha256)
 
     def _is_new(self, path: str, image: bytes) -> bool:
         digest = hashlib.sha256(image).digest()
-        self.content.update(path.encode() + digest)
         earlier = self.seen.setdefault(digest, path)
         if earlier == path:
             return True
@@ -335,14 +328,16 @@ def balance(tileset: str, out: str, *, seed: int = 0, overwrite: bool = False) -
         raise TileSetError(f"{storage.redact(tileset)} has no labels; cut it with --labels")
     out = storage.normalise(out)
     with storage.lock(out):
-        claim(out, storage.digest_json([source.digest, "balance", seed]), overwrite)
-        return _rewrite(source, out, _balanced(source, seed), seed)
+        plan = storage.digest_json([source.digest, "balance", seed])
+        if claim(out, plan, overwrite) and (ready := finished(out, get_engine())):
+            return ready
+        return finish(_rewrite(source, out, _balanced(source, seed)))
 
 
-def rebalance(made: TileSet, seed: int) -> TileSet:
-    """The tile set itself, balanced in place where it is not; the caller holds its lock."""
+def rebalanced(made: TileSet, seed: int) -> TileSet:
+    """A tile set that has no manifest yet, with its parts balanced; the caller holds its lock."""
     keep = _balanced(made, seed)
-    return made if keep.all() else _rewrite(made, made.uri, keep, seed)
+    return made if keep.all() else _rewrite(made, made.uri, keep)
 
 
 def _balanced(source: TileSet, seed: int) -> NDArray[np.bool_]:
@@ -358,24 +353,22 @@ def _balanced(source: TileSet, seed: int) -> NDArray[np.bool_]:
     return keep
 
 
-def _rewrite(source: TileSet, out: str, keep: NDArray[np.bool_], seed: int) -> TileSet:
+def _rewrite(source: TileSet, out: str, keep: NDArray[np.bool_]) -> TileSet:
     """Write the kept rows of every part to `out`, part by part, each in one step."""
-    start, names = 0, []
+    start, records = 0, []
     for part in source.parts():
         mine = keep[start : start + part.count]
         start += part.count
-        target = storage.join(out, "parts", f"{part.name}.parquet")
+        target = parts.place(out, part.name)
         if mine.all() and target == part.uri:
-            names.append((f"{part.name}.parquet", part.count))
+            records.append(part.record)
             continue
-        table = geoparquet.read_part(part.uri).filter(pa.array(mine))
+        table = geoparquet.read_part(part.uri, expected=part.record.expected)
+        table = table.filter(pa.array(mine))
         if len(table):
-            crs = source.grid.crs if source.grid else None
-            geoparquet.write_part(target, table, crs)
-            names.append((f"{part.name}.parquet", len(table)))
+            # without a note: should this run be stopped, the next one cuts the part again
+            written = geoparquet.write_part(target, table, source.grid.crs if source.grid else None)
+            records.append(PartRecord(part.name, written.rows, written.sha256))
     info = {k: v for k, v in source.info.items() if k not in ("counts", "audit")}
     info["dropped"] = {**info.get("dropped", {}), "balance": int((~keep).sum())}
-    digest = storage.digest_json([source.digest, "balance", seed])
-    return finish(
-        out, source.grid, source.legend, source.size_px, source.encoding, names, digest, info
-    )
+    return replace(source, uri=out, records=tuple(records), info=info)

@@ -4,37 +4,46 @@ pixels come from.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from quadrat import codec, geoparquet, storage
+from quadrat import codec, geoparquet, parts, storage
 from quadrat import grid as grids
 from quadrat import legend as legends
 from quadrat.errors import GridError, ImageError, LegendError, StorageError, TileSetError
 from quadrat.grid import MAX_SIZE_PX, Grid
 from quadrat.legend import Legend
+from quadrat.parts import PartRecord
 from quadrat.tiles.types import INDEX, Batch, empty_chips
 
 FORMAT = "quadrat-tileset"
-VERSION = 1
+VERSION = 2
 MANIFEST = "tileset.json"
-PART = re.compile(r"part-\d{5,9}\.parquet")
 
 
 @dataclass(frozen=True)
 class SetPart:
     """One Parquet part of a tile set."""
 
-    name: str
-    count: int
+    record: PartRecord
     uri: str
     size_px: int
     encoding: str
+
+    @property
+    def name(self) -> str:
+        """The part's name."""
+        return self.record.name
+
+    @property
+    def count(self) -> int:
+        """Tiles in it."""
+        return self.record.rows
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,8 @@ class TileSet:
 
     Attributes:
         encoding: how the tiles are kept (`quadrat.codec.ENCODINGS`).
-        names: file names of the parts, with the tiles in each.
+        records: the parts, with rows and SHA-256 of each.
+        digest: computed from these and from what else decides what the tiles are.
         info: everything else of `tileset.json`: counts, dropped, audit, provenance.
     """
 
@@ -52,15 +62,21 @@ class TileSet:
     legend: Legend | None
     size_px: int
     encoding: str
-    names: tuple[tuple[str, int], ...]
-    digest: str
+    records: tuple[PartRecord, ...]
     info: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "tileset"
 
     @property
     def tiles(self) -> int:
         """How many tiles."""
-        return sum(n for _, n in self.names)
+        return sum(r.rows for r in self.records)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the parts' and over grid, legend, size and encoding."""
+        return parts.digest(
+            _head(self.grid, self.legend, self.size_px, self.encoding), self.records
+        )
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -71,14 +87,8 @@ class TileSet:
     def parts(self) -> Sequence[SetPart]:
         """The parts in the order of their numbers."""
         return [
-            SetPart(
-                name.removesuffix(".parquet"),
-                count,
-                storage.join(self.uri, "parts", name),
-                self.size_px,
-                self.encoding,
-            )
-            for name, count in self.names
+            SetPart(r, parts.place(self.uri, r.name), self.size_px, self.encoding)
+            for r in self.records
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,33 +109,28 @@ def is_tileset(uri: str) -> bool:
     return storage.exists(storage.join(uri, MANIFEST))
 
 
-def write_manifest(
-    uri: str,
-    *,
-    grid: Grid | None,
-    legend: Legend | None,
-    size_px: int,
-    encoding: str,
-    names: Sequence[tuple[str, int]],
-    digest: str,
-    info: Mapping[str, Any],
-) -> TileSet:
+def _head(grid: Grid | None, legend: Legend | None, size_px: int, encoding: str) -> list[Any]:
+    """What decides what the bytes of the parts mean."""
+    return [FORMAT, VERSION, *parts.meaning(grid, legend), size_px, encoding]
+
+
+def write_manifest(made: TileSet) -> TileSet:
     """Write `tileset.json`, which makes the parts a tile set."""
     storage.write_json(
-        storage.join(uri, MANIFEST),
+        storage.join(made.uri, MANIFEST),
         {
             "format": FORMAT,
             "version": VERSION,
-            "grid": grid.to_dict() if grid else None,
-            "legend": legend.to_dict() if legend else None,
-            "size_px": size_px,
-            "encoding": encoding,
-            "parts": [{"name": n, "tiles": k} for n, k in names],
-            "digest": digest,
-            **info,
+            "grid": made.grid.to_dict() if made.grid else None,
+            "legend": made.legend.to_dict() if made.legend else None,
+            "size_px": made.size_px,
+            "encoding": made.encoding,
+            "parts": [r.to_dict() for r in made.records],
+            "digest": made.digest,
+            **made.info,
         },
     )
-    return open_tileset(uri)
+    return open_tileset(made.uri)
 
 
 def open_tileset(uri: str) -> TileSet:
@@ -140,10 +145,15 @@ def open_tileset(uri: str) -> TileSet:
         data = storage.read_json(place)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise TileSetError(f"{storage.redact(place)} is not of a Quadrat tile set")
+        if data.get("version") == 1:
+            raise TileSetError(
+                f"{storage.redact(uri)} was made by an earlier Quadrat and has no digests of its "
+                "parts; run the command that made it again, with --overwrite"
+            )
         if data.get("version") != VERSION:
             raise TileSetError(
                 f"{storage.redact(uri)} has format version {data.get('version')}, this Quadrat "
-                f"reads {VERSION}; cut it again"
+                f"reads {VERSION}; make it again with this one"
             )
         return _parse(uri, data)
     except (KeyError, TypeError, ValueError, AttributeError, GridError, LegendError) as error:
@@ -153,41 +163,34 @@ def open_tileset(uri: str) -> TileSet:
 
 
 def _parse(uri: str, data: Mapping[str, Any]) -> TileSet:
-    names = tuple((str(p["name"]), int(p["tiles"])) for p in data["parts"])
-    for name, _ in names:
-        if not PART.fullmatch(name):
-            raise TileSetError(
-                f"{storage.redact(uri)} names {name[:60]!r}, which is no part's name"
-            )
     size_px, encoding = int(data["size_px"]), str(data["encoding"])
     if encoding not in codec.ENCODINGS:
         raise TileSetError(f"{storage.redact(uri)} has tiles in the unknown encoding {encoding!r}")
     if not 1 <= size_px <= MAX_SIZE_PX:
         raise TileSetError(f"{storage.redact(uri)} has tiles of {size_px} pixels")
     known = {"format", "version", "grid", "legend", "size_px", "encoding", "parts", "digest"}
+    grid = grids.from_dict(data["grid"]) if data["grid"] else None
+    legend = legends.from_dict(data["legend"]) if data["legend"] else None
     return TileSet(
         uri=uri,
-        grid=grids.from_dict(data["grid"]) if data["grid"] else None,
-        legend=legends.from_dict(data["legend"]) if data["legend"] else None,
+        grid=grid,
+        legend=legend,
         size_px=size_px,
         encoding=encoding,
-        names=names,
-        digest=str(data["digest"]),
+        records=parts.parse(data, _head(grid, legend, size_px, encoding)),
         info={k: v for k, v in data.items() if k not in known},
     )
 
 
 def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
-    """The tiles of a part; damaged ones are skipped and listed."""
+    """The tiles of a part; damaged ones are skipped and listed.
+
+    Raises:
+        StorageError: the part's rows or bytes are not those that the tile set lists.
+    """
     decode = codec.get_encoding(part.encoding).decode_into
-    have = geoparquet.columns(part.uri)
-    missing = [n for n in (*INDEX.names, "image") if n not in have]
-    if missing:
-        raise TileSetError(
-            f"{storage.redact(part.uri)} lacks the column {missing[0]}; it is not a Quadrat part"
-        )
-    columns = [*INDEX.names, "image"]
-    for rows in geoparquet.iter_batches(part.uri, columns, batch_size):
+    expected, columns = part.record.expected, [*INDEX.names, "image"]
+    for rows in geoparquet.iter_batches(part.uri, columns, batch_size, expected=expected):
         images = rows.column(rows.schema.get_field_index("image"))
         chips = np.empty((len(rows), part.size_px, part.size_px, 3), np.uint8)
         good: list[int] = []
@@ -225,9 +228,14 @@ def read_index(tiles: TileSet, columns: Sequence[str] | None = None) -> pa.Table
     tables = []
     for part in tiles.parts():
         have = geoparquet.columns(part.uri)
+        lacking = [c for c in INDEX.names if c not in have]
+        if lacking:
+            raise TileSetError(
+                f"{storage.redact(part.uri)} lacks the column {lacking[0]}; it is no Quadrat part"
+            )
         wanted = [c for c in have if c != "image"] if columns is None else list(columns)
         try:
-            table = geoparquet.read_part(part.uri, wanted)
+            table = geoparquet.read_part(part.uri, wanted, rows=part.count)
         except StorageError as error:
             raise TileSetError(str(error)) from None
         name = pa.array([part.name] * len(table)).dictionary_encode()
@@ -240,8 +248,14 @@ def read_index(tiles: TileSet, columns: Sequence[str] | None = None) -> pa.Table
 
 
 def check_unique(table: pa.Table, uri: str) -> None:
-    """TileSetError when a TileId or a path stands twice in the table."""
-    if "row" in table.column_names and table["row"].null_count == 0 and len(table):
+    """TileSetError when a TileId or a path stands twice in the table, or a tile has neither."""
+    placed = len(table) - max(table["row"].null_count, table["col"].null_count)
+    if 0 < placed < len(table):
+        raise TileSetError(
+            f"{storage.redact(uri)}: {placed} of its {len(table)} tiles have a place and the "
+            "others have none; make it again"
+        )
+    if placed:
         key = table["row"].to_numpy().astype(np.int64) << 32
         key = key + table["col"].to_numpy().astype(np.int64)
         values, counts = np.unique(key, return_counts=True)
@@ -252,7 +266,12 @@ def check_unique(table: pa.Table, uri: str) -> None:
                 f"{storage.redact(uri)}: tile ({(first - col) >> 32}, {col}) stands in it twice "
                 f"({int((counts > 1).sum())} tiles do); cut one date into one tile set"
             )
-    elif "path" in table.column_names and table["path"].null_count == 0:
+    elif len(table):
         paths = table["path"].combine_chunks()
+        if paths.null_count:
+            raise TileSetError(
+                f"{storage.redact(uri)}: {paths.null_count} tiles have neither a place nor a path; "
+                "make it again"
+            )
         if len(paths.unique()) < len(paths):
             raise TileSetError(f"{storage.redact(uri)}: a path stands in it twice; pack it again")
