@@ -209,7 +209,7 @@ def _image(out: str, item: Item, link: bool) -> Image:
     if not link:
         return Image(item, copy, None, False)
     uri = storage.join(out, str(item.year), f"{name}.vrt")
-    return Image(item, uri, None, storage.exists(uri) and storage.exists(record.sidecar(uri)))
+    return Image(item, uri, None, raster.is_link(uri))
 
 
 def _size(image: Image, signer: Signer, catalogue: Catalogue) -> int | None:
@@ -318,14 +318,16 @@ class _Job:
         facts = raster.info(self.signer.sign(href))
         signed = self.signer.collection if self.signer.covers(href) else None
         text = vrt(facts, http.gdal_name(href, signed))
-        record.write_record(image.uri, self._record(image, None))
-        storage.write_bytes(image.uri, text.encode())
+        content = text.encode()
+        digest = storage.digest_bytes(content)
+        record.write_record(image.uri, self._record(image, None, digest))
+        storage.write_bytes(image.uri, content)
 
-    def _record(self, image: Image, size: int | None) -> Record:
+    def _record(self, image: Image, size: int | None, link: str = "") -> Record:
         item = image.item
         return Record(
             "naip", item.id, item.year, item.date, item.gsd, item.crs, self.plan.source, item.href,
-            self.plan.licence, size, self.plan.place.name,
+            self.plan.licence, size, self.plan.place.name, link,
         )  # fmt: skip
 
     def _finish(

@@ -169,7 +169,7 @@ class _Service:
         with tempfile.TemporaryDirectory(prefix="quadrat-wcs-") as folder_:
             path = Path(folder_) / "piece.tif"
             info = wcs.get(self._client, self._coverage, window, path, self._time)
-            if info.count != 1:
+            if info.count - bool(info.alpha) != 1:
                 raise FetchError(
                     f"{self.name} sent {info.count} bands, a picture instead of codes; check "
                     "--coverage, or give --source FILE"
@@ -189,7 +189,9 @@ class _File:
         info = raster.info(self._uri)
         a, _, left, _, e, top = info.transform
         whole = np.issubdtype(np.dtype(info.dtype), np.integer)
-        if not (info.crs and info.north_up and a == -e and info.count == 1 and whole):
+        if not (
+            info.crs and info.north_up and a == -e and info.count - bool(info.alpha) == 1 and whole
+        ):
             raise InputError(
                 f"{self.name} is no raster of codes (one band of whole numbers, square pixels, "
                 "north up, with a CRS); give one as the MRLC offers"

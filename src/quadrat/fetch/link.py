@@ -33,7 +33,7 @@ def vrt(info: RasterInfo, name: str) -> str:
     if kind is None:
         raise RasterError(f"images of {info.dtype} values cannot be linked; fetch without --link")
     a, b, c, d, e, f = info.transform
-    count = info.count + (1 if info.alpha else 0)
+    count = info.count
     lines = [
         f'<VRTDataset rasterXSize="{info.width}" rasterYSize="{info.height}">',
         f"  <SRS>{escape(info.crs)}</SRS>" if info.crs else "",

@@ -12,8 +12,8 @@ from typing import Any
 
 from quadrat import storage
 from quadrat.errors import StorageError
+from quadrat.raster import RECORD as SUFFIX
 
-SUFFIX = ".quadrat.json"
 SUMMARY = "fetch.json"
 OUTLINE = "outline.geojson"
 FORMAT = 1
@@ -35,6 +35,7 @@ class Record:
         licence: its terms, as the service states them.
         size: bytes of the file; None for a link.
         place: the name of the place that it was fetched for.
+        link: SHA-256 of the text of a link; "" for a copy.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Record:
     licence: str
     size: int | None
     place: str
+    link: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they are written."""

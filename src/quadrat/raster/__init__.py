@@ -2,16 +2,19 @@
 
 The only home of rasterio. It does not know tiles' labels, tile sets or models.
 
-    files      facts of one file, CRS conversions, errors of GDAL translated
+    opening    drivers and sidecars allowed, settings and errors of GDAL
+    vrt        mosaics that users give, checked; links: those that `fetch --link` wrote
+    validity   which pixels are missing
+    files      facts of one file, CRS conversions
     placement  how a file lies on the grid: turned, mirrored, warped
     mosaic     many files read as one on a grid
+    values     label codes; whole: whole files and plain windows
     write      GeoTIFF and COG
 """
 
 from quadrat.raster.files import (
     RasterInfo,
     crs_unit,
-    environment,
     info,
     normalise_crs,
     projjson,
@@ -19,12 +22,15 @@ from quadrat.raster.files import (
     transform_bounds,
     transform_points,
 )
+from quadrat.raster.links import RECORD, is_link
 from quadrat.raster.mosaic import Imagery, ReadFailure, open_imagery, read_block
+from quadrat.raster.opening import environment
 from quadrat.raster.placement import source_pixel
 from quadrat.raster.values import ValueRaster, open_values, rasterize
 from quadrat.raster.write import create_geotiff, write_cog, write_geotiff
 
 __all__ = [
+    "RECORD",
     "Imagery",
     "RasterInfo",
     "ReadFailure",
@@ -33,6 +39,7 @@ __all__ = [
     "crs_unit",
     "environment",
     "info",
+    "is_link",
     "normalise_crs",
     "open_imagery",
     "open_values",

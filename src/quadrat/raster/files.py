@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quadrat import storage
-from quadrat.errors import GridError, RasterError
+from quadrat.errors import GridError
 from quadrat.grid import Bounds
-
-# bytes: a row of 512 px blocks of a part takes 8 MB, for each worker and open file
-CACHE_BYTES = 64 << 20
-
+from quadrat.raster.opening import environment, gdal_name, is_remote, open_header
+from quadrat.raster.validity import find_alpha
 
 Transform = tuple[float, float, float, float, float, float]
-
-
-@contextmanager
-def environment() -> Iterator[None]:
-    """GDAL's settings for Quadrat's reads; every call of GDAL runs inside."""
-    import rasterio
-
-    with rasterio.Env(
-        GDAL_CACHEMAX=CACHE_BYTES,
-        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
-        GDAL_VRT_ENABLE_PYTHON="NO",  # a VRT must not be able to run code
-        GDAL_HTTP_MAX_RETRY="4",
-        GDAL_HTTP_RETRY_DELAY="0.5",
-        GDAL_HTTP_CONNECTTIMEOUT="15",
-        GDAL_HTTP_LOW_SPEED_TIME="90",  # seconds without a byte: without it a dead server hangs us
-        GDAL_HTTP_LOW_SPEED_LIMIT="1",
-        VSI_CACHE="TRUE",
-    ):
-        yield
-
-
-def gdal_name(uri: str) -> str:
-    """The name by which GDAL (through rasterio) opens a URI."""
-    if storage.is_local(uri):
-        return str(storage.local_path(uri))
-    return re.sub(r"^(abfss?|adl)://", "az://", re.sub(r"^s3a://", "s3://", uri))
 
 
 @dataclass(frozen=True)
@@ -59,9 +29,13 @@ class RasterInfo:
         crs: authority code or WKT2 text; "" when the file has none.
         transform: a, b, c, d, e, f of x = a*col + b*row + c, y = d*col + e*row + f.
         bounds: in the units of `crs`.
+        count: bands, an alpha band among them.
         mask: "nodata", "band" (a mask or alpha band), or "none".
+        alpha: the band that is 0 where pixels are missing, from 1.
         block: rows and columns of the file's own blocks.
         stamp: changes when the file, or a file that it reads from, is replaced; "" on the web.
+        colours: each band's colour interpretation in rasterio's words. names: its description.
+        remote: whether reading pixels needs the network.
     """
 
     uri: str
@@ -78,6 +52,9 @@ class RasterInfo:
     block: tuple[int, int]
     tags: tuple[tuple[str, str], ...] = ()
     stamp: str = ""
+    colours: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    remote: bool = False
 
     @property
     def north_up(self) -> bool:
@@ -86,48 +63,24 @@ class RasterInfo:
         return b == 0 and d == 0 and a > 0 and e < 0
 
 
-def open_dataset(uri: str) -> Any:
-    """An open rasterio dataset; RasterError with the cure when it cannot be."""
-    import rasterio
-    from rasterio.errors import RasterioError, RasterioIOError
-
-    name = storage.redact(uri)
-    if storage.is_local(uri):
-        path = storage.local_path(uri)
-        if not path.exists():
-            raise RasterError(f"{name} does not exist; check the path")
-        if path.is_dir():
-            raise RasterError(f"{name} is a folder, not a raster; name its files")
-    try:
-        return rasterio.open(gdal_name(uri))
-    except RasterioIOError as error:
-        raise RasterError(
-            f"{name} cannot be opened as a raster ({_line(error, uri)}); "
-            "give a GeoTIFF, COG or VRT that gdalinfo opens"
-        ) from None
-    except RasterioError as error:
-        raise RasterError(f"{name} cannot be opened as a raster: {_line(error, uri)}") from None
-
-
-def _line(error: BaseException, uri: str) -> str:
-    text = " ".join(str(error).split()).replace(uri, storage.redact(uri))
-    return re.sub(r"(?i)(sig|token|key)=[^&\s'\"]+", r"\1=...", text)[:200]
-
-
 def info(uri: str) -> RasterInfo:
     """Facts of a raster; RasterError when it is missing or not a raster."""
-    with environment(), open_dataset(uri) as data:
-        return describe(uri, data)
+    from rasterio.errors import NotGeoreferencedWarning
+
+    remote = is_remote(uri)
+    with warnings.catch_warnings(), environment(remote):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the caller says it, with a cure
+        data = open_header(uri)
+    with environment(remote), data:
+        return replace(describe(uri, data), remote=remote)
 
 
 def describe(uri: str, data: Any) -> RasterInfo:
     """Facts of an open rasterio dataset."""
-    from rasterio.enums import ColorInterp, MaskFlags
+    from rasterio.enums import MaskFlags
 
     t = data.transform
-    alpha = next((i for i, c in enumerate(data.colorinterp, 1) if c == ColorInterp.alpha), None)
-    if alpha and not _is_mask(data, alpha):
-        alpha = None
+    alpha = find_alpha(data)
     flags = data.mask_flag_enums[0]
     if alpha or (MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags):
         mask = "band"
@@ -139,7 +92,7 @@ def describe(uri: str, data: Any) -> RasterInfo:
         transform=(t.a, t.b, t.c, t.d, t.e, t.f),
         width=data.width,
         height=data.height,
-        count=data.count - (1 if alpha else 0),
+        count=data.count,
         dtype=data.dtypes[0],
         nodata=None if data.nodata is None else float(data.nodata),
         bounds=_bounds((t.a, t.b, t.c, t.d, t.e, t.f), data.width, data.height),
@@ -148,6 +101,8 @@ def describe(uri: str, data: Any) -> RasterInfo:
         block=tuple(data.block_shapes[0]),
         tags=tuple(sorted((str(k), str(v)) for k, v in data.tags().items())),
         stamp=_stamp(uri, data),
+        colours=tuple(c.name for c in data.colorinterp),
+        names=tuple(d or "" for d in data.descriptions),
     )
 
 
@@ -166,19 +121,6 @@ def _bounds(transform: Transform, width: int, height: int) -> Bounds:
     xs = [a * col + b * row + c for col, row in corners]
     ys = [d * col + e * row + f for col, row in corners]
     return Bounds(min(xs), min(ys), max(xs), max(ys))
-
-
-def _is_mask(data: Any, band: int) -> bool:
-    """Whether a band that calls itself alpha is one: near-infrared often says so and is not."""
-    from rasterio.errors import RasterioError
-
-    shape = (min(64, data.height), min(64, data.width))
-    try:
-        sample = data.read(band, out_shape=shape)
-    except RasterioError:
-        return True
-    top = np.iinfo(sample.dtype).max if np.issubdtype(sample.dtype, np.integer) else 1.0
-    return bool(((sample != 0) & (sample != top)).mean() < 0.05)
 
 
 def crs_text(crs: Any) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from quadrat import storage
 from quadrat.errors import GridError, RasterError
 from quadrat.grid import Bounds, Grid, TileRange
-from quadrat.raster import files
+from quadrat.raster import files, opening, validity
 from quadrat.raster.files import RasterInfo
 from quadrat.raster.placement import on_lattice, warped
 
@@ -38,6 +38,7 @@ class Imagery:
         bands: three 1-based band numbers: red, green, blue.
         nodata: value that means "no data" in all three bands; None takes each file's own.
         stretch: lowest and highest value mapped to 0 and 255; None for 8-bit imagery.
+        alpha: the band that is 0 where pixels are missing, 0 for none; None takes each file's own.
         areas: each file's ground in the grid's CRS.
     """
 
@@ -48,6 +49,7 @@ class Imagery:
     nodata: float | None = None
     stretch: tuple[float, float] | None = None
     resampling: str = "bilinear"
+    alpha: int | None = None
 
     @property
     def digest(self) -> str:
@@ -56,7 +58,7 @@ class Imagery:
             {
                 "grid": self.grid.to_dict(),
                 "files": [[storage.redact(i.uri), i.stamp] for i in self.infos],
-                "how": [self.bands, self.nodata, self.stretch, self.resampling],
+                "how": [self.bands, self.nodata, self.stretch, self.resampling, self.alpha],
             }
         )
 
@@ -75,12 +77,14 @@ def open_imagery(
     nodata: float | None = None,
     stretch: tuple[float, float] | None = None,
     resampling: str = "bilinear",
+    alpha: int | None = None,
 ) -> Imagery:
     """Check the files and fix the grid; reads headers only.
 
     Args:
         crs: CRS of the grid, projected, in metres; the first file's by default.
-        nodata: overrides the files' own.
+        nodata: replaces the values that files declare.
+        alpha: the band that is 0 where pixels are missing, 0 for none; the files' own by default.
 
     Raises:
         RasterError, GridError: naming the file and the cure.
@@ -94,11 +98,12 @@ def open_imagery(
     infos = tuple(files.info(u) for u in uris)
     for i in infos:
         _check(i, bands or (1, 2, 3), stretch)
+        validity.check(i, bands or (1, 2, 3), nodata, alpha)
     grid = Grid(_grid_crs(infos[0], crs), tile_m, pixel_m)
     areas = tuple(files.transform_bounds(i.crs, grid.crs, i.bounds) for i in infos)
     if not all(math.isfinite(v) for a in areas for v in a):
         raise GridError(f"the imagery has no place in {grid.crs}; choose another --crs")
-    return Imagery(grid, infos, areas, bands or (1, 2, 3), nodata, stretch, resampling)
+    return Imagery(grid, infos, areas, bands or (1, 2, 3), nodata, stretch, resampling, alpha)
 
 
 def _check(i: RasterInfo, bands: tuple[int, int, int], stretch: tuple[float, float] | None) -> None:
@@ -137,103 +142,73 @@ def _grid_crs(first: RasterInfo, crs: str | None) -> str:
 
 
 class _Open:
-    """One open file on the grid's lattice, warped if need be."""
+    """One open file on the grid's lattice, warped if need be.
+
+    Attributes:
+        bands: of `data`. mask: its band that is 0 where pixels are missing; 0 for its mask, None
+            for neither. least: the lowest value of the mask that stands for a pixel.
+    """
 
     def __init__(self, i: RasterInfo, area: Bounds, imagery: Imagery) -> None:
-        self.info = i
-        self.source = files.open_dataset(i.uri)
-        if _false_alpha(self.source, i):
-            self.source = _without_alpha(self.source, i)
+        self.source = opening.open_dataset(i.uri)
         self.data: Any = self.source
-        self.nodata = imagery.nodata if imagery.nodata is not None else i.nodata
-        self.mask_band = i.mask == "band" and imagery.nodata is None
+        alpha = i.alpha if imagery.alpha is None else imagery.alpha
+        how = validity.rule(self.source, imagery.bands, imagery.nodata, alpha)
+        self.bands, self.nodata, self.least = imagery.bands, how.nodata, 1
+        self.masks = ((how.alpha,) if how.alpha else ()) + ((0,) if how.mask else ())
+        self.views: list[Any] = []
         place = on_lattice(i, imagery.grid)
-        self.alpha = i.alpha or 0
+        if place is None or how.held is not None:
+            self._see(opening.open_view(validity.as_view(self.source, self.bands, how)))
+            self.bands = (1, 2, 3)
+            self.masks = (0,) if self.masks or how.held is not None else ()
         if place is None:
-            self.data, place = warped(
-                self.source, i, area, imagery.grid, imagery.resampling, self.nodata
-            )
-            self.mask_band, self.alpha = True, self.data.count
+            nodata = validity.warp_nodata(how, i.dtype, i.uri)
+            view, place = warped(self.data, i, area, imagery.grid, imagery.resampling, nodata)
+            self._see(view)
+            self.masks, self.nodata, self.least = (4,), None, 128
         self.place = place
 
+    def _see(self, data: Any) -> None:
+        self.views.append(data)
+        self.data = data
+
     def close(self) -> None:
-        if self.data is not self.source:
-            self.data.close()
-        self.source.close()
+        for data in (*reversed(self.views), self.source):
+            data.close()
 
     def read(
-        self, bands: tuple[int, int, int], r0: int, r1: int, c0: int, c1: int
+        self, r0: int, r1: int, c0: int, c1: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Pixels `(3, r1-r0, c1-c0)` of a window inside the file; which are valid (None: all)."""
         window = self.place.window(r0, r1, c0, c1)
-        return self.place.laid(*self._read(bands, window))
+        return self.place.laid(*self._read(window))
 
     def _read(
-        self, bands: tuple[int, int, int], window: tuple[tuple[int, int], tuple[int, int]]
+        self, window: tuple[tuple[int, int], tuple[int, int]]
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Pixels and validity of a window of the file's own rows and columns."""
         rows, cols = window
-        if len(set(bands)) == 3:
+        if len(set(self.bands)) == 3:
             # pixel by pixel, as tiles are: what is cut from it needs no turning of bytes
             pixels = _interleaved(rows[1] - rows[0], cols[1] - cols[0], self.data.dtypes[0])
-            self.data.read(bands, window=window, out=pixels)
+            self.data.read(self.bands, window=window, out=pixels)
         else:  # GDAL reads each band once
-            pixels = np.stack([self.data.read(b, window=window) for b in bands])
-        if self.mask_band:
-            band = self.alpha
-            mask = (
+            pixels = np.stack([self.data.read(b, window=window) for b in self.bands])
+        mask: NDArray[np.bool_] | None = None
+        for band in self.masks:
+            found = (
                 self.data.read(band, window=window)
                 if band
                 else self.data.read_masks(1, window=window)
-            )
-            valid = mask > 127
-            return pixels, None if valid.all() else valid
-        if self.nodata is None:
-            return pixels, None
-        value = np.asarray(self.nodata)
-        valid = pixels[0] != value
-        if not valid.all():
-            valid |= pixels[1] != value
-            valid |= pixels[2] != value
-        return pixels, None if valid.all() else valid
+            ) >= self.least
+            mask = found if mask is None else mask & found
+        return pixels, validity.valid(pixels, mask, self.nodata)
 
 
 def _interleaved(height: int, width: int, dtype: Any) -> NDArray[Any]:
     """A view (3, height, width) of memory that keeps the three bands of a pixel together."""
     return np.empty((height, width, 3), dtype).transpose(2, 0, 1)
-
-
-def _false_alpha(source: Any, i: RasterInfo) -> bool:
-    from rasterio.enums import ColorInterp
-
-    return i.alpha is None and ColorInterp.alpha in source.colorinterp
-
-
-def _without_alpha(source: Any, i: RasterInfo) -> Any:
-    """A view of a file whose last band calls itself alpha and is not: GDAL would mask by it."""
-    from xml.sax.saxutils import escape
-
-    import rasterio
-
-    name = escape(files.gdal_name(i.uri))
-    nodata = "" if i.nodata is None else f"<NoDataValue>{i.nodata}</NoDataValue>"
-    bands = "".join(
-        f'<VRTRasterBand dataType="{_GDAL_TYPES.get(i.dtype, "Float64")}" band="{b}">'
-        f"{nodata}<ColorInterp>Undefined</ColorInterp><SimpleSource>"
-        f'<SourceFilename relativeToVRT="0">{name}</SourceFilename>'
-        f"<SourceBand>{b}</SourceBand></SimpleSource></VRTRasterBand>"
-        for b in range(1, i.count + 1)
-    )
-    a, b, c, d, e, f = i.transform
-    source.close()
-    return rasterio.open(
-        f'<VRTDataset rasterXSize="{i.width}" rasterYSize="{i.height}">'
-        f"<SRS>{escape(files._crs(i.crs).to_wkt())}</SRS>"
-        f"<GeoTransform>{c},{a},{b},{f},{d},{e}</GeoTransform>{bands}</VRTDataset>"
-    )
-
-
-_GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "float32": "Float32"}
 
 
 class _Reader(threading.local):
@@ -244,7 +219,7 @@ class _Reader(threading.local):
 
     def get(self, imagery: Imagery, n: int) -> _Open:
         i = imagery.infos[n]
-        key = (i, imagery.grid, imagery.bands, imagery.nodata, imagery.resampling)
+        key = (i, imagery.grid, imagery.bands, imagery.nodata, imagery.resampling, imagery.alpha)
         found = self.open.pop(key, None)
         if found is None:
             found = _Open(i, imagery.areas[n], imagery)
@@ -252,6 +227,11 @@ class _Reader(threading.local):
                 self.open.popitem(last=False)[1].close()
         self.open[key] = found
         return found
+
+    def forget(self, failed: RasterInfo) -> None:
+        """Close a file that failed: GDAL reads zeros from a mosaic whose source failed once."""
+        for key in [k for k in self.open if k[0] == failed]:
+            self.open.pop(key).close()
 
 
 _reader = _Reader()
@@ -276,10 +256,10 @@ def read_block(
     area = imagery.grid.range_bounds(tiles)
     pixels: NDArray[Any] | None = None
     valid: NDArray[np.bool_] | None = None
-    with files.environment():
-        for n, (info, place) in enumerate(zip(imagery.infos, imagery.areas, strict=True)):
-            if not _meet(area, place):
-                continue
+    for n, (info, place) in enumerate(zip(imagery.infos, imagery.areas, strict=True)):
+        if not _meet(area, place):
+            continue
+        with opening.environment(info.remote):
             try:
                 opened = _reader.get(imagery, n)
                 at = opened.place
@@ -289,11 +269,12 @@ def read_block(
                 )  # fmt: skip
                 if w[0] >= w[1] or w[2] >= w[3]:
                     continue
-                part, ok = opened.read(imagery.bands, *w)
+                part, ok = opened.read(*w)
             except RasterioError as error:
+                _reader.forget(info)
                 raise ReadFailure(
                     f"{storage.redact(info.uri)} cannot be read near tile ({tiles.r0}, {tiles.c0}) "
-                    f"({files._line(error, info.uri)}); fetch the file again"
+                    f"({opening.line(error, info.uri)}); fetch the file again"
                 ) from None
             part = _to_8bit(part, imagery.stretch)
             if w == (r0, r1, c0, c1) and pixels is None and ok is None:
@@ -321,5 +302,7 @@ def _to_8bit(pixels: NDArray[Any], stretch: tuple[float, float] | None) -> NDArr
         return pixels
     low, high = stretch
     scaled = (pixels.astype(np.float32) - low) * (255.0 / (high - low))
+    if np.issubdtype(pixels.dtype, np.floating):
+        scaled = np.where(np.isfinite(scaled), scaled, 0)
     eight: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     return eight

@@ -105,6 +105,7 @@ def warped(
     """A view of an open file on the grid's lattice, with an alpha band for what is valid.
 
     Args:
+        source: bands of colour alone, with a mask where one tells missing pixels.
         area: the file's ground in the grid's CRS.
         resampling: for pixels that are not finer than the grid's; finer ones are averaged.
         nodata: the value of pixels without data, or None.
@@ -132,8 +133,9 @@ def warped(
         width=width * fine,
         resampling=Resampling[how],
         src_nodata=nodata,
-        add_alpha=i.alpha is None,
+        add_alpha=True,
         warp_mem_limit=64,
+        UNIFIED_SRC_NODATA="YES",  # missing are pixels that have it in all bands
         XSCALE=float(sides[0] / q),
         YSCALE=float(sides[1] / q),
     )
@@ -183,7 +185,7 @@ def _averaged(
     else:
         inside = valid.reshape(blocks.shape[1:])
         count = inside.sum(axis=(1, 3))
-        total = (blocks * inside).sum(axis=(2, 4), dtype=np.float64)
+        total = np.where(inside, blocks, 0).sum(axis=(2, 4), dtype=np.float64)
         mean, kept = total / np.maximum(count, 1), 2 * count >= fine * fine
     if np.issubdtype(pixels.dtype, np.integer):
         mean = np.rint(mean)

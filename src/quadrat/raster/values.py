@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quadrat import storage
 from quadrat.errors import RasterError
 from quadrat.grid import Bounds
-from quadrat.raster import files
+from quadrat.raster import files, opening
 from quadrat.raster.files import RasterInfo
 
 
@@ -57,13 +57,13 @@ class ValueRaster:
     def _window(self, r0: int, r1: int, c0: int, c1: int) -> NDArray[Any]:
         from rasterio.errors import RasterioError
 
-        with files.environment(), files.open_dataset(self.info.uri) as data:
+        with opening.environment(self.info.remote), opening.open_dataset(self.info.uri) as data:
             try:
                 block: NDArray[Any] = data.read(self.band, window=((r0, r1), (c0, c1)))
             except RasterioError as error:
                 raise RasterError(
                     f"{storage.redact(self.info.uri)} cannot be read "
-                    f"({files._line(error, self.info.uri)}); fetch the file again"
+                    f"({opening.line(error, self.info.uri)}); fetch the file again"
                 ) from None
         return block
 
@@ -79,7 +79,7 @@ def open_values(uri: str) -> ValueRaster:
             f"{name} holds {i.dtype} values; a label raster holds whole-number codes of int64 or "
             "smaller: write it with gdal_translate -ot Int32"
         )
-    if i.count != 1:
+    if i.count - bool(i.alpha) != 1:
         raise RasterError(
             f"{name} has {i.count} bands, as a picture has; a label raster has one band of codes: "
             "write that band with gdal_translate -b 1"
@@ -106,7 +106,7 @@ def rasterize(
         (bounds.right - bounds.left) / width, 0, bounds.left,
         0, -(bounds.top - bounds.bottom) / height, bounds.top,
     )  # fmt: skip
-    with files.environment():
+    with opening.environment():
         burnt: NDArray[np.int32] = burn(
             pairs, out_shape=(height, width), fill=-1, transform=transform, dtype="int32"
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quadrat import storage
 from quadrat.errors import RasterError
-from quadrat.raster import files
+from quadrat.raster import files, opening
 from quadrat.raster.files import RasterInfo
 
 ROWS_BYTES = 64 << 20  # of pixels in memory at once
@@ -27,7 +27,7 @@ def verify(uri: str) -> RasterInfo:
     """
     from rasterio.errors import RasterioError
 
-    with files.environment(), files.open_dataset(uri) as data:
+    with opening.environment(opening.is_remote(uri)), opening.open_dataset(uri) as data:
         # whole rows of blocks, so that each block is decoded once
         step = data.block_shapes[0][0]
         row_bytes = data.width * data.count * np.dtype(data.dtypes[0]).itemsize
@@ -37,7 +37,7 @@ def verify(uri: str) -> RasterInfo:
                 data.read(window=((row, min(data.height, row + step)), (0, data.width)))
         except RasterioError as error:
             raise RasterError(
-                f"{storage.redact(uri)} is damaged ({files._line(error, uri)}); fetch it again"
+                f"{storage.redact(uri)} is damaged ({opening.line(error, uri)}); fetch it again"
             ) from None
         return files.describe(uri, data)
 
@@ -50,14 +50,14 @@ def read_values(uri: str, r0: int, r1: int, c0: int, c1: int, band: int = 1) -> 
     """
     from rasterio.errors import RasterioError
 
-    with files.environment(), files.open_dataset(uri) as data:
+    with opening.environment(opening.is_remote(uri)), opening.open_dataset(uri) as data:
         if not (0 <= r0 < r1 <= data.height and 0 <= c0 < c1 <= data.width):
             raise RasterError(f"{storage.redact(uri)} has no rows {r0}-{r1}, columns {c0}-{c1}")
         try:
             values: NDArray[Any] = data.read(band, window=((r0, r1), (c0, c1)))
         except RasterioError as error:
             raise RasterError(
-                f"{storage.redact(uri)} cannot be read ({files._line(error, uri)}); "
+                f"{storage.redact(uri)} cannot be read ({opening.line(error, uri)}); "
                 "check the file or the network"
             ) from None
     return values

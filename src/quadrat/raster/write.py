@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quadrat import storage
 from quadrat.errors import StorageError
-from quadrat.raster import files
+from quadrat.raster import files, opening
 from quadrat.raster.files import Transform
 
 
@@ -62,7 +62,7 @@ def create_geotiff(
         options["predictor"] = 3 if np.issubdtype(np.dtype(dtype), np.floating) else 2
     if min(width, height) >= 16:
         options |= {"tiled": True, "blockxsize": block, "blockysize": block}
-    with storage.atomic_path(uri) as path, files.environment():
+    with storage.atomic_path(uri) as path, opening.environment():
         try:
             with rasterio.open(
                 path, "w", driver="GTiff", width=width, height=height, count=count, dtype=dtype,
@@ -76,7 +76,7 @@ def create_geotiff(
                 yield Canvas(data)
         except RasterioError as error:
             raise StorageError(
-                f"{storage.redact(uri)} could not be written ({files._line(error, uri)}); "
+                f"{storage.redact(uri)} could not be written ({opening.line(error, uri)}); "
                 "check the space and the permissions of its folder"
             ) from None
 
@@ -113,7 +113,7 @@ def write_cog(
     from rasterio.shutil import copy
 
     count, height, width = array.shape
-    with storage.atomic_path(uri) as path, files.environment():
+    with storage.atomic_path(uri) as path, opening.environment():
         try:
             with MemoryFile() as memory:
                 with memory.open(
@@ -134,6 +134,6 @@ def write_cog(
                     )  # fmt: skip
         except RasterioError as error:
             raise StorageError(
-                f"{storage.redact(uri)} could not be written ({files._line(error, uri)}); "
+                f"{storage.redact(uri)} could not be written ({opening.line(error, uri)}); "
                 "check the space and the permissions of its folder"
             ) from None
