@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from quadrat import codec
+from quadrat.codec import pictures, png
 from quadrat.errors import ImageError
 
 
@@ -118,20 +119,20 @@ def only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     pytest.importorskip(request.param, reason="pip install 'quadrat[fast-png]'")
     for name in set(FAST) - {request.param}:
         monkeypatch.setitem(sys.modules, name, None)
-    codec._fast_png.cache_clear()
+    png._fast_png.cache_clear()
     yield request.param
-    codec._fast_png.cache_clear()
+    png._fast_png.cache_clear()
 
 
 def test_each_fast_decoder_finds_pillows_pixels(only: str) -> None:
-    assert len(codec._fast_png()) == 1
+    assert len(png._fast_png()) == 1
     for kind, data in KINDS.items():
         want = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
         assert np.array_equal(codec.read_image(data), want), kind
 
 
 def test_the_fast_decoder_is_used(only: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "_read_pillow", lambda data, name: 1 / 0)
+    monkeypatch.setattr(pictures, "_read_pillow", lambda data, name: 1 / 0)
     for kind in ("png", "png, gamma and text", "png, best"):
         assert np.array_equal(codec.read_image(KINDS[kind]), picture())
 
@@ -139,10 +140,10 @@ def test_the_fast_decoder_is_used(only: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_without_a_fast_decoder_pillow_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in FAST:
         monkeypatch.setitem(sys.modules, name, None)
-    codec._fast_png.cache_clear()
-    assert codec._fast_png() == ()
+    png._fast_png.cache_clear()
+    assert png._fast_png() == ()
     assert np.array_equal(codec.read_image(KINDS["png, interlaced"]), picture())
-    codec._fast_png.cache_clear()
+    png._fast_png.cache_clear()
 
 
 @pytest.mark.parametrize("at", [0.3, 0.6, 0.95])

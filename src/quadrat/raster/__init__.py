@@ -10,6 +10,7 @@ The only home of rasterio. It does not know tiles' labels, tile sets or models.
     mosaic     many files read as one on a grid
     values     label codes; whole: whole files and plain windows
     write      GeoTIFF and COG
+    pictures   small TIFF pictures in memory
 """
 
 from quadrat.raster.files import (
@@ -25,6 +26,7 @@ from quadrat.raster.files import (
 from quadrat.raster.links import RECORD, is_link
 from quadrat.raster.mosaic import Imagery, ReadFailure, open_imagery, read_block
 from quadrat.raster.opening import environment
+from quadrat.raster.pictures import read_rgb
 from quadrat.raster.placement import source_pixel
 from quadrat.raster.values import ValueRaster, open_values, rasterize
 from quadrat.raster.write import create_geotiff, write_cog, write_geotiff
@@ -46,6 +48,7 @@ __all__ = [
     "projjson",
     "rasterize",
     "read_block",
+    "read_rgb",
     "source_pixel",
     "suggest_crs",
     "transform_bounds",

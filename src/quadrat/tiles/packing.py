@@ -172,6 +172,8 @@ def pack(
             done += part.count
             if on_progress:
                 on_progress(done, len(source.pictures))
+        if not records and writer.skipped:
+            raise TileSetError(f"no picture of {source.uri} is read; {writer.skipped[0][1]}")
         info = {
             "dropped": {"duplicates": len(writer.duplicates)},
             "duplicates": writer.duplicates[:100],
