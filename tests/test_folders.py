@@ -249,4 +249,4 @@ def test_a_folder_without_a_readable_picture_says_why(tmp_path: Path) -> None:
     (tmp_path / "in" / "A").mkdir(parents=True)
     (tmp_path / "in" / "A" / "1.png").write_bytes(b"hello")
     with pytest.raises(TileSetError, match=r"no picture of .* is read; .*1\.png is something else"):
-        tiles.pack(str(tmp_path / "in"), str(tmp_path / "out"), size_px=SIZE)
+        tiles.pack(str(tmp_path / "in"), str(tmp_path / "out"), size_px=SIZE, split=None)
