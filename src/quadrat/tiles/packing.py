@@ -233,7 +233,7 @@ class _Packer:
                     i for i, (p, image) in enumerate(zip(paths, images, strict=True))
                     if self._is_new(p, image)
                 ]  # fmt: skip
-                index = batch.index.take(good)
+                index = batch.index.take(pa.array(good, pa.int64()))
                 given = pa.array([splits.get(paths[i]) for i in good], pa.string())
                 index = index.set_column(INDEX.get_field_index("split"), "split", given)
                 picked = pa.array([images[i] for i in good], pa.binary())

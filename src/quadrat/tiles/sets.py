@@ -206,7 +206,7 @@ def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
                 skipped.append((tile_name(rows, i), str(error)))
         index = pa.Table.from_batches([rows.select(INDEX.names)]).cast(INDEX)
         if len(good) < len(rows):
-            index, chips = index.take(good), chips[: len(good)]
+            index, chips = index.take(pa.array(good, pa.int64())), chips[: len(good)]
         yield Batch(index, chips if len(good) else empty_chips(part.size_px), tuple(skipped))
 
 
