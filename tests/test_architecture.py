@@ -22,6 +22,7 @@ DEPENDENCIES = {
     "fsspec": ("fsspec", "s3fs", "adlfs"),
     "pyarrow.parquet": ("pyarrow.parquet",),
     "rasterio": ("rasterio",),
+    "pyogrio": ("pyogrio", "geopandas", "fiona", "osgeo"),
     "STAC clients": ("pystac", "pystac_client", "planetary_computer"),
     "pyspark": ("pyspark",),
     "the inference runtimes": ("onnxruntime", "openvino"),

@@ -6,6 +6,7 @@
     │   ├── GridError            a grid, CRS or tile size
     │   ├── RasterError          imagery or a label raster
     │   ├── LabelError           labels: codes, fields, overlap
+    │   │   └── VectorError      a vector file: layers, fields, geometry, CRS
     │   ├── ImageError           a picture file or an encoded tile
     │   ├── TileSetError         a tile set or folder of images
     │   ├── SplitError           a split that cannot be made or that leaks
@@ -54,6 +55,10 @@ class RasterError(InputError):
 
 class LabelError(InputError):
     """Labels: unknown codes, fields, no overlap."""
+
+
+class VectorError(LabelError):
+    """A vector file: layers, fields, geometry, CRS."""
 
 
 class ImageError(InputError):

@@ -255,10 +255,15 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:160]
 
 
+def schema(uri: str) -> pa.Schema:
+    """A file's columns and metadata."""
+    with _open(uri) as file:
+        return file.schema_arrow
+
+
 def columns(uri: str) -> list[str]:
     """Names of a part's columns."""
-    with _open(uri) as file:
-        return list(file.schema_arrow.names)
+    return list(schema(uri).names)
 
 
 def count(uri: str) -> int:

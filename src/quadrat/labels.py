@@ -15,17 +15,15 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import geoparquet, raster, storage, text
+from quadrat import raster, storage, text, vectors
 from quadrat.errors import LabelError
 from quadrat.grid import Grid, TileRange
 from quadrat.legend import Legend
 from quadrat.raster import ValueRaster
 
 RULES = ("nine-point", "majority")
-POLYGONS = (".gpkg", ".parquet", ".geoparquet", ".geojson", ".json", ".shp", ".fgb")
 MAX_LATTICE = 45  # 2,025 points a tile: 5 m apart at 224 m
 Sampler = Callable[
     [NDArray[np.int64], NDArray[np.int64]],
@@ -72,6 +70,7 @@ class LabelSource:
 
     Attributes:
         field: polygons' column that holds the class (a name of the legend, or a code).
+        layer: the layer of a vector file that has several.
         lattice: points along a side of a tile.
     """
 
@@ -81,6 +80,7 @@ class LabelSource:
     lattice: int
     values: ValueRaster | None = None
     field: str = ""
+    layer: str | None = None
 
 
 def open_labels(
@@ -90,24 +90,32 @@ def open_labels(
     *,
     rule: Rule | None = None,
     field: str | None = None,
+    layer: str | None = None,
 ) -> LabelSource:
     """Check a label raster or polygon file; reads headers only.
+
+    Args:
+        field: the polygons' field that holds the class, `class` when None. layer: of a vector file
+            that has several.
 
     Raises:
         LabelError, RasterError: missing, no CRS, no such field, naming the cure.
     """
     rule = rule or Rule()
-    if is_polygons(uri):
+    if vectors.is_vector(uri):
         name = field or "class"
-        columns = _polygon_columns(uri)
-        if name not in columns:
+        columns = vectors.fields(uri, layer)
+        if text.match(name, columns) is None:
             raise LabelError(
                 f"{storage.redact(uri)} has no field {name!r}; it has {', '.join(columns)}: "
                 "choose one with --field"
             )
-        return LabelSource(uri, legend, rule, MAX_LATTICE, None, name)
-    if field is not None:
-        raise LabelError(f"--field {field} is for polygons, and {storage.redact(uri)} is a raster")
+        return LabelSource(uri, legend, rule, MAX_LATTICE, None, name, layer)
+    for option, given in (("--field", field), ("--layer", layer)):
+        if given is not None:
+            raise LabelError(
+                f"{option} {given} is for polygons, and {storage.redact(uri)} is a raster"
+            )
     values = raster.open_values(uri)
     if not legend.lookup():
         raise LabelError(
@@ -116,11 +124,6 @@ def open_labels(
         )
     cell = raster.source_pixel(values.info, grid)
     return LabelSource(uri, legend, rule, lattice_for(grid.tile_m, cell), values)
-
-
-def is_polygons(uri: str) -> bool:
-    """Whether a label source is polygons, by its ending."""
-    return uri.lower().split("?")[0].endswith(POLYGONS)
 
 
 def lattice_for(tile_m: float, cell_m: float) -> int:
@@ -134,7 +137,7 @@ def nine_point(
     source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64]
 ) -> NDArray[np.int16]:
     """Labels by the reference rule alone, without fractions: nine points a tile, `(N,) int16`."""
-    classes, _, _ = _sampler(source, grid, 3)(rows, cols)
+    classes, _, _ = _sampler(source, grid, 3, _around(rows, cols))(rows, cols)
     return _agree(classes)
 
 
@@ -148,7 +151,7 @@ def label_tiles(
     fractions = np.zeros((len(rows), k), np.float32)
     covered = np.zeros(len(rows), np.float32)
     unknown: dict[int, int] = {}
-    sample = _sampler(source, grid, n)
+    sample = _sampler(source, grid, n, _around(rows, cols))
     for i in range(0, len(rows), step):
         part = slice(i, i + step)
         classes, known, codes = sample(rows[part], cols[part])
@@ -175,10 +178,17 @@ def _agree(classes: NDArray[np.int16]) -> NDArray[np.int16]:
     return np.where((nine == nine[:, :1]).all(axis=1), nine[:, 0], np.int16(-1))
 
 
-def _sampler(source: LabelSource, grid: Grid, n: int) -> Sampler:
-    """A function from tiles to classes (M, n, n) int16, where anything is known, unknown codes."""
+def _around(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> TileRange:
+    """The rectangle of tiles that holds all of them."""
+    if not len(rows):
+        return TileRange(0, 0, 0, 0)
+    return TileRange(int(rows.min()), int(rows.max()) + 1, int(cols.min()), int(cols.max()) + 1)
+
+
+def _sampler(source: LabelSource, grid: Grid, n: int, tiles: TileRange) -> Sampler:
+    """A function from some of `tiles` to classes (M, n, n) int16, what is known, unknown codes."""
     if source.values is None:
-        return _polygon_sampler(source, grid, n)
+        return _polygon_sampler(source, grid, n, tiles)
     values = source.values
 
     def sample(
@@ -229,65 +239,12 @@ def _classify(
     return classes, unknown
 
 
-def _polygon_columns(uri: str) -> list[str]:
-    if uri.lower().endswith(("parquet",)):
-        return [c for c in geoparquet.columns(uri) if c != geoparquet.GEOMETRY]
-    return list(_pyogrio(uri, "read_info")["fields"])
+def _polygon_sampler(source: LabelSource, grid: Grid, n: int, tiles: TileRange) -> Sampler:
+    import shapely
 
-
-def _pyogrio(uri: str, call: str, **options: Any) -> Any:
-    import pyogrio
-
-    source = str(storage.local_path(uri)) if storage.is_local(uri) else storage.read_bytes(uri)
-    if isinstance(source, str) and not storage.exists(source):
-        raise LabelError(f"{uri} does not exist; check the path")
-    function: Callable[..., Any] = (
-        pyogrio.read_info if call == "read_info" else pyogrio.raw.read_arrow
+    shapes, columns = vectors.read_polygons(
+        source.uri, grid.crs, (source.field,), layer=source.layer, near=grid.range_bounds(tiles)
     )
-    try:
-        return function(source, **options)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        why = " ".join(str(error).split())[:120]
-        raise LabelError(f"{storage.redact(uri)} cannot be read as polygons ({why})") from None
-
-
-def read_polygons(
-    uri: str, crs: str, fields: tuple[str, ...] = ()
-) -> tuple[NDArray[np.object_], dict[str, list[Any]]]:
-    """All polygons of a file in another CRS: shapely geometries (N,), and columns.
-
-    Reads `.gpkg`, GeoParquet, GeoJSON, FlatGeobuf and shapefiles.
-    """
-    import shapely
-
-    if uri.lower().endswith("parquet"):
-        table = geoparquet.read_part(uri, [*fields, geoparquet.GEOMETRY])
-        own = geoparquet.geo_crs(uri)
-        wkb = table[geoparquet.GEOMETRY]
-    else:
-        meta, table = _pyogrio(uri, "read_arrow", columns=list(fields))
-        own = meta["crs"]
-        name = meta["geometry_name"] or "wkb_geometry"
-        wkb = table[name]
-    if not own:
-        raise LabelError(f"{storage.redact(uri)} has no CRS; save it with one")
-    try:
-        shapes = shapely.from_wkb(pa.chunked_array(wkb).to_numpy(zero_copy_only=False))
-    except shapely.errors.ShapelyError as error:
-        raise LabelError(f"{storage.redact(uri)} holds broken geometry: {error}") from None
-    source = raster.normalise_crs(own)
-
-    def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack(raster.transform_points(source, crs, points[:, 0], points[:, 1]), axis=1)
-
-    moved = shapely.transform(shapes, project)
-    return np.asarray(moved), {f: table[f].to_pylist() for f in fields}
-
-
-def _polygon_sampler(source: LabelSource, grid: Grid, n: int) -> Sampler:
-    import shapely
-
-    shapes, columns = read_polygons(source.uri, grid.crs, (source.field,))
     codes = source.legend.lookup()
     values = [_class_of(v, source, codes) for v in columns[source.field]]
     tree = shapely.STRtree(shapes)

@@ -36,7 +36,8 @@ ENCODINGS = ("zstd", "png", "raw")
     show_default=True,
     help="Share of the tile that a class needs, for --rule majority.",
 )
-@click.option("--field", help="The polygons' column that holds the class.")
+@click.option("--field", help="The polygons' field that holds the class; class if not given.")
+@click.option("--layer", help="The polygons' layer, where the file has several.")
 @click.option(
     "--tile-m", type=float, default=224.0, show_default=True, help="Side of a tile, metres."
 )

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from quadrat import raster, storage
+from quadrat import raster, storage, vectors
 from quadrat.errors import FetchError, InputError
 from quadrat.fetch import http
 from quadrat.fetch.names import choose_county, choose_state, split_name
@@ -160,14 +160,15 @@ def _census(address: str, kind: str, year: int, client: http.Client | None) -> _
         raise InputError(
             f"--boundaries {address} is no pattern; write {{year}} and {{kind}}"
         ) from None
-    path = _cached(where, client) if re.match(r"https?://", where) else storage.local_path(where)
-    meta, _, _, columns = _read(path, geometry=False)
-    named = {str(n): c for n, c in zip(meta["fields"], columns, strict=True)}
-    missing = {"STATEFP", "NAME", "GEOID"} - set(named)
+    path = str(_cached(where, client)) if re.match(r"https?://", where) else where
+    table = vectors.read(path, None)
+    missing = {"STATEFP", "NAME", "GEOID"} - set(table.columns)
     if missing:
         raise FetchError(
-            f"{path.name} lacks {', '.join(sorted(missing))}; it is no Census boundary file"
+            f"{storage.basename(where)} lacks {', '.join(sorted(missing))}; "
+            "it is no Census boundary file"
         )
+    named = table.columns
     full = named.get("NAMELSAD", named["NAME"])
     rows = tuple(
         Row(i, str(g), str(s), str(n), str(f))
@@ -177,10 +178,9 @@ def _census(address: str, kind: str, year: int, client: http.Client | None) -> _
     )
 
     def outline(number: int) -> Any:
-        _, _, shapes, _ = _read(path, rows=[number])
-        return _polygons(shapes, str(path))
+        # NAD83 and WGS 84 differ by a metre or two; the outline is generalised by far more
+        return _whole(replace(table, shapes=table.shapes[[number]], columns={}, crs=LONLAT))
 
-    # NAD83 and WGS 84 differ by a metre or two; the outline is generalised by far more
     return _Table(Path(storage.basename(where)).stem, rows, outline)
 
 
@@ -195,7 +195,7 @@ def _cached(url: str, client: http.Client | None) -> Path:
     storage.make_dirs(str(path.parent))
 
     def whole(part: Path) -> None:
-        _read(part, geometry=False)
+        vectors.fields(str(part))
 
     own = client or http.Client()
     try:
@@ -214,60 +214,14 @@ def read_outline(uri: str) -> Any:
     Raises:
         InputError: the file is missing, no vector file, without polygons or without a CRS.
     """
-    if uri.endswith((".parquet", ".geoparquet")):
-        return _read_geoparquet(uri)
-    path = storage.local_path(uri)
-    if not path.exists():
-        raise InputError(f"{uri} does not exist; check --polygon")
-    meta, _, shapes, _ = _read(path)
-    if not meta.get("crs"):
-        raise InputError(f"{uri} has no CRS; write it again with one")
-    return reproject(_polygons(shapes, uri), str(meta["crs"]), LONLAT)
+    return _whole(vectors.read(uri))
 
 
-def _read_geoparquet(uri: str) -> Any:
-    from quadrat import geoparquet
-
-    crs = geoparquet.geo_crs(uri)
-    if crs is None:
-        raise InputError(f"{uri} has no geometry with a CRS; write it as GeoParquet with one")
-    table = geoparquet.read_part(uri, columns=[geoparquet.GEOMETRY])
-    outline = _polygons(table[geoparquet.GEOMETRY].to_pylist(), uri)
-    return reproject(outline, LONLAT if crs == "OGC:CRS84" else crs, LONLAT)
-
-
-def _read(path: Path, *, geometry: bool = True, rows: Sequence[int] | None = None) -> Any:
-    """pyogrio's (meta, fids, WKB, columns) of a vector file's first layer."""
-    import numpy as np
-    from pyogrio.errors import DataLayerError, DataSourceError, GeometryError
-    from pyogrio.raw import read
-
-    # in braces, GDAL takes an archive under any name ("counties.zip.part")
-    name = f"/vsizip/{{{path}}}" if ".zip" in path.suffixes else str(path)
-    try:
-        return read(
-            name,
-            read_geometry=geometry,
-            force_2d=True,
-            fids=None if rows is None else np.asarray(rows, np.int64),
-        )
-    except (DataLayerError, DataSourceError, GeometryError, ValueError, IndexError) as error:
-        text = " ".join(str(error).split()).replace(str(path), path.name)[:120]
-        raise InputError(f"{path.name} cannot be read as a vector file ({text})") from None
-
-
-def _polygons(shapes: Sequence[bytes | None], uri: str) -> Any:
+def _whole(features: vectors.Features) -> Any:
     import shapely
 
-    parts = shapely.from_wkb([s for s in shapes if s is not None])
-    parts = [
-        p if p.is_valid else p.buffer(0)
-        for p in parts
-        if p is not None and p.geom_type in ("Polygon", "MultiPolygon") and not p.is_empty
-    ]
-    if not parts:
-        raise InputError(f"{uri} has no polygons; give a file of areas")
-    return shapely.union_all(parts)
+    shapes, _ = vectors.polygons(features, LONLAT)
+    return shapely.union_all(shapes)
 
 
 def reproject(geometry: Any, src: str, dst: str) -> Any:

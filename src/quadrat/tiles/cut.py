@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import codec, geoparquet, parts, storage
+from quadrat import codec, geoparquet, parts, storage, vectors
 from quadrat import labels as labelling
 from quadrat import legend as legends
 from quadrat import split as splitting
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import LabelError, RasterError, SplitError
-from quadrat.grid import TileId
+from quadrat.grid import Bounds, TileId
 from quadrat.labels import Labels, Rule
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
@@ -154,6 +154,7 @@ def tile(
     rule: str = "nine-point",
     threshold: float = 0.5,
     field: str | None = None,
+    layer: str | None = None,
     crs: str | None = None,
     tile_m: float = 224.0,
     pixel_m: float = 1.0,
@@ -186,7 +187,8 @@ def tile(
         imagery: GeoTIFF, COG or VRT files (or folders of them); the first named wins where they
             overlap.
         out: the tile set's folder, any URI.
-        labels: a label raster (read by nearest neighbour) or polygons with a class `field`.
+        labels: a label raster (read by nearest neighbour) or polygons with a class `field`, in
+            the `layer` of that name where the file has several.
         legend: a shipped name, a TOML file, or a Legend.
         rule: `nine-point` (all nine points agree) or `majority` (a class has `threshold` of the
             tile).
@@ -219,14 +221,15 @@ def tile(
     out = storage.normalise(out)
     options = {
         "labels": labels and storage.redact(labels), "legend": found.name, "rule": rule,
-        "threshold": threshold if rule == "majority" else None, "field": field,
+        "threshold": threshold if rule == "majority" else None, "field": field, "layer": layer,
         "split": split and labels and how.to_dict(), "groups": groups, "balance": balance,
         "labelled_only": labelled_only, "encoding": encoding, "seed": seed,
     }  # fmt: skip
-    stamp = storage.stamp(labels) if labels else None
+    stamp = vectors.stamp(labels) if labels else None
     plan = storage.digest_json([source.digest, options, stamp, found.to_dict()])
     if labels is None:
-        unlabelled = {"--balance": balance, "--labelled-only": labelled_only, "--groups": groups}
+        unlabelled = {"--balance": balance, "--labelled-only": labelled_only, "--groups": groups,
+                      "--field": field, "--layer": layer}  # fmt: skip
         for name, given in unlabelled.items():
             if given:
                 raise LabelError(f"{name} needs labels; give --labels")
@@ -239,7 +242,7 @@ def tile(
         known = None
         if labels is not None:
             opened = labelling.open_labels(
-                labels, found, source.grid, rule=Rule(rule, threshold), field=field
+                labels, found, source.grid, rule=Rule(rule, threshold), field=field, layer=layer
             )
             known = labelling.label_tiles(opened, source.grid, rows, cols)
             _check_labels(known, labels, found, strict)
@@ -316,12 +319,13 @@ def _groups(
 
     if field is None:
         raise SplitError(f"name the field of {storage.redact(groups)} with --groups-field")
-    shapes, columns = labelling.read_polygons(groups, source.grid.crs, (field,))
     result = np.full(len(rows), "", dtype=object)
     x, y = source.grid.centres(rows, cols)
+    near = Bounds(float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+    shapes, columns = vectors.read_polygons(groups, source.grid.crs, (field,), near=near)
     for shape, value in zip(shapes, columns[field], strict=True):
         shapely.prepare(shape)
-        result[shapely.contains_xy(shape, x, y)] = str(value)
+        result[shapely.contains_xy(shape, x, y)] = "" if value is None else str(value)
     return result
 
 

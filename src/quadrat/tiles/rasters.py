@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import labels, raster, storage
+from quadrat import raster, storage, vectors
 from quadrat.errors import RasterError
 from quadrat.fetch import record
-from quadrat.grid import Grid, TileId, TileRange
+from quadrat.grid import Bounds, Grid, TileId, TileRange
 from quadrat.legend import Legend
 from quadrat.raster import Imagery, ReadFailure
 from quadrat.tiles.types import Batch, Chips, Columns, empty_chips, make_index
@@ -87,7 +87,7 @@ class RasterSource:
     @property
     def digest(self) -> str:
         """Changes when imagery, grid, nodata rule or outline change."""
-        outline = storage.digest_file(self.within) if self.within else None
+        outline = vectors.digest(self.within) if self.within else None
         return storage.digest_json([self.imagery.digest, self.max_nodata, outline, self.dates])
 
     def parts(self) -> Sequence[RasterPart]:
@@ -104,7 +104,7 @@ class RasterSource:
             for i in range(r.r0 // side, (r.r1 - 1) // side + 1):
                 for j in range(r.c0 // side, (r.c1 - 1) // side + 1):
                     squares.setdefault((i, j), []).append(n)
-        outline = _outline(self.within, grid.crs) if self.within else None
+        outline = _outline(self.within, grid.crs, _around(areas)) if self.within else None
         number = 0
         for (i, j), members in sorted(squares.items()):
             box, mask = _cover(i, j, side, [ranges[n] for n in members])
@@ -141,15 +141,21 @@ def _shrink(box: TileRange, mask: NDArray[np.bool_]) -> tuple[TileRange, NDArray
     return TileRange(box.r0 + a, box.r0 + b, box.c0 + c, box.c0 + d), mask[a:b, c:d]
 
 
-def _outline(uri: str, crs: str) -> Any:
+def _outline(uri: str, crs: str, near: Bounds) -> Any:
     import shapely
 
-    shapes, _ = labels.read_polygons(uri, crs)
+    shapes, _ = vectors.read_polygons(uri, crs, near=near)
     whole = shapely.union_all(shapes)
     if whole.is_empty:
-        raise RasterError(f"{storage.redact(uri)} holds no polygons; check the outline")
+        raise RasterError(f"{storage.redact(uri)} has no polygons on the imagery; check --within")
     shapely.prepare(whole)
     return whole
+
+
+def _around(areas: Sequence[Bounds]) -> Bounds:
+    """The rectangle that holds all of them."""
+    left, bottom, right, top = (list(edges) for edges in zip(*areas, strict=True))
+    return Bounds(min(left), min(bottom), max(right), max(top))
 
 
 def _inside(outline: Any, grid: Grid, box: TileRange) -> NDArray[np.bool_]:

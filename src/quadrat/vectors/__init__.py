@@ -1,0 +1,76 @@
+"""Vector files, read once and rightly: polygons and points, with fields, in the CRS that is needed.
+
+The only home of pyogrio. It does not know what the polygons are for.
+
+    formats   which formats are read, by their first bytes
+    stage     a file or an archive under names of our own: nothing is written beside an input
+    layers    the layer that is meant, its fields and features
+    parquet   GeoParquet and GeoArrow
+    shapes    polygons and points checked, cut and projected
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import storage
+from quadrat.grid import Bounds
+from quadrat.vectors.formats import ENDINGS
+from quadrat.vectors.layers import Features, fields, read, split
+from quadrat.vectors.shapes import points, polygons
+from quadrat.vectors.stage import members
+
+__all__ = ["Features", "digest", "fields", "is_vector", "points", "polygons", "read", "read_points",
+           "read_polygons", "split", "stamp"]  # fmt: skip
+
+
+def is_vector(uri: str) -> bool:
+    """Whether a URI names a vector file or an archive of some, by its ending."""
+    return split(uri)[0].lower().split("?")[0].rstrip("/").endswith(ENDINGS)
+
+
+def read_polygons(
+    uri: str,
+    crs: str,
+    wanted: Sequence[str] = (),
+    *,
+    layer: str | None = None,
+    near: Bounds | None = None,
+) -> tuple[NDArray[np.object_], dict[str, list[Any]]]:
+    """Polygons of a file in another CRS, (N,), and the fields that are wanted, N values each.
+
+    Args:
+        layer: its name, where a file has several; it may also end the URI, as in
+            `file.gpkg|layername=plots`.
+        near: the area that is needed, in `crs`; what lies elsewhere is left out.
+
+    Raises:
+        VectorError: the file, layer, field, CRS or shapes cannot be used, naming the cure.
+    """
+    features = read(uri, wanted, layer)
+    shapes, at = polygons(features, crs, near)
+    return shapes, {name: [values[i] for i in at] for name, values in features.columns.items()}
+
+
+def read_points(
+    uri: str, crs: str, *, layer: str | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, list[Any]]]:
+    """x and y of a file of points in another CRS, (N,) each, and all its fields."""
+    features = read(uri, None, layer)
+    return *points(features, crs), features.columns
+
+
+def stamp(uri: str) -> str:
+    """What changes when a file, or one that belongs to it, changes; reads no content."""
+    bare, layer = split(uri)
+    return " ".join([storage.stamp(m) for m in members(bare)] + ([layer] if layer else []))
+
+
+def digest(uri: str) -> str:
+    """SHA-256 of the content of a file and of those that belong to it."""
+    bare, layer = split(uri)
+    return storage.digest_json([*(storage.digest_file(m) for m in members(bare)), layer])

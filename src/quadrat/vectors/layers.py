@@ -1,0 +1,190 @@
+"""The layers of staged vector files, their fields, and their features as the file has them.
+
+The only home of pyogrio. It does not know what the fields mean or on which ground they are needed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import storage, text
+from quadrat.errors import VectorError
+from quadrat.vectors import parquet
+from quadrat.vectors.formats import FORMATS
+from quadrat.vectors.stage import Staged, staged
+
+T = TypeVar("T")
+MOST_FEATURES = 50_000_000
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of one layer.
+
+    Attributes:
+        name: the file, for messages.
+        crs: authority code, WKT or PROJJSON text; "" where the file names none.
+        shapes: (N,) shapely geometries of two dimensions, None where a feature has none.
+        columns: the fields that were asked for, N values each, under the names asked for.
+    """
+
+    name: str
+    crs: str
+    shapes: NDArray[np.object_]
+    columns: dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """`own` is GDAL's name for it, `shown` the user's."""
+
+    file: Staged
+    own: str
+    shown: str
+
+
+def split(uri: str) -> tuple[str, str | None]:
+    """The URI and the layer of `file.gpkg|layername=plots`, as QGIS writes it."""
+    bare, mark, layer = uri.partition("|layername=")
+    return (bare, layer) if mark else (uri, None)
+
+
+def fields(uri: str, layer: str | None = None) -> list[str]:
+    """Names of a layer's fields without the geometry; reads no features.
+
+    Raises:
+        VectorError: the file cannot be read, has several layers and `layer` names none of them.
+    """
+    with _opened(uri, layer) as (name, chosen):
+        return _fields(name, chosen)
+
+
+def read(uri: str, wanted: Sequence[str] | None = (), layer: str | None = None) -> Features:
+    """All features of a layer.
+
+    Args:
+        wanted: fields, in any case; None for all.
+
+    Raises:
+        VectorError: as `fields`; a field that is missing (those that exist are listed); geometry
+            that is damaged or of a kind without an outline.
+    """
+    with _opened(uri, layer) as (name, chosen):
+        there = _fields(name, chosen)
+        own = [_field(name, f, there) for f in (there if wanted is None else wanted)]
+        if chosen.file.format is FORMATS["parquet"]:
+            crs, shapes, columns = parquet.read(str(chosen.file.path), name, own)
+        else:
+            crs, shapes, columns = _read(name, chosen, own)
+        named = own if wanted is None else wanted
+        return Features(name, crs, shapes, dict(zip(named, columns, strict=True)))
+
+
+@contextmanager
+def _opened(uri: str, layer: str | None) -> Iterator[tuple[str, _Layer]]:
+    bare, named = split(uri)
+    name = storage.redact(bare)
+    with staged(bare) as files:
+        yield name, _choose(name, [x for f in files for x in _layers(name, f)], layer or named)
+
+
+def _choose(name: str, layers: Sequence[_Layer], wanted: str | None) -> _Layer:
+    if not layers:
+        raise VectorError(f"{name} has no layer with geometry; give a file of areas")
+    names = [x.shown for x in layers]
+    if wanted is None:
+        if len(layers) == 1:
+            return layers[0]
+        raise VectorError(
+            f"{name} has {len(layers)} layers ({', '.join(names[:20])}); name one of them with "
+            f'--layer, or as in "{storage.basename(name)}|layername={names[0]}"'
+        )
+    if len(layers) == 1 and wanted == layers[0].own:
+        return layers[0]
+    found = text.match(wanted, names)
+    if found is None:
+        raise VectorError(f"{name} has no layer {wanted!r}; {text.near(wanted, names)}")
+    return layers[names.index(found)]
+
+
+def _layers(name: str, file: Staged) -> list[_Layer]:
+    if file.format is FORMATS["parquet"]:
+        return [_Layer(file, file.stem, file.stem)]
+    import pyogrio
+
+    found = _call(name, file, pyogrio.list_layers)
+    own = [str(n) for n, kind in found if kind is not None]
+    one = file.format.name in ("shapefile", "FlatGeobuf", "GeoJSON", "GeoJSON lines")
+    return [_Layer(file, n, file.stem if one else n) for n in own]
+
+
+def _fields(name: str, layer: _Layer) -> list[str]:
+    if layer.file.format is FORMATS["parquet"]:
+        return parquet.fields(str(layer.file.path), name)
+    return [str(f) for f in _info(name, layer)["fields"]]
+
+
+def _info(name: str, layer: _Layer) -> Any:
+    """pyogrio's facts of a layer, once the right driver of GDAL's has opened it."""
+    import pyogrio
+
+    info = _call(name, layer.file, pyogrio.read_info, layer=layer.own)
+    form = layer.file.format
+    if info["driver"] not in form.drivers:
+        raise VectorError(f"{name} is read as {info['driver']}, not {form.name}; convert it")
+    return info
+
+
+def _field(name: str, wanted: str, there: Sequence[str]) -> str:
+    found = text.match(wanted, there)
+    if found is None:
+        listed = ", ".join(there) if there else "none"
+        raise VectorError(f"{name} has no field {wanted!r}; it has {listed}: choose one of them")
+    return found
+
+
+def _read(
+    name: str, layer: _Layer, own: Sequence[str]
+) -> tuple[str, NDArray[np.object_], list[list[Any]]]:
+    import pyogrio
+
+    count = _info(name, layer)["features"]
+    # a count that is a lie must not ask for memory: a feature has a byte at least
+    if count > min(MOST_FEATURES, layer.file.size):
+        raise VectorError(f"{name} says that it has {count:,} features; it is damaged or too large")
+    # not by Arrow, which does not turn curves into lines
+    meta, _, shapes, columns = _call(
+        name, layer.file, pyogrio.raw.read, layer=layer.own, columns=list(own), force_2d=True
+    )
+    values = dict(zip([str(f) for f in meta["fields"]], columns, strict=True))
+    shapes = np.empty(0, object) if shapes is None else shapes
+    return (
+        str(meta["crs"] or ""),
+        parquet.from_wkb(name, shapes),
+        [values[f].tolist() for f in own],
+    )
+
+
+def _call(name: str, file: Staged, function: Callable[..., T], **options: Any) -> T:
+    """A call of pyogrio on a staged file; what it raises becomes one line, what it warns of is not
+    said: GDAL's remarks on details of the format."""
+    import pyogrio
+    from pyogrio._err import CPLE_BaseError
+
+    kept = {} if function is pyogrio.list_layers else dict(file.format.options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return function(f"{file.format.prefix}{file.path}", **kept, **options)
+        except (RuntimeError, ValueError, OverflowError, MemoryError, CPLE_BaseError) as error:
+            line = " ".join(str(error).split()).replace(str(file.path), name)[:160]
+            raise VectorError(
+                f"{name} cannot be read as {file.format.name} ({line}); save it again"
+            ) from None
