@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quadrat import dates as dating
 from quadrat import legend as legends
 from quadrat import storage
 from quadrat.area import dates as dated
@@ -164,6 +165,7 @@ def area(
     days = tuple(
         dated.read(uri, probabilities=fold) for uri in (scores, scores_b) if uri is not None
     )
+    dating.check_order([(storage.redact(d.uri), d.date) for d in days])
     if legend is not None:
         coarse = legends.load_legend(legend)
         days = tuple(d.folded(coarse) for d in days)

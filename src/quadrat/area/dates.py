@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quadrat import dates as dating
 from quadrat import legend as legends
 from quadrat import score, storage
 from quadrat.errors import ScoresError
@@ -142,9 +143,7 @@ def _date(uri: str, info: Mapping[str, Any], column: pa.ChunkedArray) -> str:
     dates = [str(d) for d in info.get("dates") or ()]
     if not dates:
         dates = sorted({d for d in column.unique().to_pylist() if d})
-    if dates:
-        return dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    return storage.basename(uri)
+    return dating.period(dates) or storage.basename(uri)
 
 
 def pair(a: Dated, b: Dated) -> tuple[Dated, Dated]:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from quadrat import dates as dating
 from quadrat import geoparquet, storage
 from quadrat import legend as legends
 from quadrat.area import dates as dated
@@ -188,6 +189,7 @@ def _read(
         given: what the user named; a date that says nothing of itself is called after it.
     """
     days = [dated.read(uri, probabilities=True) for uri in dates]
+    dating.check_order([(storage.redact(u), d.date) for u, d in zip(given, days, strict=True)])
     for n, (day, uri) in enumerate(zip(days, given, strict=True)):
         if day.date == storage.basename(day.uri):
             name = storage.basename(uri).rsplit(".", 1)[0]

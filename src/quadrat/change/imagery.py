@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import dates as dating
 from quadrat import model as models
 from quadrat import score as scoring
 from quadrat import storage
@@ -17,7 +18,7 @@ from quadrat.change import align, recolour
 from quadrat.engines import Engine
 from quadrat.errors import InputError
 from quadrat.model import Model
-from quadrat.tiles import Source
+from quadrat.tiles import Source, source_dates
 
 Progress = Callable[[int, int], None]
 
@@ -69,6 +70,8 @@ def score(
     """
     bundle = models.load_model(model)
     sources = [_placed(uri, scoring.open_source([uri], bundle, **how)) for uri in dates]
+    days = [dating.period(source_dates(s)) for s in sources]
+    dating.check_order([(storage.redact(u), d) for u, d in zip(dates, days, strict=True)])
     made: list[str] = []
     used: list[Model] = []
     told: list[dict[str, Any] | None] = []

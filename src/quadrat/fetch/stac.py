@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from quadrat import dates
 from quadrat.errors import FetchError, MissingExtraError, QuadratError
 from quadrat.fetch import http
 from quadrat.redaction import redact
@@ -190,8 +191,9 @@ def read_item(feature: Mapping[str, Any], asset: str = "image") -> Item:
     href = str(image["href"]).split("?", 1)[0]
     if not re.match(r"https?://", href):
         raise ValueError(f"its image is at {href.split('://')[0]}://, which is not http(s)")
-    date, year = str(facts.get("datetime") or facts.get("start_datetime") or "")[:10], _year(facts)
-    if year is None or not re.fullmatch(r"\d{4}-\d\d-\d\d", date):
+    year = _year(facts)
+    date = dates.find(str(facts.get("datetime") or facts.get("start_datetime") or ""))
+    if year is None or date is None:
         raise ValueError("it has no date")
     try:
         footprint = shape(feature.get("geometry"))

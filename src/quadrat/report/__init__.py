@@ -25,6 +25,7 @@ from typing import Any
 
 import quadrat
 from quadrat import change as changes
+from quadrat import dates as dating
 from quadrat import storage
 from quadrat.errors import InputError, QuadratError
 from quadrat.report import content as gathering
@@ -115,6 +116,7 @@ def report(
         gathering.read_day(uri, split, mistakes, [imagery[i]] if imagery else (), legend)
         for i, uri in enumerate(uris)
     )
+    dating.check_order([(storage.redact(d.uri), d.date) for d in days])
     days = gathering.told_apart(days)
     if change is None and len([d for d in days if d.grid is not None]) > 1:
         change = out.rsplit(".", 1)[0] + "_change"

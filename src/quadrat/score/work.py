@@ -16,7 +16,15 @@ from quadrat.model import Model
 from quadrat.score import once, scores
 from quadrat.score.scores import Scores, open_scores
 from quadrat.score.task import ScoreResult, ScoreTask
-from quadrat.tiles import Source, open_rasters, open_tiles, rasters, sets, source_warnings
+from quadrat.tiles import (
+    Source,
+    open_rasters,
+    open_tiles,
+    rasters,
+    sets,
+    source_dates,
+    source_warnings,
+)
 
 PLAN = "plan.json"
 RASTERS = (".tif", ".tiff", ".vrt")
@@ -295,7 +303,7 @@ def _collected(
             f"{sum(r.dropped for r in results)} dropped for nodata, "
             f"{sum(r.skipped for r in results)} unreadable{why}"
         )
-    dates = sorted({str(i["date"]) for i in source.provenance.get("imagery", ()) if i.get("date")})
+    dates = source_dates(source)
     return Scores(
         task.out, bundle.legend, source.grid, tuple(r.record for r in results),
         {

@@ -5,6 +5,7 @@
     folders   folders of pictures, one subfolder a class
     listing   what lies in such a folder, and what of it is not used
     rasters   tiles read straight from imagery
+    overlap   imagery that shows the same ground more than once
     sources   one way to open and read every kind
     ahead     batches read while others are computed on
     cut       `tile`: imagery and labels -> tile set
@@ -19,7 +20,7 @@ from quadrat.tiles.folders import FolderSource, open_folder
 from quadrat.tiles.packing import balance, pack, unpack
 from quadrat.tiles.rasters import RasterSource, open_rasters
 from quadrat.tiles.sets import TileSet, open_tileset
-from quadrat.tiles.sources import index, open_tiles, read_part, source_warnings
+from quadrat.tiles.sources import index, open_tiles, read_part, source_dates, source_warnings
 from quadrat.tiles.types import Batch, Part, Source
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "pack",
     "read_ahead",
     "read_part",
+    "source_dates",
     "source_warnings",
     "tile",
     "unpack",

@@ -257,6 +257,7 @@ def tile(
                 "count": sum(r.skipped for r in results),
                 "listed": [list(s) for r in results for s in r.listed][:LISTED],
             },
+            "warnings": list(source.warnings),
             "unknown_codes": {str(k): v for k, v in known.unknown.items()} if known else {},
             "provenance": {**source.provenance, "labels": options["labels"], "options": options},
         }

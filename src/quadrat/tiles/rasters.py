@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import dates as dating
 from quadrat import raster, storage, vectors
 from quadrat.errors import RasterError
 from quadrat.fetch import record
 from quadrat.grid import Bounds, Grid, TileId, TileRange
 from quadrat.legend import Legend
 from quadrat.raster import Imagery, ReadFailure
+from quadrat.tiles import overlap
 from quadrat.tiles.types import Batch, Chips, Columns, empty_chips, make_index
 
 SIDE = 16  # tiles along a part: small enough that workers end together, few blocks read twice
@@ -68,6 +70,12 @@ class RasterSource:
     kind: str = "rasters"
     legend: Legend | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know, a sentence each: of the files' dates."""
+        return self.notes
 
     @property
     def uri(self) -> str:
@@ -190,17 +198,19 @@ def open_rasters(
         date: acquisition date of all files; by default from each file's fetch record or tags.
 
     Raises:
+        InputError: the date is none. RasterError: two files show the same ground on two dates.
         RasterError, GridError: see `quadrat.raster.open_imagery`.
     """
     if not 0 <= max_nodata <= 1:
         raise RasterError(f"--max-nodata {max_nodata} is a share of the tile, from 0 to 1")
+    given = None if date is None else dating.parse(date)
     uris = [storage.normalise(u) if storage.is_local(u) else u for u in expand(imagery)]
     found = raster.open_imagery(
         uris, crs=crs, tile_m=tile_m, pixel_m=pixel_m, bands=bands, nodata=nodata,
         stretch=stretch, resampling=resampling,
     )  # fmt: skip
     records = [record.read_record(i.uri) or {} for i in found.infos]
-    dates = tuple(date or _date_of(r, i.tags) for r, i in zip(records, found.infos, strict=True))
+    dates = tuple(given or _date_of(r, i.tags) for r, i in zip(records, found.infos, strict=True))
     provenance = {
         "imagery": [
             {"file": storage.redact(i.uri), "date": d, **({"fetched": r} if r else {})}
@@ -208,7 +218,8 @@ def open_rasters(
         ],
         "within": within,
     }
-    return RasterSource(found, max_nodata, dates, within, provenance=provenance)
+    said = () if given else overlap.check_dates(found, dates)
+    return RasterSource(found, max_nodata, dates, within, provenance=provenance, notes=said)
 
 
 def expand(imagery: Sequence[str]) -> list[str]:
@@ -228,14 +239,9 @@ def expand(imagery: Sequence[str]) -> list[str]:
 
 
 def _date_of(fetched: Mapping[str, Any], tags: Sequence[tuple[str, str]]) -> str | None:
-    if fetched.get("date"):
-        return str(fetched["date"])
     named = dict(tags)
-    for key in ("ACQUISITION_DATE", "TIFFTAG_DATETIME"):
-        text = named.get(key, "")[:10].replace(":", "-")
-        if len(text) >= 4 and text[:4].isdigit() and text[:4] != "0000":
-            return text
-    return None
+    texts = [fetched.get("date"), *(named.get(k) for k in ("ACQUISITION_DATE", "TIFFTAG_DATETIME"))]
+    return next((d for d in (dating.find(str(t)) for t in texts if t) if d), None)
 
 
 def read(part: RasterPart, batch_size: int) -> Iterator[Batch]:

@@ -12,7 +12,7 @@ from quadrat.errors import TileSetError
 from quadrat.legend import Legend
 from quadrat.tiles import folders, rasters, sets
 from quadrat.tiles.folders import FolderPart, FolderSource, open_folder
-from quadrat.tiles.rasters import RasterPart
+from quadrat.tiles.rasters import RasterPart, RasterSource
 from quadrat.tiles.sets import SetPart, TileSet, open_tileset
 from quadrat.tiles.types import Batch, Columns, Part, Source, make_index
 
@@ -59,7 +59,13 @@ def read_part(part: Part, batch_size: int = 64) -> Iterator[Batch]:
 
 def source_warnings(source: Source) -> tuple[str, ...]:
     """What a user of the source should know, a sentence each: entries of a folder not used, ..."""
-    return source.warnings if isinstance(source, FolderSource) else ()
+    return source.warnings if isinstance(source, FolderSource | RasterSource) else ()
+
+
+def source_dates(source: Source) -> list[str]:
+    """The acquisition dates of the imagery that the tiles are from, in order; [] if unknown."""
+    imagery = source.provenance.get("imagery") or ()
+    return sorted({str(i["date"]) for i in imagery if isinstance(i, dict) and i.get("date")})
 
 
 def index(source: Source) -> pa.Table:
