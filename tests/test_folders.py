@@ -15,6 +15,7 @@ from quadrat import tiles
 from quadrat.errors import TileSetError
 from quadrat.tiles.folders import FolderSource
 from quadrat.tiles.listing import list_pictures
+from quadrat.tiles.types import row_group
 
 SIZE = 16
 
@@ -250,3 +251,10 @@ def test_a_folder_without_a_readable_picture_says_why(tmp_path: Path) -> None:
     (tmp_path / "in" / "A" / "1.png").write_bytes(b"hello")
     with pytest.raises(TileSetError, match=r"no picture of .* is read; .*1\.png is something else"):
         tiles.pack(str(tmp_path / "in"), str(tmp_path / "out"), size_px=SIZE, split=None)
+
+
+def test_the_size_of_tiles_is_bounded_and_large_ones_are_read_few_at_once(tmp_path: Path) -> None:
+    root = tree(tmp_path / "in", "A/1.png")
+    with pytest.raises(TileSetError, match="100000 pixels are not made; choose 1 to 4096"):
+        tiles.pack(str(root), str(tmp_path / "out"), size_px=100_000, split=None)
+    assert [row_group(n) for n in (1, 224, 1024, 4096)] == [64, 64, 64, 5]

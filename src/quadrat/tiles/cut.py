@@ -28,9 +28,8 @@ from quadrat.split import SPLITS, Split
 from quadrat.tiles import packing, rasters
 from quadrat.tiles.rasters import RasterPart, RasterSource, open_rasters, source_of
 from quadrat.tiles.sets import TileSet
-from quadrat.tiles.types import INDEX
+from quadrat.tiles.types import INDEX, row_group
 
-ROW_GROUP = 64  # tiles that are written, and later read, together
 LISTED = 100  # skipped tiles named in tileset.json; the rest is counted
 
 
@@ -100,7 +99,7 @@ class CutTask:
         place[mask] = np.arange(int(mask.sum()))
         uri = parts.place(self.out, cut.name)
         with geoparquet.part_writer(uri, self._schema(cut), self.crs) as writer:
-            for batch in rasters.read(_only(cut), ROW_GROUP):
+            for batch in rasters.read(_only(cut), row_group(cut.part.imagery.grid.size_px)):
                 skipped += batch.skipped
                 if self.strict and skipped:
                     raise RasterError(f"{skipped[0][0]}: {skipped[0][1]} (--strict)")

@@ -15,7 +15,7 @@ import numpy as np
 from quadrat import codec, storage
 from quadrat import legend as legends
 from quadrat.errors import ImageError, StorageError, TileSetError
-from quadrat.grid import Grid
+from quadrat.grid import MAX_SIZE_PX, Grid
 from quadrat.legend import Legend
 from quadrat.tiles.listing import Unused, list_pictures
 from quadrat.tiles.types import Batch, Columns, empty_chips, make_index
@@ -109,6 +109,8 @@ def open_folder(
     Raises:
         TileSetError: missing, no pictures, a folder that is no class of the legend.
     """
+    if not 1 <= size_px <= MAX_SIZE_PX:
+        raise TileSetError(f"tiles of {size_px} pixels are not made; choose 1 to {MAX_SIZE_PX}")
     uri = storage.normalise(uri)
     if not storage.is_local(uri):
         raise TileSetError(

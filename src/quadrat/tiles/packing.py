@@ -22,7 +22,7 @@ from quadrat.parts import PartRecord
 from quadrat.split import SPLITS, Split
 from quadrat.tiles import folders, sets
 from quadrat.tiles.sets import TileSet
-from quadrat.tiles.types import INDEX
+from quadrat.tiles.types import INDEX, row_group
 
 PLAN = "plan.json"
 
@@ -223,7 +223,7 @@ class _Packer:
         fields = [f for f in INDEX if f.name != "geometry"]
         schema = pa.schema([*fields, pa.field("image", pa.binary()), INDEX.field("geometry")])
         with geoparquet.part_writer(parts.place(self.out, part.name), schema, None) as writer:
-            for batch in folders.read(part, 64):
+            for batch in folders.read(part, row_group(part.size_px)):
                 if batch.skipped and self.strict:
                     raise TileSetError(f"{batch.skipped[0][1]} (--strict)")
                 self.skipped += [list(s) for s in batch.skipped]
@@ -277,7 +277,7 @@ def unpack(
     if on_progress:
         on_progress(0, source.tiles)
     for part in source.parts():
-        for batch in sets.read(part, 64):
+        for batch in sets.read(part, row_group(part.size_px)):
             for row, chip in zip(batch.index.to_pylist(), batch.chips, strict=True):
                 _write_new(storage.join(out, *_free_name(row, taken)), encode(chip))
                 done += 1

@@ -16,6 +16,9 @@ from quadrat.legend import Legend
 
 Chips = NDArray[np.uint8]  # (N, H, W, 3)
 
+ROW_GROUP = 64  # tiles
+ROW_GROUP_BYTES = 256 << 20  # of their pixels, at most
+
 INDEX = pa.schema(
     [
         ("row", pa.int32()),
@@ -143,6 +146,11 @@ def make_index(n: int, c: Columns) -> pa.Table:
         else:
             arrays.append(pa.array(value, kind))
     return pa.Table.from_arrays(arrays, schema=INDEX)
+
+
+def row_group(size_px: int) -> int:
+    """Tiles that are written, and later read, together: 64, or fewer where they are large."""
+    return min(ROW_GROUP, max(1, ROW_GROUP_BYTES // (3 * size_px**2)))
 
 
 def empty_chips(size_px: int) -> Chips:
