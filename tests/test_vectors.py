@@ -22,6 +22,7 @@ import shapely
 from quadrat import vectors
 from quadrat.errors import StorageError, VectorError
 from quadrat.grid import Bounds
+from quadrat.vectors import parquet
 
 UTM = "EPSG:26917"
 WEST = shapely.box(560_000, 4_104_000, 561_000, 4_105_000)
@@ -349,6 +350,39 @@ def test_a_database_that_is_open_elsewhere_is_read_with_its_log(
     base.close()
 
 
+@pytest.mark.parametrize(
+    "ending", ["shp", "shx", "dbf", "fgb", "gpkg", "geojson", "geojsonl", "kml"]
+)
+@pytest.mark.parametrize("share", [0.5, 0.98])
+def test_a_file_that_is_cut_short_loses_no_polygon_unsaid(
+    tmp_path: Path, ending: str, share: float
+) -> None:
+    main = "shp" if ending in ("shx", "dbf") else ending
+    shapes = [shapely.box(i / 10, 0, i / 10 + 0.1, 1) for i in range(100)]
+    frame = geopandas.GeoDataFrame({"class": ["Forest"] * 100}, geometry=shapes, crs=4326)
+    WRITERS[main](frame, tmp_path / f"a.{main}")
+    data = (tmp_path / f"a.{ending}").read_bytes()
+    (tmp_path / f"a.{ending}").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(VectorError):
+        vectors.read_polygons(str(tmp_path / f"a.{main}"), UTM, ("class",))
+
+
+def test_a_small_parquet_file_cannot_ask_for_all_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million rows that all name one value of a megabyte: a terabyte in a few kilobytes."""
+    monkeypatch.setattr(parquet, "MOST_BYTES", 64 << 20)
+    monkeypatch.setattr(parquet, "MOST_CHUNK", 8 << 20)
+    data = pa.DictionaryArray.from_arrays(np.zeros(10**6, np.int32), [b"\0" * 10**6])
+    about = {"version": "1.1.0", "primary_column": "g", "columns": {"g": {
+        "encoding": "WKB", "geometry_types": []}}}  # fmt: skip
+    table = pa.table({"g": data}).replace_schema_metadata({"geo": json.dumps(about)})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 100_000
+    with pytest.raises(VectorError, match="over 64 MiB"):
+        vectors.read(str(tmp_path / "a.parquet"))
+
+
 def test_what_is_no_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(VectorError, match="does not exist"):
         vectors.fields(str(tmp_path / "no.gpkg"))
@@ -361,6 +395,10 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
         inner.writestr("a.txt", "x")
     with zipfile.ZipFile(tmp_path / "out.zip", "w") as outer:
         outer.write(tmp_path / "in.zip", "a.gpkg")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("a.geojson", bytes(300 << 20), compresslevel=1)
+    with pytest.raises(VectorError, match="unpacks to 314,572,800 bytes"):
+        vectors.fields(str(tmp_path / "bomb.zip"))
     for name, says in (("in.zip", "holds no vector file"), ("out.zip", "archive in an archive")):
         with pytest.raises(VectorError, match=says):
             vectors.fields(str(tmp_path / name))

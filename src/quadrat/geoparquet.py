@@ -272,6 +272,15 @@ def count(uri: str) -> int:
         return int(file.metadata.num_rows)
 
 
+def largest_chunk(uri: str) -> int:
+    """Bytes of the largest column of a row group when decompressed; a value is at most as large."""
+    with _open(uri) as file:
+        about = file.metadata
+        groups = (about.row_group(i) for i in range(about.num_row_groups))
+        sizes = (g.column(j).total_uncompressed_size for g in groups for j in range(g.num_columns))
+        return max(sizes, default=0)
+
+
 def read_part(
     uri: str,
     columns: Sequence[str] | None = None,
@@ -294,26 +303,6 @@ def read_part(
                 f"{storage.redact(uri)} cannot be read ({_line(error)}); "
                 "remove it and run the command again that made it"
             ) from None
-
-
-def geo_crs(uri: str) -> str | None:
-    """The CRS of a GeoParquet file as text for rasterio, or None when it names none."""
-    with _open(uri) as file:
-        raw = (file.schema_arrow.metadata or {}).get(b"geo")
-    if raw is None:
-        return None
-    try:
-        geo = json.loads(raw)
-        column = geo["columns"][geo["primary_column"]]
-    except (ValueError, KeyError, TypeError):
-        raise StorageError(f"{storage.redact(uri)} has broken GeoParquet metadata") from None
-    crs = column.get("crs", "OGC:CRS84")
-    if isinstance(crs, dict):
-        ident = crs.get("id")
-        if isinstance(ident, dict) and "authority" in ident and "code" in ident:
-            return f"{ident['authority']}:{ident['code']}"
-        return json.dumps(crs)
-    return None if crs is None else str(crs)
 
 
 def iter_batches(

@@ -163,8 +163,10 @@ def _read(
     meta, _, shapes, columns = _call(
         name, layer.file, pyogrio.raw.read, layer=layer.own, columns=list(own), force_2d=True
     )
-    values = dict(zip([str(f) for f in meta["fields"]], columns, strict=True))
     shapes = np.empty(0, object) if shapes is None else shapes
+    values = dict(zip([str(f) for f in meta["fields"]], columns, strict=True))
+    if layer.file.format is FORMATS["geojsonl"] and len(shapes) < _records(layer.file):
+        raise VectorError(f"{name} has records that are no features; it is cut short or damaged")
     return (
         str(meta["crs"] or ""),
         parquet.from_wkb(name, shapes),
@@ -172,18 +174,25 @@ def _read(
     )
 
 
+def _records(file: Staged) -> int:
+    """Records of a file of GeoJSON lines: GDAL leaves out, without a word, what it cannot read."""
+    with file.path.open("rb") as lines:
+        marked = lines.read(1) == b"\x1e"
+        lines.seek(0)
+        return sum(line.count(b"\x1e") if marked else bool(line.strip()) for line in lines)
+
+
 def _call(name: str, file: Staged, function: Callable[..., T], **options: Any) -> T:
     """A call of pyogrio on a staged file; what it raises becomes one line, what it warns of is not
     said: GDAL's remarks on details of the format."""
     import pyogrio
-    from pyogrio._err import CPLE_BaseError
 
     kept = {} if function is pyogrio.list_layers else dict(file.format.options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return function(f"{file.format.prefix}{file.path}", **kept, **options)
-        except (RuntimeError, ValueError, OverflowError, MemoryError, CPLE_BaseError) as error:
+        except Exception as error:  # noqa: BLE001 - a damaged file makes GDAL's wrapper raise anything
             line = " ".join(str(error).split()).replace(str(file.path), name)[:160]
             raise VectorError(
                 f"{name} cannot be read as {file.format.name} ({line}); save it again"

@@ -16,7 +16,8 @@ from quadrat.errors import StorageError, VectorError
 
 LONLAT = "OGC:CRS84"
 MOST_ROWS = 50_000_000
-MOST_BYTES = 4 << 30  # of the columns that are read
+MOST_BYTES = 1 << 30  # of the columns that are read
+MOST_CHUNK = 512 << 20  # bytes of a column of a row group
 WKB = ("wkb", "geoarrow.wkb", "ogc.wkb")
 WKT = ("wkt", "geoarrow.wkt", "ogc.wkt")
 # GeoArrow's name -> shapely's, and how many lists are one in another
@@ -72,12 +73,17 @@ def _table(path: str, name: str, columns: Sequence[str]) -> pa.Table:
     try:
         if geoparquet.count(path) > MOST_ROWS:
             raise VectorError(f"{name} has more than {MOST_ROWS:,} rows; cut out what is needed")
+        chunk = geoparquet.largest_chunk(path)
+        if chunk > MOST_CHUNK:
+            raise VectorError(f"{name} has row groups of {chunk:,} bytes; write smaller ones")
         batches, size = [], 0
-        for batch in geoparquet.iter_batches(path, list(dict.fromkeys(columns)), 4096):
+        # a value that is kept once may be named in every row
+        rows = min(4096, max(1, MOST_CHUNK // max(chunk, 1)))
+        for batch in geoparquet.iter_batches(path, list(dict.fromkeys(columns)), rows):
             size += batch.nbytes
             if size > MOST_BYTES:
                 raise VectorError(
-                    f"{name} holds over {MOST_BYTES >> 30} GiB; cut out what is needed"
+                    f"{name} holds over {MOST_BYTES >> 20:,} MiB; cut out what is needed"
                 )
             batches.append(batch)
         schema = geoparquet.schema(path)

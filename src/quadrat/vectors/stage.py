@@ -21,7 +21,8 @@ from quadrat import storage
 from quadrat.errors import StorageError, VectorError
 from quadrat.vectors.formats import ENDINGS, FORMATS, HEAD, READ, Format, sniff
 
-MOST_UNPACKED = 16 << 30  # bytes of an archive's members
+# Bytes of an archive's members: so many, or so many times the archive's own
+UNPACKED, MOST_RATIO = 256 << 20, 100
 MOST_IN_ARCHIVE = 100  # data sets
 # What zipfile raises; RuntimeError where a member is encrypted
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
@@ -126,6 +127,8 @@ def _format(path: Path, name: str) -> Format:
     with path.open("rb") as file:
         head = file.read(HEAD)
     found = sniff(head)
+    if found is FORMATS["shp"] and 2 * int.from_bytes(head[24:28], "big") > path.stat().st_size:
+        raise VectorError(f"{name} is cut short; fetch or copy it again")  # GDAL gives empty shapes
     if found is None:
         raise VectorError(f"{name} cannot be read as a vector file; {READ} are read")
     lines = found is FORMATS["geojson"] and path.suffix.lower() in (".geojsonl", ".geojsons")
@@ -164,7 +167,8 @@ def _unpacked(path: Path, name: str, folder: Path) -> list[Staged]:
             if len(wanted) > MOST_IN_ARCHIVE:
                 raise VectorError(f"{name} holds {len(wanted)} files; unpack it and name one")
             size = sum(i.file_size for infos in wanted.values() for i in infos)
-            if size > min(MOST_UNPACKED, shutil.disk_usage(folder.parent).free):
+            most = max(UNPACKED, MOST_RATIO * path.stat().st_size)
+            if size > min(most, shutil.disk_usage(folder.parent).free):
                 raise VectorError(f"{name} unpacks to {size:,} bytes; unpack it and name its file")
             folder.mkdir()
             result: list[Staged] = []
