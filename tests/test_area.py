@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 
@@ -301,6 +302,13 @@ def test_interpreted_plots_from_a_table(tmp_path: Path) -> None:
     )
     one, two = area(scores, reference=str(by_tile)), area(scores, reference=str(by_place))
     assert [r.adjusted for r in one.rows] == [r.adjusted for r in two.rows]
+    by_point = tmp_path / "points.gpkg"
+    shapes = geopandas.points_from_xy(x[pick] + 90, y[pick] - 90, crs=GRID.crs)
+    frame = geopandas.GeoDataFrame({"label": [names[truth[i]] for i in pick]}, geometry=shapes)
+    frame.to_crs(4326).to_file(by_point)
+    assert [r.adjusted for r in area(scores, reference=str(by_point)).rows] == [
+        r.adjusted for r in two.rows
+    ]
     assert sum(r.reference for r in one.rows) == 400
     assert any("1 plots lie outside" in n for n in one.notes)
 

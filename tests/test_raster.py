@@ -174,6 +174,11 @@ def test_ten_dates_of_one_quarter_quad_lie_on_one_grid(real_data: Path) -> None:
     assert same > moved + 0.05
 
 
+def test_points_without_a_place_in_a_crs_are_said() -> None:
+    with pytest.raises(GridError, match="no point of the CRS EPSG:4326 goes to EPSG:26917"):
+        raster.transform_points("EPSG:4326", "EPSG:26917", [448_000.0], [4_300_688.0])
+
+
 def test_utm_zones_are_suggested_for_america_and_elsewhere() -> None:
     assert raster.suggest_crs(Bounds(-79.1, 37.0, -79.0, 37.1), "EPSG:4326") == "EPSG:26917"
     assert raster.suggest_crs(Bounds(8.0, 47.0, 8.1, 47.1), "EPSG:4326") == "EPSG:32632"

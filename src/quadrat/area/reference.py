@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import metrics, storage, text
+from quadrat import metrics, storage, text, vectors
 from quadrat.area.dates import Dated, Ints, shared
 from quadrat.errors import InputError, LabelError
 from quadrat.grid import Grid
@@ -112,13 +112,13 @@ def _none(dates: tuple[Dated, ...], known: NDArray[np.bool_], split: str) -> Non
 
 
 def from_table(uri: str, dates: tuple[Dated, ...], block: int | None = None) -> Reference:
-    """Plots from a CSV with `row,col` (or `x,y` in the grid's CRS) and a label a date.
+    """Plots from a CSV with `row,col` (or `x,y` in the grid's CRS), or a vector file of points.
 
-    The label columns are `label` for one date, `label_a` and `label_b` for two. Plots outside the
-    map are left out and counted.
+    Labels are in the column `label` for one date, in `label_a` and `label_b` for two. Plots outside
+    the map are left out and counted.
     """
     names = ("label",) if len(dates) == 1 else ("label_a", "label_b")
-    rows, cols, truth = _read_csv(uri, names, dates[0].grid, dates[0].legend)
+    rows, cols, truth = _read(uri, names, dates[0].grid, dates[0].legend)
     key = rows * (1 << 31) + cols
     if len(np.unique(key)) < len(key):
         raise LabelError(f"{storage.redact(uri)} has a tile twice; keep one plot a tile")
@@ -137,14 +137,24 @@ def from_table(uri: str, dates: tuple[Dated, ...], block: int | None = None) -> 
     return Reference(places, truth[at], clusters, (*notes, *note))
 
 
-def _read_csv(
-    uri: str, names: tuple[str, ...], grid: Grid, legend: Legend
-) -> tuple[Ints, Ints, Ints]:
+def _table(uri: str, grid: Grid) -> tuple[list[str], list[dict[str, str | None]]]:
+    """Columns and rows of a CSV, or of a vector file, whose points are the columns `x` and `y`."""
+    if not vectors.is_vector(uri):
+        try:
+            return text.read_table(storage.read_bytes(uri))
+        except InputError as error:
+            raise LabelError(f"{storage.redact(uri)} cannot be read: {error}") from None
+    x, y, fields = vectors.read_points(uri, grid.crs)
+    kept = {n: [str(v) for v in c] for n, c in fields.items() if n not in ("row", "col")}
+    kept |= {"x": [repr(v) for v in x.tolist()], "y": [repr(v) for v in y.tolist()]}
+    return list(kept), [
+        dict(zip(kept, row, strict=True)) for row in zip(*kept.values(), strict=True)
+    ]
+
+
+def _read(uri: str, names: tuple[str, ...], grid: Grid, legend: Legend) -> tuple[Ints, Ints, Ints]:
     name = storage.redact(uri)
-    try:
-        header, records = text.read_table(storage.read_bytes(uri))
-    except InputError as error:
-        raise LabelError(f"{name} cannot be read: {error}") from None
+    header, records = _table(uri, grid)
     by_tile = "row" in header and "col" in header
     missing = [n for n in names if n not in header]
     if missing or not (by_tile or ("x" in header and "y" in header)):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @click.option(
     "--reference",
     metavar="FILE",
-    help="CSV of interpreted plots: row,col (or x,y) and label; for two dates label_a,label_b.",
+    help="Interpreted plots: a CSV with row,col (or x,y), or a vector file of points; with label, "
+    "or label_a and label_b for two dates.",
 )
 @click.option(
     "--split",

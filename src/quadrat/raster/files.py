@@ -183,15 +183,21 @@ def transform_points(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points from one CRS to another, shapes kept; x before y (longitude before latitude).
 
-    A point that cannot be projected comes back as infinity.
+    A point that cannot be projected comes back as infinity; GridError where no point can be.
     """
     xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if src == dst:
         return xs, ys
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
     from rasterio.warp import transform
 
     with environment():
-        new_x, new_y = transform(_crs(src), _crs(dst), xs.ravel(), ys.ravel())[:2]
+        try:
+            new_x, new_y = transform(_crs(src), _crs(dst), xs.ravel(), ys.ravel())[:2]
+        except (RasterioError, CPLE_BaseError) as error:
+            why = " ".join(str(error).split())[:80]
+            raise GridError(f"no point of the CRS {src[:60]} goes to {dst[:60]} ({why})") from None
     return np.asarray(new_x).reshape(xs.shape), np.asarray(new_y).reshape(ys.shape)
 
 
@@ -199,13 +205,14 @@ def transform_bounds(src: str, dst: str, bounds: Bounds) -> Bounds:
     """The rectangle around a rectangle's image in another CRS (edges densified)."""
     if src == dst:
         return bounds
-    from rasterio.errors import CRSError
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
     from rasterio.warp import transform_bounds as warp_bounds
 
     with environment():
         try:
             return Bounds(*warp_bounds(_crs(src), _crs(dst), *bounds, densify_pts=21))
-        except (CRSError, ValueError) as error:
+        except (RasterioError, CPLE_BaseError, ValueError) as error:
             raise GridError(
                 f"the area {tuple(round(b, 3) for b in bounds)} has no place in {dst[:60]}: {error}"
             ) from None

@@ -68,7 +68,10 @@ def points(features: Features, crs: str) -> tuple[NDArray[np.float64], NDArray[n
         bad = int(np.flatnonzero((kinds != POINT) | shapely.is_empty(features.shapes))[0])
         raise VectorError(f"{features.name}: feature {bad + 1} is no point; give a file of points")
     x, y = shapely.get_x(features.shapes), shapely.get_y(features.shapes)
-    x, y = raster.transform_points(source, crs, x, y)
+    try:
+        x, y = raster.transform_points(source, crs, x, y)
+    except GridError as error:
+        raise VectorError(f"{features.name}: {error}; save it in another CRS") from None
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise VectorError(
             f"{features.name} has points without a place in {crs[:60]}; check its CRS"
@@ -182,7 +185,10 @@ def _projected(name: str, shapes: Shapes, source: str, crs: str) -> Shapes:
     def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.stack(raster.transform_points(source, crs, xy[:, 0], xy[:, 1]), axis=1)
 
-    moved = np.asarray(shapely.transform(shapely.segmentize(shapes, steps), move))
+    try:
+        moved = np.asarray(shapely.transform(shapely.segmentize(shapes, steps), move))
+    except GridError as error:
+        raise VectorError(f"{name}: {error}; save it in another CRS") from None
     if not np.isfinite(shapely.get_coordinates(moved)).all():
         raise VectorError(
             f"{name} has polygons without a place in {crs[:60]}; check its CRS, or cut them to the "
