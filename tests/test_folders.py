@@ -258,3 +258,20 @@ def test_the_size_of_tiles_is_bounded_and_large_ones_are_read_few_at_once(tmp_pa
     with pytest.raises(TileSetError, match="100000 pixels are not made; choose 1 to 4096"):
         tiles.pack(str(root), str(tmp_path / "out"), size_px=100_000, split=None)
     assert [row_group(n) for n in (1, 224, 1024, 4096)] == [64, 64, 64, 5]
+
+
+def test_a_folder_above_the_classes_is_said_to_be_one_class(tmp_path: Path) -> None:
+    found = opened(tree(tmp_path, "data/train/A/1.png", "data/test/B/2.png"))
+    assert [p.label for p in found.pictures] == ["data", "data"]
+    assert "one class, 'data'" in found.warnings[0]
+    assert opened(tree(tmp_path / "one", "A/1.png", "A/2.png")).warnings == ()
+
+
+def test_packing_again_says_what_has_come_since(tmp_path: Path) -> None:
+    root = tree(tmp_path / "in", "A/1.png", "B/2.png")
+    first = tiles.pack(str(root), str(tmp_path / "out"), size_px=SIZE, split=None)
+    (root / "C").mkdir()
+    (root / "C" / "3.webp").touch()
+    again = tiles.pack(str(root), str(tmp_path / "out"), size_px=SIZE, split=None)
+    assert first.info["warnings"] == [] and len(again.info["warnings"]) == 2
+    assert again.digest == first.digest

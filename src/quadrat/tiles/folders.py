@@ -150,6 +150,10 @@ def _split_of(folder: str) -> str | None:
     return SPLIT_FOLDERS.get(_plain(folder))
 
 
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
 def _plain(name: str) -> str:
     """A name without what file systems and people vary: case, spaces, dashes, Unicode form."""
     text = unicodedata.normalize("NFKC", name).casefold()
@@ -195,6 +199,13 @@ def _warnings(pictures: Sequence[Picture], unused: Sequence[Unused]) -> tuple[st
         for names in twins.values()
         if len(names) > 1
     ]
+    classes = {p.label for p in pictures}
+    folders = {_parent(p.path) for p in pictures if p.label and not p.split}
+    if len(classes) == 1 and len(folders) > 1:
+        texts.append(
+            f"all pictures are of one class, {pictures[0].label!r}, though they lie in several "
+            "folders; if the classes are the folders in it, name that folder"
+        )
     if pictures and all(p.split and not p.label for p in pictures):
         texts.append("the folders are called like splits and hold no folders of classes: no labels")
     return tuple(texts)

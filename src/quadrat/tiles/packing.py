@@ -158,7 +158,7 @@ def pack(
     plan = storage.digest_json([source.digest, options])
     with storage.lock(out):
         if claim(out, plan, overwrite) and (ready := finished(out, get_engine())):
-            return ready
+            return replace(ready, info={**ready.info, **_told(source)})
         splits = _picture_splits(source, None if own else split, how)
         writer = _Packer(out, encoding, source, keep_duplicates, strict)
         done = 0
@@ -178,12 +178,19 @@ def pack(
             "dropped": {"duplicates": len(writer.duplicates)},
             "duplicates": writer.duplicates[:100],
             "skipped": {"count": len(writer.skipped), "listed": writer.skipped[:100]},
-            "unused": [u.to_dict() for u in source.unused],
-            "warnings": list(source.warnings),
+            **_told(source),
             "provenance": {**source.provenance, "options": options},
         }
         made = TileSet(out, None, source.legend, size_px, encoding, tuple(records), info)
         return finish(rebalanced(made, seed) if balance else made)
+
+
+def _told(source: folders.FolderSource) -> dict[str, Any]:
+    """What of a folder is not used, for `tileset.json`."""
+    return {
+        "unused": [u.to_dict() for u in source.unused],
+        "warnings": list(source.warnings),
+    }
 
 
 def _picture_splits(
