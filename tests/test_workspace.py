@@ -15,7 +15,7 @@ import pytest
 import made_scores
 from quadrat import runs, storage, workspace
 from quadrat.cli import run
-from quadrat.errors import InputError
+from quadrat.errors import InputError, RunError
 
 
 @pytest.fixture
@@ -172,13 +172,16 @@ def test_fetched_rasters_are_those_that_the_summary_names(place: Path) -> None:
 
 
 def test_caches_are_listed_and_go(place: Path, tmp_path: Path) -> None:
-    make(tmp_path / "cache" / "features" / "ab" / "values.npy", 1000)
-    make(tmp_path / "cache" / "mine.txt")
+    make(tmp_path / "cache" / "features" / ("ab" * 16) / "values.npy", 1000)
+    for name in ("mine.txt", "features/mine.npy", "features/thesis/values.npy", "decoded/a.u8"):
+        make(tmp_path / "cache" / name)
     tile_set(place / "tiles")
     workspace.note("tiles", "tiles")
     assert [(i.kind, i.bytes) for i in workspace.inventory(kinds=["cache"])] == [("cache", 1000)]
     workspace.clean()
-    assert everything(tmp_path / "cache") == {"mine.txt"}
+    assert everything(tmp_path / "cache") == {
+        "mine.txt", "features/mine.npy", "features/thesis/values.npy", "decoded/a.u8",
+    }  # fmt: skip
 
 
 def test_a_damaged_ledger_line_is_passed_over(place: Path) -> None:
@@ -253,3 +256,118 @@ def test_the_ledger_is_appended_in_whole_lines(place: Path) -> None:
         os.waitpid(pid, 0)
     lines = (place / workspace.LEDGER).read_text().splitlines()
     assert len({json.loads(line)["uri"] for line in lines}) == 200
+
+
+def run_with_a_file(name: str = "a") -> runs.Run:
+    with runs.start("train", name=name) as run:
+        run.file("model/model.json", b"12345")
+    workspace.note("runs", run.tracking_uri, run=run.id)
+    return run
+
+
+def tell(run: runs.Run, sql: str, *values: str) -> None:
+    database = run.tracking_uri.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(sql, values)
+        connection.commit()
+
+
+@pytest.mark.parametrize("where", ["{id}/artifacts", "work/../{id}"])
+def test_a_path_in_the_history_never_leads_clean_elsewhere(
+    place: Path, tmp_path: Path, where: str
+) -> None:
+    run = run_with_a_file()
+    elsewhere = tmp_path / where.format(id=run.id)
+    treasure = make(elsewhere / "model" / "model.json", 5)
+    treasure.write_bytes(b"12345")
+    tell(run, "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", str(elsewhere), run.id)
+    (item,) = workspace.inventory(kinds=["runs"])
+    assert item.files == ()
+    workspace.clean()
+    assert treasure.read_bytes() == b"12345"
+    assert runs.list_runs() == ()
+
+
+def test_a_link_in_a_runs_folder_is_not_followed(place: Path, tmp_path: Path) -> None:
+    with runs.start("train", name="by hand"):
+        pass
+    run = run_with_a_file()
+    folder = place / "quadrat-work" / "artifacts" / run.id / "artifacts"
+    treasure = tmp_path / "treasure"
+    (folder / "model").rename(treasure)
+    (folder / "model").symlink_to(treasure)
+    workspace.clean()
+    assert (treasure / "model.json").read_bytes() == b"12345"
+    again = run_with_a_file("b")
+    folder = place / "quadrat-work" / "artifacts" / again.id
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    workspace.clean()
+    assert (tmp_path / "moved" / "artifacts" / "model" / "model.json").exists()
+
+
+def test_files_that_a_run_did_not_keep_stay(place: Path) -> None:
+    with runs.start("train", name="by hand"):
+        pass
+    run = run_with_a_file()
+    folder = place / "quadrat-work" / "artifacts" / run.id / "artifacts"
+    make(folder / "notes.txt")
+    make(folder / "model" / "mine.onnx")
+    (item,) = workspace.inventory(kinds=["runs"])
+    assert item.bytes == 5 and len(item.foreign) == 2
+    workspace.clean()
+    assert {p.name for p in folder.rglob("*") if p.is_file()} == {"notes.txt", "mine.onnx"}
+    run = run_with_a_file("b")
+    changed = place / "quadrat-work" / "artifacts" / run.id / "artifacts" / "model" / "model.json"
+    changed.write_bytes(b"mine")
+    workspace.clean()
+    assert changed.read_bytes() == b"mine"
+
+
+def test_an_id_that_is_none_deletes_nothing(place: Path) -> None:
+    run = run_with_a_file()
+    for bad in ("*", "../../x", "a" * 31, "A" * 32, "' OR 1=1 --", "%"):
+        workspace.note("runs", run.tracking_uri, run=bad)
+        with pytest.raises(RunError, match="is no run's id"):
+            runs.delete_run(bad)
+    assert [i.run for i in workspace.inventory(kinds=["runs"])] == [run.id]
+    assert [r.id for r in runs.list_runs()] == [run.id]
+
+
+def test_a_crafted_ledger_names_nothing_that_was_not_made_here(place: Path, tmp_path: Path) -> None:
+    other = tile_set(tmp_path / "other")
+    secret = make(tmp_path / "secret.txt")
+    stat = secret.stat()
+    make(place / workspace.LEDGER).write_text(
+        "".join(
+            json.dumps(entry) + "\n"
+            for entry in (
+                {"kind": "tiles", "uri": str(other)},
+                {"kind": "tiles", "uri": str(other), "sha256": "0" * 64, "place": str(other)},
+                {"kind": "models", "uri": str(tmp_path)},
+                {
+                    "kind": "files",
+                    "uri": str(secret),
+                    "stamp": f"{stat.st_size}-{stat.st_mtime_ns}",
+                },
+                {"kind": "tiles", "uri": ["x"]},
+            )
+        )
+    )
+    assert workspace.inventory(kinds=["tiles", "models", "files"]) == ()
+    workspace.clean()
+    assert secret.exists() and len(everything(other)) == 4
+
+
+def test_a_product_that_was_replaced_or_moved_behind_a_link_is_not_ours(
+    place: Path, tmp_path: Path
+) -> None:
+    tile_set(place / "tiles")
+    workspace.note("tiles", "tiles")
+    make(place / "tiles" / "tileset.json", 11)  # somebody made another one here
+    assert workspace.inventory(kinds=["tiles"]) == ()
+    workspace.note("tiles", "tiles")
+    (place / "tiles").rename(tmp_path / "kept")
+    (place / "tiles").symlink_to(tmp_path / "kept")
+    workspace.clean()
+    assert len(everything(tmp_path / "kept")) == 4

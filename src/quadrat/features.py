@@ -220,8 +220,10 @@ def featurize_parts(
     finished = total - sum(p.count for p in todo)
     if on_progress:
         on_progress(finished, total)
+    network = storage.join(root, "features", key[:32], "network.onnx")
+    for swept in (folder, storage.parent(folder)):
+        storage.sweep(swept, dead=True)
     if todo:
-        network = storage.join(root, "features", key[:32], "network.onnx")
         storage.write_bytes(network, graph.onnx)
         slots = engine.slots if engine.name == "local" else 1
         task = FeatureTask(
@@ -232,7 +234,7 @@ def featurize_parts(
             finished += part_done.count
             if on_progress:
                 on_progress(finished, total)
-        storage.remove(network)
+    storage.remove(network)  # a run that was killed may have left it
     return FeatureParts(
         uri=folder,
         names=tuple(f"{p.name}.parquet" for p in parts),

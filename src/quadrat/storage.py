@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -247,7 +248,7 @@ def atomic_path(uri: str) -> Iterator[Path]:
     make_dirs(folder)
     suffix = Path(basename(uri)).suffix
     with _translated(uri if local else folder, "writing"):
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f".tmp{suffix}", dir=folder)
+        handle, name = tempfile.mkstemp(prefix=_owner(), suffix=f".tmp{suffix}", dir=folder)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -345,11 +346,35 @@ def remove(uri: str) -> None:
                 _filesystem(uri).rm_file(uri)
 
 
-def sweep(uri: str) -> None:
-    """Remove what a killed process left half-written in a local folder; its lock must be held."""
+def _owner() -> str:
+    """How the names of this process's temporary files begin: they say who writes them."""
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return f"{TEMPORARY}{host}-{os.getpid()}-"
+
+
+def sweep(uri: str, *, dead: bool = False) -> None:
+    """Remove what a killed process left half-written in a local folder.
+
+    Args:
+        dead: only the files of processes of this machine that are no more, for folders that
+            several processes write at the same time; without, the folder's lock must be held.
+    """
     if is_local(uri) and local_path(uri).is_dir():
+        host = _owner().removeprefix(TEMPORARY).split("-")[0]
         for path in local_path(uri).glob(".part-*.tmp*"):
-            path.unlink(missing_ok=True)
+            owner = re.match(rf"\.part-{host}-(\d+)-", path.name)
+            if not dead or (owner and not _is_alive(int(owner[1]))):
+                path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
 
 
 def digest_bytes(data: bytes) -> str:

@@ -2,69 +2,41 @@
 
 The command line notes every output in `quadrat-work/made.jsonl`. Nothing that is not noted there is
 listed, and of what is noted only files that Quadrat writes, by name, are deleted: a folder with
-other files in it stays, with these files. It does not know how anything is made.
+other files in it stays, with these files. The note holds a digest of what was made; what is not
+that any more is somebody else's, and stays. It does not know how anything is made.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quadrat import config, storage
+from quadrat import config, products, storage
 from quadrat.errors import InputError, LockedError, StorageError
+from quadrat.products import PRODUCTS
 
 FOLDER = "quadrat-work"
 LEDGER = f"{FOLDER}/made.jsonl"
-CACHES = ("decoded", "features", "fetch", "graphs", "runtimes", "boundaries")
 
-_PART = r"parts/part-\d{5,9}\.parquet"
-_LOCK, _PLAN = r"\.lock", r"plan\.json"
-_MODEL = (r"model\.json", r"model(\.bf16|\.int8)?\.onnx", _LOCK)
-_SCORES = (r"scores\.json", _PLAN, _LOCK, _PART)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of folder: the manifests of which one must be there, and the files that are ours."""
-
-    manifests: tuple[str, ...]
-    files: tuple[str, ...]
-
-
-FOLDERS = {
-    "tiles": Kind(("tileset.json", "plan.json"), (r"tileset\.json", _PLAN, _LOCK, _PART)),
-    "models": Kind(
-        ("model.json", "checkpoints"),
-        (*_MODEL, r"checkpoints/(last\.pt|best-\d+\.pt|run\.json)"),
+_LOCK = r"\.lock"
+# Folders of the cache -> patterns of the files that Quadrat keeps there.
+CACHES = {
+    "decoded": (r"(\d+-[0-9a-f]{16}|[0-9a-f]{24}-\d+)\.(u8|parquet)",),
+    "features": (
+        rf"[0-9a-f]{{32}}/(values\.npy|(index|parts/part-\d{{5,9}})\.parquet|features\.json"
+        rf"|network\.onnx|{_LOCK})",
     ),
-    "scores": Kind(("scores.json", "plan.json"), _SCORES),
-    "county": Kind(
-        ("demo.json",),
-        (r"(imagery|labels)_\d+\.tif", r"(demo\.json|truth\.csv|changes\.(csv|geojson))", _LOCK),
-    ),
-    "change": Kind(
-        ("change.json",),
-        (
-            r"change\.(json|md)",
-            r"(matrix|areas)\.csv",
-            r"transitions\.parquet",
-            r"candidates\.(parquet|geojson|csv)",
-            r"pictures/\d{5}_r-?\d+_c-?\d+\.jpg",
-            # dates that were imagery are scored within the folder
-            rf"scores_\d+/({'|'.join(_SCORES)})",
-            rf"model_\d+/({'|'.join(_MODEL)})",
-            _LOCK,
-        ),
-    ),
-    "imagery": Kind(("fetch.json",), (r"(fetch\.json|outline\.geojson)", _LOCK)),
+    "fetch": (r"[0-9a-f]{24}\.tif(\.part(\.json)?|\.quadrat\.json)?",),
+    "graphs": (r"[\w.\-]+-[0-9a-f]{16}(\.onnx)?",),
+    "runtimes": (r"[0-9a-f]{32}\.json",),
+    "boundaries": (r"[0-9a-f]{8}-[\w.\-]+", _LOCK),
 }
-KINDS = (*FOLDERS, "files", "runs", "cache")
+KINDS = (*PRODUCTS, "files", "runs", "cache")
 
 
 @dataclass(frozen=True)
@@ -135,8 +107,8 @@ def note(kind: str, uri: str, *, run: str | None = None, workspace: str = ".") -
     # a history's password stays out of the file: see `_run_item`
     where = storage.redact(uri) if kind == "runs" else storage.normalise(uri)
     entry: dict[str, Any] = {"kind": kind, "uri": where}
-    if kind == "files":
-        entry["stamp"] = storage.stamp(uri)
+    if kind != "runs":
+        entry |= {"sha256": _proof(kind, where), "place": _place(where)}
     if run is not None:
         entry["run"] = run
     place = Path(workspace, LEDGER)
@@ -210,35 +182,55 @@ def _entries(workspace: str) -> list[dict[str, Any]]:
         return []
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in storage.read_bytes(str(place)).decode("utf-8", "replace").splitlines():
-        with suppress(ValueError):  # a line that a killed process left half-written
+        with suppress(ValueError, RecursionError):  # a line that a killed process left half-written
             entry = json.loads(line)
-            if isinstance(entry, dict) and entry.get("kind") in KINDS and entry.get("uri"):
-                key = (entry["kind"], entry["uri"], entry.get("run"))
+            if not isinstance(entry, dict) or entry.get("kind") not in KINDS:
+                continue
+            key = (entry["kind"], entry.get("uri"), entry.get("run", ""))
+            if entry.get("uri") and all(isinstance(k, str) for k in key):
                 found.pop(key, None)
                 found[key] = entry
     return list(found.values())
+
+
+def _proof(kind: str, uri: str) -> str | None:
+    """What tells a thing from another in its place: SHA-256 of the file, manifest or plan.
+
+    None when it is not there.
+    """
+    if kind == "files":
+        return storage.digest_file(uri) if storage.exists(uri) else None
+    product = PRODUCTS[kind]
+    for name in (product.manifest, products.PLAN):
+        if storage.exists(storage.join(uri, name)):
+            return storage.digest_file(storage.join(uri, name))
+    begun = bool(product.begun) and storage.exists(storage.join(uri, product.begun))
+    return product.begun if begun else None
+
+
+def _place(uri: str) -> str:
+    """Where a thing lies when every link on the way is followed."""
+    return os.path.realpath(storage.local_path(uri)) if storage.is_local(uri) else uri
 
 
 def _item(entry: Mapping[str, Any]) -> Item | None:
     kind, uri = str(entry["kind"]), str(entry["uri"])
     if kind == "runs":
         return _run_item(uri, str(entry.get("run")))
+    proof = _proof(kind, uri)
+    if proof is None or proof != entry.get("sha256") or _place(uri) != entry.get("place"):
+        return None  # gone, or another thing by now
     if kind == "files":
-        if not storage.exists(uri) or storage.stamp(uri) != entry.get("stamp"):
-            return None  # gone, or another file by now
         return Item(kind, uri, storage.size(uri), (uri,))
     return _folder_item(kind, uri)
 
 
-def _folder_item(kind: str, uri: str) -> Item | None:
-    rules = FOLDERS[kind]
-    if not any(storage.exists(storage.join(uri, m)) for m in rules.manifests):
-        return None
-    ours = re.compile("|".join([*rules.files, r"(.*/)?\.part-[^/]*\.tmp[^/]*"]))
+def _folder_item(kind: str, uri: str) -> Item:
+    ours = products.own_files(kind)
     fetched = _fetched(uri) if kind == "imagery" else frozenset()
     files, foreign = [], []
     for name in _names(uri):
-        if ours.fullmatch(name) or name in fetched:
+        if ours(name) or name in fetched:
             files.append(storage.join(uri, *name.split("/")))
         else:
             foreign.append(name)
@@ -281,16 +273,18 @@ def _run_item(tracking_uri: str, run: str) -> Item | None:
     files = runs.files_of(run, tracking_uri=tracking_uri)
     if files is None:
         return None
-    return Item("runs", tracking_uri, sum(map(storage.size, files)), tuple(files), run=run)
+    size = sum(map(storage.size, files.own))
+    return Item("runs", tracking_uri, size, files.own, files.foreign[:10], run)
 
 
 def _caches() -> Iterator[Item]:
     """What may be cached is made again when it is needed."""
-    for name in CACHES:
-        folder = storage.cache_dir() / name
+    for name, patterns in CACHES.items():
+        folder, ours = storage.cache_dir() / name, products.matching(patterns)
         if folder.is_dir():
-            files = tuple(str(folder / inner) for inner in _names(str(folder)))
-            yield Item("cache", str(folder), sum(map(storage.size, files)), files)
+            files = tuple(str(folder / inner) for inner in _names(str(folder)) if ours(inner))
+            if files:
+                yield Item("cache", str(folder), sum(map(storage.size, files)), files)
 
 
 def _delete(item: Item) -> None:

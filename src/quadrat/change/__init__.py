@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from quadrat import dates as dating
-from quadrat import geoparquet, storage
+from quadrat import geoparquet, products, storage
 from quadrat import legend as legends
 from quadrat.area import dates as dated
 from quadrat.area.dates import Dated, Ints
@@ -41,6 +41,7 @@ from quadrat.legend import Legend
 
 __all__ = ["ChangeResult", "Move", "change"]
 
+RESULT = products.PRODUCTS["change"].manifest
 Progress = Callable[[int, int], None]
 
 
@@ -118,12 +119,17 @@ def change(
     out = storage.normalise(out)
     how = {"bands": bands, "nodata": nodata, "stretch": stretch}
     extra: dict[str, Any] = {}
-    with storage.lock(out):
+    # scores in a folder that an earlier run began and did not finish are those of that run
+    begun = products.plan_of(out).get("kind") == "change"
+    with products.hold("change", out):
+        unfinished = begun and not storage.exists(storage.join(out, RESULT))
+        if begun or not storage.list_names(out):
+            products.write_plan("change", out, "")
         read, given = None, dates
         if model is not None:
             read = imaged.score(
-                dates, out, model, normalise, how, overwrite=overwrite, engine=engine,
-                on_progress=on_progress,
+                dates, out, model, normalise, how, overwrite=overwrite or unfinished,
+                engine=engine, on_progress=on_progress,
             )  # fmt: skip
             dates, extra = read.scores, read.told
         coarse = None if legend is None else legends.load_legend(legend)
@@ -345,7 +351,7 @@ def _transitions(
 
 def read_result(uri: str) -> dict[str, Any]:
     """What `change.json` in a folder says; ScoresError when there is none."""
-    place = storage.join(uri, "change.json")
+    place = storage.join(uri, RESULT)
     if not storage.exists(place):
         raise ScoresError(
             f"{storage.redact(uri)} holds no change.json; make it with quadrat change"

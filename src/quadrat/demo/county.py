@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import raster, storage
+from quadrat import products, raster, storage
 from quadrat.demo import palette, texture
 from quadrat.demo.land import CELL, CLASS_NAMES, Land
 from quadrat.demo.render import Painter
@@ -129,7 +129,7 @@ def make_demo(
         grid=GRID,
         area=TileRange(FIRST.row, FIRST.row + rows, FIRST.col, FIRST.col + cols),
     )
-    with storage.lock(out):
+    with products.hold("county", out):
         changed = _write_truth(demo, land)
         for date in range(dates):
             _write_labels(demo.labels[date], land, date)

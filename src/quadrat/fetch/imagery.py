@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quadrat import raster, storage
+from quadrat import products, raster, storage
 from quadrat.errors import FetchError, InputError, QuadratError
 from quadrat.fetch import folder, http, record
 from quadrat.fetch.cover import cover
@@ -100,7 +100,7 @@ def naip(
     chosen = _checked(years)
     own = client or http.Client()
     try:
-        with nullcontext() if dry_run else storage.lock(out):
+        with nullcontext() if dry_run else products.hold("imagery", out):
             folder.check_place(out, place)
             catalogue = Catalogue(own, stac, collection, asset)
             signer = Signer(own, _service(catalogue.url, sas), collection)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import raster, storage
+from quadrat import products, raster, storage
 from quadrat.errors import FetchError, InputError
 from quadrat.fetch import folder, http, record, wcs
 from quadrat.fetch.places import LONLAT, Place, reproject
@@ -123,7 +123,7 @@ def nlcd(
     chosen = _checked(years)
     own = client or http.Client()
     try:
-        with nullcontext() if dry_run else storage.lock(out):
+        with nullcontext() if dry_run else products.hold("imagery", out):
             folder.check_place(out, place)
             if source is not None:
                 sources: list[_Source] = [_File(source, y) for y in chosen]

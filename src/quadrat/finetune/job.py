@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quadrat import metrics, model, storage, tiles
+from quadrat import metrics, model, products, storage, tiles
 from quadrat.engines.local import available_cpus
 from quadrat.errors import TrainError
 from quadrat.finetune import CHECKPOINTS, RUN_FILE, cached, export, networks
@@ -88,7 +88,7 @@ class Job:
         if not group.first:
             yield
             return
-        with storage.lock(self.out):
+        with products.hold("models", self.out):
             yield
 
     @contextlib.contextmanager

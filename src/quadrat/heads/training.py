@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quadrat import backbones, metrics, model, storage, tiles
+from quadrat import backbones, metrics, model, products, storage, tiles
 from quadrat.engines import Engine
 from quadrat.errors import TrainError
 from quadrat.features import Selection
@@ -150,6 +150,7 @@ def train(
     settings = Settings(head, strength, steps, trees, depth, class_weight, seed)
     if not 0 < sample_frac <= 1:
         raise TrainError(f"--sample-frac {sample_frac} must be above 0 and at most 1")
+    products.refuse_others("models", out)  # before the work, not after it
     where = storage.redact(source if isinstance(source, str) else source.uri)
     opened = tiles.open_tiles(source) if isinstance(source, str) else source
     legend = _legend(opened, where)
@@ -235,7 +236,8 @@ def _save(out: str, forms: Forms, info: model.ModelInfo) -> model.Model:
         )
         for name, form in forms.kept.items()
     }
-    return model.save_model(out, joined.pop("fp32"), info, joined)
+    with products.hold("models", out):
+        return model.save_model(out, joined.pop("fp32"), info, joined)
 
 
 def _legend(source: tiles.Source, where: str) -> Legend:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 import re
@@ -40,7 +41,7 @@ from typing import Any, NoReturn
 from quadrat import storage
 from quadrat.errors import QuadratError, RunError
 from quadrat.redaction import redact
-from quadrat.runs import charts, store
+from quadrat.runs import charts, history, store
 from quadrat.runs.history import (
     Comparison,
     Record,
@@ -111,9 +112,13 @@ class Run:
             self._client.log_batch(self.id, tags=rows[i : i + BATCH])
 
     def file(self, name: str, content: bytes) -> None:
-        """Keep a file as the artifact `name` (`folder/file.png`)."""
+        """Keep a file as the artifact `name` (`folder/file.png`), and its SHA-256 as a tag.
+
+        By the tag `quadrat clean` knows the file for one of ours.
+        """
+        self.tags({history.FILE + name: storage.digest_bytes(content)})
         folder, _, base = name.rpartition("/")
-        with tempfile.TemporaryDirectory() as temporary:
+        with tempfile.TemporaryDirectory(prefix="quadrat-run-") as temporary:
             path = Path(temporary, base)
             path.write_bytes(content)
             self._client.log_artifact(self.id, str(path), folder or None)
@@ -214,9 +219,8 @@ def _confusion(run: Run, split: str, names: list[str], matrix: list[list[int]]) 
     writer.writerows([name, *row] for name, row in zip(names, matrix, strict=True))
     run.file(f"confusion/{split}.csv", table.getvalue().encode())
     run.file(f"confusion/{split}.png", charts.confusion(names, matrix, split))
-    run._client.log_dict(
-        run.id, {"classes": names, "matrix": matrix, "rows": "truth"}, f"confusion/{split}.json"
-    )
+    told = json.dumps({"classes": names, "matrix": matrix, "rows": "truth"}, indent=2)
+    run.file(f"confusion/{split}.json", told.encode())
 
 
 def _model(run: Run, event: str, values: Mapping[str, Any]) -> None:

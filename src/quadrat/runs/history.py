@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from quadrat import storage
 from quadrat.errors import RunError
 from quadrat.runs import charts, store
 
+ID = re.compile(r"[0-9a-f]{32}")
+FILE = "quadrat.file/"  # tags of this beginning hold the SHA-256 of a run's own files
 # What `compare` shows first, in this order, of every split.
 HEADLINES = ("overall", "balanced", "macro_f1", "weighted_f1")
 
@@ -221,7 +224,7 @@ def _record(row: Any) -> Record:
         seconds=(ended - info.start_time) / 1000 if ended else None,
         params=dict(sorted(data.params.items())),
         metrics=dict(sorted(data.metrics.items())),
-        tags={k: v for k, v in sorted(tags.items()) if not k.startswith("mlflow.")},
+        tags={k: v for k, v in sorted(tags.items()) if not k.startswith(("mlflow.", FILE))},
         artifacts=info.artifact_uri,
     )
 
@@ -257,30 +260,42 @@ def _quoted(text: str) -> str:
     return text
 
 
-def files_of(run: str, *, tracking_uri: str | None = None) -> tuple[str, ...] | None:
+@dataclass(frozen=True)
+class RunFiles:
+    """Files in a run's folder of artifacts on this machine.
+
+    Attributes:
+        own: those that the run's tags name, with the SHA-256 that they have.
+        foreign: all others.
+    """
+
+    own: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+def files_of(run: str, *, tracking_uri: str | None = None) -> RunFiles | None:
     """The files of a run's artifacts that lie on this machine; None when the run is gone.
 
     Args:
         run: the whole id.
     """
     uri = store.resolve(tracking_uri)
-    if _missing(uri):
+    if _missing(uri) or not ID.fullmatch(run):
         return None
     client = store.client(uri)
     with store.translated(uri):
         found = client.search_runs(
             [e.experiment_id for e in client.search_experiments()],
-            f"attributes.run_id = '{_quoted(run)}'",
+            f"attributes.run_id = '{run}'",
         )
-    if not found:
-        return None
-    return tuple(str(p) for p in _artifact_folder(found[0]).rglob("*") if p.is_file())
+    return _files(found[0], uri) if found else None
 
 
 def delete_run(run: str, *, tracking_uri: str | None = None) -> None:
-    """Delete a run and its artifacts; an SQLite file without runs goes too.
+    """Delete a run and its own artifacts; an SQLite file without runs goes too.
 
-    On a server the run is marked as deleted, and the server decides when it goes.
+    Files that the run did not keep itself stay. On a server the run is marked as deleted, and the
+    server decides when it goes.
 
     Args:
         run: the whole id.
@@ -288,21 +303,55 @@ def delete_run(run: str, *, tracking_uri: str | None = None) -> None:
     Raises:
         RunError: there is no such run, or the history cannot be written.
     """
+    if not ID.fullmatch(run):
+        raise RunError(f"{run[:40]!r} is no run's id, which has 32 hexadecimal digits")
     uri = store.resolve(tracking_uri)
     client = store.client(uri)
     with store.translated(uri):
-        folder = _artifact_folder(client.get_run(run))
+        found = client.get_run(run)
+        files, folder = _files(found, uri), _artifact_folder(found, uri)
         client.delete_run(run)
-        if folder.is_dir():
-            shutil.rmtree(folder)
+        for file in files.own:
+            Path(file).unlink(missing_ok=True)
+        if folder is not None:
+            _remove_empty(folder.parent)
         experiments = [e.experiment_id for e in client.search_experiments()]
         left = client.search_runs(experiments, max_results=1)
     if not left and uri.startswith("sqlite:///"):
         store.remove_database(uri)
 
 
-def _artifact_folder(row: Any) -> Path:
-    """A run's own folder of artifacts on this machine; a name that does not exist elsewhere."""
-    uri = str(row.info.artifact_uri).removeprefix("file://")
-    own = "://" not in uri and row.info.run_id in Path(uri).parts
-    return Path(uri) if own else Path(os.devnull) / row.info.run_id
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder and those in it, as far as nothing is left in them."""
+    for place, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            Path(place).rmdir()
+
+
+def _files(row: Any, uri: str) -> RunFiles:
+    folder = _artifact_folder(row, uri)
+    if folder is None:
+        return RunFiles()
+    tags = dict(row.data.tags)
+    own: list[str] = []
+    foreign: list[str] = []
+    for place, _, names in os.walk(folder):  # links to folders are not followed
+        for file in (Path(place, name) for name in sorted(names)):
+            kept = tags.get(FILE + file.relative_to(folder).as_posix())
+            mine = kept and not file.is_symlink() and storage.digest_file(str(file)) == kept
+            (own if mine else foreign).append(str(file))
+    return RunFiles(tuple(own), tuple(foreign))
+
+
+def _artifact_folder(row: Any, uri: str) -> Path | None:
+    """A run's own folder of artifacts: below the history's, named by the run.
+
+    None where the history says another place, or a link leads to one: that is not the run's.
+    """
+    root = store.artifact_root(uri)
+    info = row.info
+    if root is None or not ID.fullmatch(info.run_id):
+        return None
+    folder = Path(root).resolve() / info.run_id / "artifacts"
+    said = Path(str(info.artifact_uri).removeprefix("file://"))
+    return folder if folder == folder.resolve() == said.resolve() else None

@@ -11,14 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import geoparquet, parts, storage
+from quadrat import geoparquet, parts, products, storage
 from quadrat import grid as grids
 from quadrat import legend as legends
 from quadrat.errors import GridError, LegendError, ScoresError, StorageError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
-from quadrat.tiles import sets
 
 FORMAT = "quadrat-scores"
 VERSION = 2
@@ -118,8 +117,7 @@ def open_scores(uri: str) -> Scores:
     uri = storage.normalise(uri)
     place = storage.join(uri, MANIFEST)
     if not storage.exists(place):
-        is_tileset = storage.exists(storage.join(uri, sets.MANIFEST))
-        if storage.exists(storage.join(uri, "plan.json")) and not is_tileset:
+        if products.kinds_of(uri) == {"scores"}:
             raise ScoresError(
                 f"{storage.redact(uri)} holds unfinished scores; run the same quadrat score again"
             )

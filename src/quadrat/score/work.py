@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quadrat import model as models
-from quadrat import parts, storage
+from quadrat import parts, products, storage
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import ModelError, ScoresError, TileSetError
 from quadrat.model import Model
@@ -26,7 +26,6 @@ from quadrat.tiles import (
     source_warnings,
 )
 
-PLAN = "plan.json"
 RASTERS = (".tif", ".tiff", ".vrt")
 
 
@@ -205,11 +204,12 @@ def score(
     plan = storage.digest_json(
         [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
     )
-    with storage.lock(out):
-        same, kept = _claim(out, plan, overwrite)
+    with products.hold("scores", out):
+        same = products.claim("scores", out, plan, overwrite)
         done = parts.finished(out, scores.MANIFEST, open_scores, engine) if same else None
-        runtime = kept or models.choose(bundle.onnx(chosen), chosen)
-        storage.write_json(storage.join(out, PLAN), {"plan": plan, "runtime": runtime})
+        kept = products.plan_of(out).get("runtime") if same else None  # parts keep to one runtime
+        runtime = kept if kept in models.RUNTIMES else models.choose(bundle.onnx(chosen), chosen)
+        products.write_plan("scores", out, plan, runtime=runtime)
         task = ScoreTask(
             bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
             opened.grid.crs if opened.grid else None, sample_frac, seed,
@@ -235,35 +235,6 @@ def score(
         csv=csv,
         warnings=source_warnings(opened),
     )
-
-
-def _claim(out: str, plan: str, overwrite: bool) -> tuple[bool, str | None]:
-    """Make `out` ready: continue the same plan, refuse or remove another.
-
-    Returns whether the plan is continued, and its runtime: its parts keep to one.
-    """
-    storage.sweep(storage.join(out, "parts"))
-    place, names = storage.join(out, PLAN), storage.list_names(out)
-    if PLAN in names:
-        found = storage.read_json(place)
-        if isinstance(found, dict) and found.get("plan") == plan:
-            runtime = found.get("runtime")
-            return True, runtime if runtime in models.RUNTIMES else None
-    if names and not overwrite:
-        raise ScoresError(
-            f"{storage.redact(out)} holds other files ({names[0]}); choose another --out, or "
-            "--overwrite to replace the scores there"
-        )
-    if names:
-        if not {scores.MANIFEST, PLAN} & set(names):
-            raise ScoresError(
-                f"{storage.redact(out)} is no scores and is not overwritten; choose another --out"
-            )
-        for name in (scores.MANIFEST, PLAN):
-            storage.remove(storage.join(out, name))
-        for name in storage.list_names(storage.join(out, "parts"), ".parquet"):
-            storage.remove(storage.join(out, "parts", name))
-    return False, None
 
 
 def _run(
@@ -297,6 +268,7 @@ def _collected(
     totals = [sum(r.counts[k] for r in results) for k in range(len(bundle.legend))]
     listed = [list(s) for r in results for s in r.listed]
     if not any(r.record.rows for r in results):
+        products.clear("scores", task.out)
         why = f"; first: {listed[0][1]}" if listed else ""
         raise ScoresError(
             f"no tile of {storage.redact(source.uri)} could be scored: "

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import codec, geoparquet, parts, storage, vectors
+from quadrat import codec, geoparquet, parts, products, storage, vectors
 from quadrat import labels as labelling
 from quadrat import legend as legends
 from quadrat import split as splitting
@@ -233,8 +233,8 @@ def tile(
             if given:
                 raise LabelError(f"{name} needs labels; give --labels")
     engine = engine or get_engine()
-    with storage.lock(out):
-        if packing.claim(out, plan, overwrite) and (ready := packing.finished(out, engine)):
+    with products.hold("tiles", out):
+        if ready := packing.begin(out, plan, overwrite, engine):
             return ready
         squares = source.parts()
         rows, cols = _tiles(squares)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import codec, geoparquet, parts, storage
+from quadrat import codec, geoparquet, parts, products, storage
 from quadrat import split as splitting
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import TileSetError
@@ -24,45 +24,18 @@ from quadrat.tiles import folders, sets
 from quadrat.tiles.sets import TileSet
 from quadrat.tiles.types import INDEX, row_group
 
-PLAN = "plan.json"
 
+def begin(out: str, plan: str, overwrite: bool, engine: Engine) -> TileSet | None:
+    """Make a held folder ready for a tile set.
 
-def claim(out: str, plan: str, overwrite: bool) -> bool:
-    """Make `out` ready for a tile set: continue the same plan, refuse or remove another.
-
-    Returns whether it is the same plan.
-
-    Raises:
-        TileSetError: it holds something else and `overwrite` was not given.
+    Returns:
+        The tile set, where an earlier run of the same plan finished it and all of it is there.
     """
-    storage.sweep(storage.join(out, "parts"))
-    place = storage.join(out, PLAN)
-    if storage.exists(place):
-        found = storage.read_json(place)
-        if isinstance(found, dict) and found.get("plan") == plan:
-            return True
-    names = storage.list_names(out)
-    if names and not overwrite:
-        raise TileSetError(
-            f"{storage.redact(out)} holds other files ({names[0]}); choose another --out, or "
-            "--overwrite to replace the tile set there"
-        )
-    if names:
-        if not {sets.MANIFEST, PLAN} & set(names):
-            raise TileSetError(
-                f"{storage.redact(out)} is no tile set and is not overwritten; choose another --out"
-            )
-        for name in (sets.MANIFEST, PLAN):
-            storage.remove(storage.join(out, name))
-        for name in storage.list_names(storage.join(out, "parts"), ".parquet"):
-            storage.remove(storage.join(out, "parts", name))
-    storage.write_json(place, {"plan": plan})
-    return False
-
-
-def finished(out: str, engine: Engine) -> TileSet | None:
-    """The tile set that an earlier run of the same command finished, where all of it is there."""
-    return parts.finished(out, sets.MANIFEST, sets.open_tileset, engine)
+    ready = None
+    if products.claim("tiles", out, plan, overwrite):
+        ready = parts.finished(out, sets.MANIFEST, sets.open_tileset, engine)
+    products.write_plan("tiles", out, plan)
+    return ready
 
 
 def finish(made: TileSet) -> TileSet:
@@ -71,6 +44,7 @@ def finish(made: TileSet) -> TileSet:
     table = sets.read_index(made, ["row", "col", "path", "label", "split"])
     counts: dict[str, Any] = {name: _counts(table[name].to_pylist()) for name in ("label", "split")}
     if not made.tiles:
+        products.clear("tiles", out)
         raise TileSetError(
             f"no tile is left for {storage.redact(out)}: {info.get('dropped', {})} dropped; check "
             "--max-nodata, --nodata and the place of the files"
@@ -156,8 +130,8 @@ def pack(
         "keep_duplicates": keep_duplicates, "encoding": encoding, "balance": balance,
     }  # fmt: skip
     plan = storage.digest_json([source.digest, options])
-    with storage.lock(out):
-        if claim(out, plan, overwrite) and (ready := finished(out, get_engine())):
+    with products.hold("tiles", out):
+        if ready := begin(out, plan, overwrite, get_engine()):
             return replace(ready, info={**ready.info, **_told(source)})
         splits = _picture_splits(source, None if own else split, how)
         writer = _Packer(out, encoding, source, keep_duplicates, strict)
@@ -279,6 +253,11 @@ def unpack(
         TileSetError: a path in the tile set would lie outside `out`, or another file is there.
     """
     source = sets.open_tileset(tileset)
+    if held := products.kinds_of(out):
+        words = " and ".join(products.PRODUCTS[k].words for k in sorted(held))
+        raise TileSetError(f"{storage.redact(out)} holds {words}; choose another --out")
+    for name in storage.list_names(out):
+        storage.sweep(storage.join(out, name), dead=True)
     encode, done = codec.get_encoding("png").encode, 0
     taken: dict[str, int] = {}
     if on_progress:
@@ -336,9 +315,9 @@ def balance(tileset: str, out: str, *, seed: int = 0, overwrite: bool = False) -
     if source.legend is None:
         raise TileSetError(f"{storage.redact(tileset)} has no labels; cut it with --labels")
     out = storage.normalise(out)
-    with storage.lock(out):
-        plan = storage.digest_json([source.digest, "balance", seed])
-        if claim(out, plan, overwrite) and (ready := finished(out, get_engine())):
+    plan = storage.digest_json([source.digest, "balance", seed])
+    with products.hold("tiles", out):
+        if ready := begin(out, plan, overwrite, get_engine()):
             return ready
         return finish(_rewrite(source, out, _balanced(source, seed)))
 

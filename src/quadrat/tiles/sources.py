@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from quadrat import storage
+from quadrat import products, storage
 from quadrat.errors import TileSetError
 from quadrat.legend import Legend
 from quadrat.tiles import folders, rasters, sets
@@ -35,7 +35,7 @@ def open_tiles(
         return open_tileset(uri)
     if not storage.exists(uri):
         raise TileSetError(f"{storage.redact(uri)} does not exist; check the path")
-    if storage.exists(storage.join(uri, "plan.json")):
+    if products.kinds_of(uri) == {"tiles"}:
         raise TileSetError(
             f"{storage.redact(uri)} is an unfinished tile set; run the command that made it again"
         )
