@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from quadrat import storage
+from quadrat import border, storage
 from quadrat.errors import LockedError, MissingExtraError, StorageError
 
 
@@ -84,5 +84,5 @@ def test_a_full_disk_keeps_finished_parts_and_says_so() -> None:
 def test_what_may_be_secret_is_not_shown() -> None:
     shown = storage.redact("https://u:p@host/a.tif?sig=S3CRET&se=2026#x")
     assert shown == "https://host/a.tif"
-    assert "S3CRET" not in storage._short(ValueError("GET /a?sig=S3CRET failed"))
+    assert "S3CRET" not in border.short(ValueError("GET /a?sig=S3CRET failed"))
     assert storage.redact("/data/a?b.tif") == "/data/a?b.tif"

@@ -7,10 +7,10 @@ temporary file and a rename, on object storage by a single put. It does not know
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import socket
@@ -20,13 +20,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from quadrat.errors import LockedError, MissingExtraError, StorageError
+from quadrat import border
+from quadrat.errors import LockedError, MissingExtraError, QuadratError, StorageError
 from quadrat.redaction import redact as redact  # of every URI that is told or written down
+
+log = logging.getLogger(__name__)
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 
 # object stores: what is put there is not seen before it is whole
 ONE_PUT = ("s3", "s3a", "az", "abfs", "abfss", "adl", "gs", "gcs", "memory")
+MAX_JSON = 32 << 20  # bytes: a manifest of 200,000 parts; as values it takes 20 times that
 TEMPORARY = ".part-"  # names of files that are being written begin so; no listing shows them
 
 
@@ -44,7 +48,12 @@ def local_path(uri: str) -> Path:
     """The path of a local URI; StorageError for any other."""
     if not is_local(uri):
         raise StorageError(f"{redact(uri)} is not on this machine; give a local path")
-    return Path(re.sub(r"^(file|local)://", "", uri)).expanduser()
+    text = re.sub(r"^(file|local)://", "", uri)
+    if "\0" in text:
+        raise StorageError(f"{text!r} holds a NUL byte; use another name")
+    with border.translated(repr(text), kind=StorageError):
+        os.fsencode(text)  # text of JSON may be no file name at all
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
 
 
 def normalise(uri: str) -> str:
@@ -78,35 +87,16 @@ def _translated(uri: str, doing: str) -> Iterator[None]:
     name = redact(uri)
     try:
         yield
-    except StorageError:
+    except QuadratError:
         raise
-    except FileNotFoundError:
-        raise StorageError(f"{name} does not exist; check the path") from None
-    except PermissionError:
-        raise StorageError(f"no permission for {doing} {name}; check its owner and mode") from None
-    except IsADirectoryError:
-        raise StorageError(f"{name} is a folder, not a file; name a file") from None
-    except NotADirectoryError:
-        raise StorageError(f"a file stands where {name} needs a folder; choose another") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"no space left for {doing} {name}; free some and run the same command again "
-                "(finished parts are kept)"
-            ) from None
-        if error.errno == errno.EROFS:
-            raise StorageError(f"{name} is on a read-only disk; choose another place") from None
-        raise StorageError(f"{doing} {name} failed: {_short(error)}") from None
     except Exception as error:
+        found = border.translate(error, name, doing, StorageError)
+        if found is not None:
+            raise found from None
         if is_local(uri):
             raise
         # each remote file system has its own error tree; none may escape with its credentials
-        raise StorageError(f"{doing} {name} failed: {_short(error)}") from None
-
-
-def _short(error: BaseException) -> str:
-    text = redact(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 200 else text[:200] + "..."
+        raise StorageError(f"{doing} {name} failed: {border.short(error)}") from None
 
 
 def _filesystem(uri: str) -> Any:
@@ -122,22 +112,22 @@ def _filesystem(uri: str) -> Any:
             raise MissingExtraError(f"{scheme}:// storage", EXTRAS[scheme]) from None
         raise StorageError(f"no file system for {scheme}:// is installed; see fsspec") from None
     except ValueError as error:
-        raise StorageError(f"{redact(uri)} cannot be opened: {_short(error)}") from None
+        raise StorageError(f"{redact(uri)} cannot be opened: {border.short(error)}") from None
 
 
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
-    if is_local(uri):
-        return local_path(uri).exists()
     with _translated(uri, "looking for"):
+        if is_local(uri):
+            return local_path(uri).exists()
         return bool(_filesystem(uri).exists(uri))
 
 
 def is_dir(uri: str) -> bool:
     """Whether a folder is there (on object storage: whether anything lies below)."""
-    if is_local(uri):
-        return local_path(uri).is_dir()
     with _translated(uri, "looking for"):
+        if is_local(uri):
+            return local_path(uri).is_dir()
         return bool(_filesystem(uri).isdir(uri))
 
 
@@ -145,7 +135,7 @@ def size(uri: str) -> int:
     """Bytes of a file."""
     with _translated(uri, "reading"):
         if is_local(uri):
-            return local_path(uri).stat().st_size
+            return border.check_regular(local_path(uri))
         return int(_filesystem(uri).size(uri))
 
 
@@ -164,6 +154,7 @@ def read_bytes(uri: str) -> bytes:
     """The whole content of a file; StorageError when it cannot be read."""
     with _translated(uri, "reading"):
         if is_local(uri):
+            border.check_regular(local_path(uri))
             return local_path(uri).read_bytes()
         return cast(bytes, _filesystem(uri).cat_file(uri))
 
@@ -172,6 +163,7 @@ def open_read(uri: str) -> BinaryIO:
     """A seekable file to read from."""
     with _translated(uri, "reading"):
         if is_local(uri):
+            border.check_regular(local_path(uri))
             return local_path(uri).open("rb")
         return cast(BinaryIO, _Remote(uri, _filesystem(uri).open(uri, "rb")))
 
@@ -301,7 +293,9 @@ def _umask() -> int:
 
 
 def read_json(uri: str) -> Any:
-    """The values of a JSON file; StorageError when it is none."""
+    """The values of a JSON file; StorageError when it is none, or larger than `MAX_JSON`."""
+    if size(uri) > MAX_JSON:
+        raise StorageError(f"{redact(uri)} is larger than {MAX_JSON >> 20} MB; it is not Quadrat's")
     try:
         return json.loads(read_bytes(uri))
     except (ValueError, RecursionError):
@@ -310,7 +304,10 @@ def read_json(uri: str) -> Any:
 
 def write_json(uri: str, value: Any) -> None:
     """Write plain values as JSON, in one step."""
-    write_bytes(uri, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    with border.translated(f"a name in {redact(uri)}"):
+        data = f"{text}\n".encode()
+    write_bytes(uri, data)
 
 
 def list_names(uri: str, suffix: str = "") -> list[str]:
@@ -397,21 +394,29 @@ def digest_file(uri: str) -> str:
 
 
 def cache_dir() -> Path:
-    """Where what can be made again is kept: `QUADRAT_CACHE`, or the user's cache folder."""
-    chosen = os.environ.get("QUADRAT_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "quadrat"
+    """Where what can be made again is kept: `QUADRAT_CACHE`, or the user's cache folder.
+
+    Raises:
+        StorageError: the user has no home folder, and neither variable names another place.
+    """
+    with border.translated("the cache", kind=StorageError):
+        chosen = os.environ.get("QUADRAT_CACHE")
+        if chosen:
+            return Path(chosen).expanduser()
+        base = os.environ.get("XDG_CACHE_HOME")
+        return (Path(base) if base else Path.home() / ".cache") / "quadrat"
 
 
 @contextmanager
-def lock(uri: str) -> Iterator[None]:
+def lock(uri: str, *, wait: bool = False, name: str = ".lock") -> Iterator[None]:
     """Hold an output folder alone; LockedError when another process has it.
 
     On a local disk the operating system gives the lock back when the holder dies, however it dies.
-    Object stores have no such lock: there, two writers are harmless because a part is written whole
-    and each writes the same content.
+    Object stores and some network disks have no such lock: there, two writers are harmless because
+    a part is written whole and each writes the same content.
+
+    Args:
+        wait: wait for the other process instead. name: the file in the folder that is locked.
     """
     if not is_local(uri):
         yield
@@ -419,17 +424,22 @@ def lock(uri: str) -> Iterator[None]:
     import fcntl
 
     make_dirs(uri)
-    path = local_path(uri) / ".lock"
+    path = local_path(uri) / name
     with _translated(str(path), "locking"):
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
             raise LockedError(
                 f"another process ({holder}) is writing {uri}; wait for it or choose another --out"
             ) from None
+        except OSError as error:
+            log.warning(
+                "the disk of %s has no locks (%s): start no second command on it meanwhile",
+                uri, error.strerror,
+            )  # fmt: skip
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"pid {os.getpid()}".encode(), 0)
         yield

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quadrat import config, products, storage
+from quadrat import border, config, products, storage
 from quadrat.errors import InputError, LockedError, StorageError
 from quadrat.products import PRODUCTS
 
@@ -113,12 +113,9 @@ def note(kind: str, uri: str, *, run: str | None = None, workspace: str = ".") -
         entry["run"] = run
     place = Path(workspace, LEDGER)
     storage.make_dirs(str(place.parent))
-    try:
-        # one write of one line, appended: processes that note at once do not mix
-        with place.open("a", encoding="utf-8") as ledger:
-            ledger.write(json.dumps(entry) + "\n")
-    except OSError as error:
-        raise StorageError(f"{place} cannot be written: {error.strerror}") from None
+    # one write of one line, appended: processes that note at once do not mix
+    with border.translated(str(place), "writing"), place.open("a", encoding="utf-8") as ledger:
+        ledger.write(json.dumps(entry) + "\n")
 
 
 def inventory(workspace: str = ".", *, kinds: Sequence[str] = ()) -> tuple[Item, ...]:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import click
 
 import quadrat
-from quadrat.errors import QuadratError
+from quadrat import border
 from quadrat.redaction import redact
 
 # Verb -> (module with a click command named `command`, one line of help), in the order of the work.
@@ -93,14 +93,10 @@ def run(args: Sequence[str]) -> int:
         # The reader of our output went away (`quadrat ... | head`): nothing to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except QuadratError as error:
-        _show(f"Error: {one_line(error)}", args)
-        return 1
-    except MemoryError:
-        _show("Error: out of memory; use fewer --workers or smaller tiles", args)
-        return 1
     except Exception as error:  # noqa: BLE001 - the last place where a defect can be told in words
-        _show(f"Error: {type(error).__name__}: {redact(one_line(error))} ({DEFECT})", args)
+        known = border.translate(error)
+        text = one_line(known) if known else f"{type(error).__name__}: {redact(one_line(error))} ({DEFECT})"
+        _show(f"Error: {text}", args)
         return 1
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
+from quadrat import border
 from quadrat.errors import EngineError, QuadratError
 
 P = TypeVar("P")
@@ -114,8 +115,8 @@ class LocalEngine:
 
 def failure(failed: Sequence[tuple[P, BaseException]]) -> QuadratError:
     """One error for the parts that failed: our own error itself where all failed alike."""
-    first = failed[0][1]
-    texts = {str(e) for _, e in failed}
+    first = border.translate(failed[0][1]) or failed[0][1]
+    texts = {str(border.translate(e) or e) for _, e in failed}
     if isinstance(first, QuadratError) and len(texts) == 1:
         return first
     names = ", ".join(str(getattr(p, "name", p))[:80] for p, _ in failed[:5])

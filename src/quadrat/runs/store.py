@@ -96,31 +96,10 @@ def client(uri: str) -> Any:
         if not uri.startswith("sqlite:///"):
             return mlflow.MlflowClient(tracking_uri=uri)
         database = Path(uri.removeprefix("sqlite:///"))
-        with _alone(database):
+        # two processes that make the tables of a new database trip over each other
+        with storage.lock(str(database.parent), wait=True, name=f".{database.name}.lock"):
             _check(database)
             return mlflow.MlflowClient(tracking_uri=uri)
-
-
-@contextmanager
-def _alone(database: Path) -> Iterator[None]:
-    """One process at a time: two that make the tables of a new database trip over each other."""
-    import fcntl
-
-    storage.make_dirs(str(database.parent))
-    try:
-        handle = os.open(
-            database.with_name(f".{database.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644
-        )
-    except OSError as error:
-        raise RunError(
-            f"the run history cannot be kept in {database.parent}: {error.strerror}; "
-            "set --tracking-uri to another place"
-        ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _check(database: Path) -> None:

@@ -1,0 +1,175 @@
+"""Errors of the system and of C libraries become one line that names the thing and the cure."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pickle
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import shapely
+
+from quadrat import border, cli, engines, storage
+from quadrat.errors import (
+    EngineError,
+    InputError,
+    LockedError,
+    QuadratError,
+    RasterError,
+    StorageError,
+)
+
+
+def deep() -> None:
+    deep()
+
+
+def gdal() -> None:
+    import rasterio
+    from rasterio.windows import Window
+
+    with rasterio.open("/vsimem/none.tif") as data:
+        data.read(window=Window(0, 0, 1, 1))
+
+
+CALLS: dict[str, tuple[Callable[[], object], type[QuadratError], str]] = {
+    "missing": (lambda: Path("/nothing").read_bytes(), StorageError, "/nothing does not exist"),
+    "long name": (lambda: Path("/" + "x" * 300).stat(), StorageError, "longer name than the disk"),
+    "NUL": (lambda: Path("a\0b").stat(), InputError, "NUL"),
+    "recursion": (deep, InputError, "nested too deeply"),
+    "overflow": (lambda: np.array([10**30]).astype(np.int64), InputError, "out of range"),
+    "infinity": (lambda: int(float("inf")), InputError, "out of range"),
+    "surrogates": (lambda: "\ud800".encode(), InputError, "not UTF-8"),
+    "bytes": (lambda: b"\xff".decode(), InputError, "not UTF-8"),
+    "memory": (lambda: np.empty(1 << 60, np.uint8), QuadratError, "out of memory"),
+    "table": (lambda: pa.ipc.open_file(pa.py_buffer(b"none")), StorageError, "its table"),
+    "geometry": (lambda: shapely.from_wkb(b"none"), InputError, "its geometry"),
+    "GDAL": (gdal, RasterError, "GDAL"),
+    "packed bytes": (lambda: zlib.decompress(b"none"), InputError, "its bytes are damaged"),
+    "layout": (lambda: struct.unpack("<q", b"1"), InputError, "its bytes are damaged"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_what_others_raise_is_said_in_quadrats_words(call: str) -> None:
+    function, kind, words = CALLS[call]
+    with pytest.raises(kind, match=words) as caught, border.translated(""):
+        function()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", sorted(border.SYSTEM), ids=errno.errorcode.__getitem__)
+def test_every_error_of_the_system_names_the_file(number: int) -> None:
+    found = border.translate(OSError(number, os.strerror(number), "a.tif"), doing="writing")
+    assert isinstance(found, StorageError) and "a.tif" in str(found) and ";" in str(found)
+
+
+def test_threads_that_cannot_start_and_users_without_a_home_are_said() -> None:
+    found = border.translate(RuntimeError("can't start new thread"))
+    assert isinstance(found, EngineError) and "ulimit -u" in str(found)
+    found = border.translate(RuntimeError("Could not determine home directory."))
+    assert isinstance(found, StorageError) and "QUADRAT_CACHE" in str(found)
+
+
+def test_a_defect_stays_one() -> None:
+    for error in (KeyError("x"), TypeError("x"), ValueError("x"), AttributeError("x")):
+        assert border.translate(error) is None
+        with pytest.raises(type(error)), border.translated("a.tif"):
+            raise error
+
+
+def test_the_command_line_says_it_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, (function, _, words) in CALLS.items():
+        monkeypatch.setattr(cli.cli, "main", lambda *_a, f=function, **_k: f())
+        assert cli.run(["tile"]) == 1
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1 and "defect" not in said, name
+
+
+def _deep_part(part: str) -> str:
+    deep()
+    return part
+
+
+def test_engines_say_it_too() -> None:
+    with pytest.raises(InputError, match="nested too deeply"):
+        list(engines.get_engine("local", workers=1).run(_deep_part, ["a", "b"]))
+    error = border.translate(OSError(errno.EACCES, "", "a"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own bytes
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A pipe or a device would be waited for, or read, without end."""
+    os.mkfifo(tmp_path / "pipe")
+    for name in (str(tmp_path / "pipe"), os.devnull):
+        for read in (storage.read_bytes, storage.open_read, storage.read_json, storage.digest_file):
+            with pytest.raises(StorageError, match="no regular file"):
+                read(name)
+    with pytest.raises(StorageError, match="is a folder"):
+        storage.read_bytes(str(tmp_path))
+
+
+def test_a_json_file_is_bounded_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "MAX_JSON", 1 << 20)
+    (tmp_path / "a.json").write_text("[" + "1," * (1 << 19) + "1]")
+    with pytest.raises(StorageError, match="larger than 1 MB"):
+        storage.read_json(str(tmp_path / "a.json"))
+    (tmp_path / "b.json").write_text("[" * 100_000)
+    with pytest.raises(StorageError, match="not whole JSON"):
+        storage.read_json(str(tmp_path / "b.json"))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "x" * 300])
+def test_names_that_no_disk_takes_are_said(name: str) -> None:
+    for call in (storage.exists, storage.is_dir, storage.read_bytes, storage.make_dirs):
+        with pytest.raises(StorageError) as caught:
+            call(name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_closed_folder_is_said_where_it_is_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(self: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", closed)
+    monkeypatch.setattr(Path, "is_dir", closed)
+    for call in (storage.exists, storage.is_dir):
+        with pytest.raises(StorageError, match="no permission for looking for"):
+            call(str(tmp_path / "x"))
+
+
+def test_a_user_without_a_home_is_told_to_set_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QUADRAT_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for an unknown user id
+    with pytest.raises(StorageError, match="QUADRAT_CACHE"):
+        storage.cache_dir()
+    monkeypatch.setenv("QUADRAT_CACHE", "/somewhere")
+    assert storage.cache_dir() == Path("/somewhere")
+
+
+def test_a_disk_without_locks_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_handle: int, _how: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    with storage.lock(str(tmp_path)), pytest.raises(LockedError), storage.lock(str(tmp_path)):
+        pass
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with storage.lock(str(tmp_path)):
+        storage.write_bytes(str(tmp_path / "a"), b"x")
+    assert "has no locks" in caplog.text and str(tmp_path) in caplog.text
