@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 import shapely
 
-from quadrat import border, cli, engines, storage
+from quadrat import border, cli, engines, geoparquet, storage
 from quadrat.errors import (
     EngineError,
     InputError,
@@ -173,3 +173,59 @@ def test_a_disk_without_locks_is_written_all_the_same(
     with storage.lock(str(tmp_path)):
         storage.write_bytes(str(tmp_path / "a"), b"x")
     assert "has no locks" in caplog.text and str(tmp_path) in caplog.text
+
+
+def test_a_tables_columns_have_the_types_asked_for(tmp_path: Path) -> None:
+    """Casts that change no value are made; everything else is refused, with the column's name."""
+    uri = str(tmp_path / "a.parquet")
+    wanted = pa.schema([("row", pa.int32()), ("label", pa.string())])
+
+    def read(**columns: pa.Array) -> pa.Table:
+        geoparquet.write_part(uri, pa.table(columns), None)
+        batches = list(geoparquet.iter_batches(uri, wanted.names, schema=wanted))
+        whole = geoparquet.read_part(uri, wanted.names, schema=wanted)
+        assert pa.Table.from_batches(batches, wanted) == whole
+        return whole
+
+    words = pa.array(["a", None])
+    found = read(
+        row=pa.array([1, None], pa.int64()), label=words.dictionary_encode(), more=words
+    )  # fmt: skip
+    assert found.schema == wanted and found.to_pylist()[0] == {"row": 1, "label": "a"}
+    with pytest.raises(StorageError, match=r"a\.parquet lacks the column label"):
+        read(row=pa.array([1]))
+    with pytest.raises(StorageError, match=r"the column 'row' is int64, not int32"):
+        read(row=pa.array([1 << 40, 1]), label=words)
+    with pytest.raises(StorageError, match=r"the column 'row' is double, not int32"):
+        read(row=pa.array([0.5, 1]), label=words)
+    with pytest.raises(StorageError, match=r"the column 'label' is list"):
+        read(row=pa.array([1]), label=pa.array([["a"]]))
+    twice = pa.table([pa.array([1]), pa.array([2]), words[:1]], names=["row", "row", "label"])
+    geoparquet.write_part(uri, twice, None)
+    with pytest.raises(StorageError, match="has twice the column row"):
+        geoparquet.read_part(uri, wanted.names)
+
+
+def test_a_small_file_that_states_many_rows_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path / "a.parquet")
+    geoparquet.write_part(uri, pa.table({"row": pa.nulls(1_000_000, pa.int32())}), None)
+    assert len(geoparquet.read_part(uri)) == 1_000_000
+    monkeypatch.setattr(geoparquet, "FREE_BYTES", 1 << 20)
+    with pytest.raises(StorageError, match="states 1,000,000 rows in"):
+        geoparquet.read_part(uri)
+
+
+def test_notes_of_a_part_are_checked(tmp_path: Path) -> None:
+    uri = str(tmp_path / "a.parquet")
+    table = pa.table({"a": pa.array([1])})
+    geoparquet.write_part(uri, table, None, note={"skipped": []})
+    assert geoparquet.read_note(uri, ("skipped",)) == {"skipped": []}
+    with pytest.raises(StorageError, match="no part of this Quadrat"):
+        geoparquet.read_note(uri, ("tiles",))
+    geoparquet.write_part(uri, table, None, note=[1])
+    with pytest.raises(StorageError, match="no part of this Quadrat"):
+        geoparquet.read_note(uri)
+    geoparquet.write_part(uri, table, None)
+    assert geoparquet.read_note(uri) is None

@@ -27,6 +27,7 @@ from quadrat.tiles.types import INDEX
 
 VERSION = 1
 COLUMNS = ("row", "col", "path", "source", "label", "split")
+NOTE = ("skipped",)  # what is kept with a part
 Progress = Callable[[int, int], None]
 
 
@@ -325,14 +326,14 @@ def _merge(parts: FeatureParts, home: Path) -> list[tuple[str, str]]:
         values = _create(path, (total, parts.dim))
         start = 0
         for uri in uris:
-            table = geoparquet.read_part(uri)
+            table = geoparquet.read_part(uri, schema=_schema(parts.dim))
             for chunk in table["features"].chunks:
                 rows = chunk.flatten().to_numpy().reshape(-1, parts.dim)
                 values[start : start + len(rows)] = rows
                 start += len(rows)
             tables.append(table.drop_columns(["features"]))
             skipped.extend(
-                (str(a), str(b)) for a, b in (geoparquet.read_note(uri) or {})["skipped"]
+                (str(a), str(b)) for a, b in (geoparquet.read_note(uri, NOTE) or {})["skipped"]
             )
         if isinstance(values, np.memmap):
             values.flush()
@@ -364,7 +365,7 @@ def _load(home: Path, key: str) -> Features | None:
         values: NDArray[np.float32] = np.load(
             home / "values.npy", mmap_mode="r", allow_pickle=False
         )
-        index = geoparquet.read_part(str(home / "index.parquet"))
+        index = geoparquet.read_part(str(home / "index.parquet"), COLUMNS, schema=INDEX)
     except (StorageError, OSError, ValueError):
         return None
     if values.ndim != 2 or len(values) != len(index) or values.dtype != np.float32:

@@ -21,6 +21,8 @@ from quadrat import raster, storage
 from quadrat.errors import StorageError
 
 GEOMETRY = "geometry"
+# rows may take FREE_BYTES, and beyond it MAX_GROWTH times their file: Parquet packs equal values
+ROW_BYTES, FREE_BYTES, MAX_GROWTH = 8, 256 << 20, 256
 HELD = 64 << 20  # bytes of a file that is hashed and parsed in memory; a larger one stays on disk
 
 
@@ -162,10 +164,16 @@ def write_part(uri: str, table: pa.Table, crs: str | None, *, note: Any = None) 
     return writer.written
 
 
-def read_note(uri: str) -> Any:
-    """The plain values kept with a part, or None."""
+def read_note(uri: str, keys: Sequence[str] = ()) -> dict[str, Any] | None:
+    """The plain values kept with a part, or None; StorageError when they lack one of `keys`."""
     with _open(uri) as file:
-        return _note(file)
+        note = _note(file)
+    if note is not None and not (isinstance(note, dict) and set(keys) <= set(note)):
+        raise StorageError(f"{storage.redact(uri)} is no part of this Quadrat; {_AGAIN}")
+    return note
+
+
+_AGAIN = "remove it and run the command again that made it"
 
 
 def _note(file: Any) -> Any:
@@ -178,25 +186,41 @@ def _note(file: Any) -> Any:
 
 def inspect(uri: str) -> tuple[Expected, Any]:
     """Rows and SHA-256 of a file as it is, computed from all of its bytes, and its note."""
-    with _whole(uri) as (source, sha256), _parquet(uri, source) as file:
+    with _readable(uri), _whole(uri) as (source, sha256), _parquet(source) as file:
         return Expected(int(file.metadata.num_rows), sha256), _note(file)
 
 
 @contextmanager
 def _open(uri: str, expected: Expected | None = None) -> Iterator[Any]:
-    """The open file; with `expected`, all of its bytes are hashed before any is parsed."""
-    if expected is None:
-        local = storage.is_local(uri)
-        source: Any = str(storage.local_path(uri)) if local else storage.open_read(uri)
-        with _parquet(uri, source) as file:
-            yield file
-        return
-    with _whole(uri) as (source, sha256):
-        if sha256 != expected.sha256:
-            raise _changed(uri)
-        with _parquet(uri, source) as file:
-            _check_rows(uri, file, expected.rows)
-            yield file
+    """The open file; with `expected`, all of its bytes are hashed before any is parsed.
+
+    Raises:
+        StorageError: what cannot be read, also later in the block.
+    """
+    with _readable(uri):
+        if expected is None:
+            local = storage.is_local(uri)
+            storage.size(uri)  # a pipe has none
+            source: Any = str(storage.local_path(uri)) if local else storage.open_read(uri)
+            with _parquet(source) as file:
+                yield file
+            return
+        with _whole(uri) as (source, sha256):
+            if sha256 != expected.sha256:
+                raise _changed(uri)
+            with _parquet(source) as file:
+                _check_rows(uri, file, expected.rows)
+                yield file
+
+
+@contextmanager
+def _readable(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, RecursionError, UnicodeError, OverflowError) as error:
+        raise StorageError(
+            f"{storage.redact(uri)} is not a whole Parquet file ({_line(error)}); {_AGAIN}"
+        ) from None
 
 
 def _check_rows(uri: str, file: Any, rows: int | None) -> None:
@@ -237,18 +261,10 @@ def _rewound(file: Any) -> str:
     return total
 
 
-def _parquet(uri: str, source: Any) -> Any:
+def _parquet(source: Any) -> Any:
     import pyarrow.parquet as pq
 
-    try:
-        return pq.ParquetFile(source, memory_map=False)
-    except FileNotFoundError:
-        raise StorageError(f"{storage.redact(uri)} does not exist; check the path") from None
-    except (pa.ArrowException, OSError) as error:
-        raise StorageError(
-            f"{storage.redact(uri)} is not a whole Parquet file ({_line(error)}); "
-            "remove it and run the command again that made it"
-        ) from None
+    return pq.ParquetFile(source, memory_map=False)
 
 
 def _line(error: BaseException) -> str:
@@ -285,24 +301,71 @@ def read_part(
     uri: str,
     columns: Sequence[str] | None = None,
     *,
+    schema: pa.Schema | None = None,
     expected: Expected | None = None,
     rows: int | None = None,
 ) -> pa.Table:
-    """A part as a table; StorageError when it is not whole.
+    """A part as a table.
 
     Args:
+        columns: those to read; all by default.
+        schema: types of columns (see `checked`); those that it does not name stay as they are.
         expected: what the whole file must be; all of its bytes are read.
         rows: how many rows it must have, where only some columns are read.
+
+    Raises:
+        StorageError: not whole, a column that is missing, of another type or there twice, more
+            rows than a file of its size holds.
     """
     with _open(uri, expected) as file:
         _check_rows(uri, file, rows)
+        names = _chosen(file, columns, uri)
+        _check_size(file, names, uri)
+        return checked(file.read(columns=names), schema, uri)
+
+
+def _chosen(file: Any, columns: Sequence[str] | None, uri: str) -> list[str]:
+    """Names of the columns to read, each of which is there once."""
+    have = list(file.schema_arrow.names)
+    names = have if columns is None else list(columns)
+    for name in names:
+        if have.count(name) != 1:
+            what = "lacks the column" if name not in have else "has twice the column"
+            raise StorageError(f"{storage.redact(uri)} {what} {name}; it is no Quadrat part")
+    return names
+
+
+def checked(table: Any, schema: pa.Schema | None, uri: str) -> Any:
+    """A table or batch whose columns have the types of `schema`, cast where no value changes.
+
+    Raises:
+        StorageError: a column of another type, or with a value that the type does not hold.
+    """
+    for at, field in enumerate(table.schema):
+        if schema is None or field.name not in schema.names:
+            continue
+        kind = schema.field(field.name).type
+        if field.type == kind:
+            continue
         try:
-            return file.read(columns=list(columns) if columns is not None else None)
-        except (pa.ArrowException, OSError) as error:
+            values = table.column(at).cast(kind)
+        except pa.ArrowException as error:
             raise StorageError(
-                f"{storage.redact(uri)} cannot be read ({_line(error)}); "
-                "remove it and run the command again that made it"
+                f"{storage.redact(uri)}: the column {field.name!r} is {field.type}, not {kind} "
+                f"({_line(error)}); {_AGAIN}"
             ) from None
+        table = table.set_column(at, pa.field(field.name, kind), values)
+    return table
+
+
+def _check_size(file: Any, names: Sequence[str], uri: str) -> None:
+    """Refuse a small file that states so many rows that they would fill the memory."""
+    rows, size = int(file.metadata.num_rows), storage.size(uri)
+    need = rows * ROW_BYTES * len(names)
+    if need > FREE_BYTES and need > MAX_GROWTH * size:
+        raise StorageError(
+            f"{storage.redact(uri)} states {rows:,} rows in {size:,} bytes, too many; {_AGAIN}"
+        )
 
 
 def iter_batches(
@@ -310,28 +373,14 @@ def iter_batches(
     columns: Sequence[str] | None = None,
     batch_size: int = 256,
     *,
+    schema: pa.Schema | None = None,
     expected: Expected | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """A part in pieces of at most `batch_size` rows, one row group decoded at a time.
 
-    Args:
-        expected: what the whole file must be, or StorageError.
+    Arguments and errors are those of `read_part`.
     """
     with _open(uri, expected) as file:
-        if columns is not None:
-            lacking = [c for c in columns if c not in file.schema_arrow.names]
-            if lacking:
-                raise StorageError(
-                    f"{storage.redact(uri)} lacks the column {lacking[0]}; it is not a Quadrat part"
-                )
-        try:
-            yield from file.iter_batches(
-                batch_size=batch_size,
-                columns=list(columns) if columns is not None else None,
-                use_threads=False,
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise StorageError(
-                f"{storage.redact(uri)} cannot be read ({_line(error)}); "
-                "remove it and run the command again that made it"
-            ) from None
+        names = _chosen(file, columns, uri)
+        for batch in file.iter_batches(batch_size=batch_size, columns=names, use_threads=False):
+            yield checked(batch, schema, uri)

@@ -95,7 +95,11 @@ def run(args: Sequence[str]) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 - the last place where a defect can be told in words
         known = border.translate(error)
-        text = one_line(known) if known else f"{type(error).__name__}: {redact(one_line(error))} ({DEFECT})"
+        text = (
+            one_line(known)
+            if known
+            else f"{type(error).__name__}: {redact(one_line(error))} ({DEFECT})"
+        )
         _show(f"Error: {text}", args)
         return 1
 

@@ -23,12 +23,13 @@ from quadrat import geoparquet, storage
 from quadrat.engines import Engine, spark_session
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import EngineError
-from quadrat.features import FeatureParts
+from quadrat.features import NOTE, FeatureParts
 from quadrat.heads import samples as sampling
 from quadrat.heads.calibrate import fit_temperature, softmax
 from quadrat.heads.export import Tree
 from quadrat.heads.fit import ABSENT, FLOOR, Floats, Forest, Head, Ints, Logistic, Settings
 from quadrat.legend import Legend
+from quadrat.tiles.types import INDEX
 
 MAX_ITER = 10  # of logistic regression, as in the system that this one replaces
 CALIBRATION_TILES = 20_000
@@ -143,8 +144,8 @@ def _light(parts: FeatureParts) -> tuple[pa.Table, list[int], tuple[tuple[str, s
     tables, skipped = [], []
     for name in parts.names:
         uri = storage.join(parts.uri, name)
-        tables.append(geoparquet.read_part(uri, LIGHT))
-        skipped += [(str(a), str(b)) for a, b in (geoparquet.read_note(uri) or {})["skipped"]]
+        tables.append(geoparquet.read_part(uri, LIGHT, schema=INDEX))
+        skipped += [(str(a), str(b)) for a, b in (geoparquet.read_note(uri, NOTE) or {})["skipped"]]
     return pa.concat_tables(tables), [len(t) for t in tables], tuple(skipped)
 
 

@@ -276,7 +276,12 @@ def read_change(uri: str) -> tuple[Mapping[str, Any], tuple[Mapping[str, str], .
     except InputError as error:
         raise InputError(f"{storage.redact(listed)} cannot be read: {error}") from None
     rows = tuple({k: v or "" for k, v in r.items()} for r in records)
-    table = geoparquet.read_part(storage.join(uri, "transitions.parquet"))
+    kinds = {"row": pa.int32(), "col": pa.int32()}
+    kinds |= {f"class_{n}": pa.string() for n in range(1, len(said["dates"]) + 1)}
+    kinds |= {f"changed_{n}": pa.float32() for n in range(1, len(said["dates"]))}
+    table = geoparquet.read_part(
+        storage.join(uri, "transitions.parquet"), list(kinds), schema=pa.schema(kinds)
+    )
     return said, rows, table
 
 

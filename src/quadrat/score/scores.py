@@ -60,8 +60,12 @@ class Scores:
 
     def part(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One part as a table; StorageError when it is not the one that was written."""
-        place = parts.place(self.uri, name)
-        return geoparquet.read_part(place, columns, expected=self._expected[name])
+        return geoparquet.read_part(
+            parts.place(self.uri, name),
+            columns,
+            schema=schema(self.legend.names),
+            expected=self._expected[name],
+        )
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All scores as one table; memory grows with their number (about 100 bytes a tile)."""
@@ -110,6 +114,24 @@ def write_manifest(made: Scores) -> Scores:
         },
     )
     return open_scores(made.uri)
+
+
+def schema(names: tuple[str, ...]) -> pa.Schema:
+    """The columns of a part of scores."""
+    return pa.schema(
+        [
+            ("row", pa.int32()),
+            ("col", pa.int32()),
+            ("path", pa.string()),
+            ("source", pa.string()),
+            ("date", pa.string()),
+            ("truth", pa.string()),
+            ("split", pa.string()),
+            ("label", pa.string()),
+            *((f"p_{n}", pa.float32()) for n in names),
+            ("geometry", pa.binary()),
+        ]
+    )
 
 
 def open_scores(uri: str) -> Scores:

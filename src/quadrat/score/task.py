@@ -17,6 +17,7 @@ from quadrat import model as models
 from quadrat.errors import ModelError
 from quadrat.parts import PartRecord
 from quadrat.score import once
+from quadrat.score.scores import schema
 from quadrat.tiles import Part, batch_tiles, read_ahead
 
 LISTED = 20  # unreadable tiles that a part names; the rest is counted
@@ -43,24 +44,6 @@ class ScoreResult:
             tuple((str(a), str(b)) for a, b in note["listed"]),
             tuple(int(n) for n in note["counts"]), span,
         )  # fmt: skip
-
-
-def schema(names: tuple[str, ...]) -> pa.Schema:
-    """The columns of a part of scores."""
-    return pa.schema(
-        [
-            ("row", pa.int32()),
-            ("col", pa.int32()),
-            ("path", pa.string()),
-            ("source", pa.string()),
-            ("date", pa.string()),
-            ("truth", pa.string()),
-            ("split", pa.string()),
-            ("label", pa.string()),
-            *((f"p_{n}", pa.float32()) for n in names),
-            ("geometry", pa.binary()),
-        ]
-    )
 
 
 @dataclass(frozen=True)

@@ -189,8 +189,10 @@ def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
         StorageError: the part's rows or bytes are not those that the tile set lists.
     """
     decode = codec.get_encoding(part.encoding).decode_into
-    expected, columns = part.record.expected, [*INDEX.names, "image"]
-    for rows in geoparquet.iter_batches(part.uri, columns, batch_size, expected=expected):
+    schema, expected = INDEX.append(pa.field("image", pa.binary())), part.record.expected
+    for rows in geoparquet.iter_batches(
+        part.uri, schema.names, batch_size, schema=schema, expected=expected
+    ):
         images = rows.column(rows.schema.get_field_index("image"))
         chips = np.empty((len(rows), part.size_px, part.size_px, 3), np.uint8)
         good: list[int] = []
@@ -235,7 +237,7 @@ def read_index(tiles: TileSet, columns: Sequence[str] | None = None) -> pa.Table
             )
         wanted = [c for c in have if c != "image"] if columns is None else list(columns)
         try:
-            table = geoparquet.read_part(part.uri, wanted, rows=part.count)
+            table = geoparquet.read_part(part.uri, wanted, schema=INDEX, rows=part.count)
         except StorageError as error:
             raise TileSetError(str(error)) from None
         name = pa.array([part.name] * len(table)).dictionary_encode()
