@@ -8,7 +8,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from quadrat import backbones, legend, model
+from quadrat import backbones, graphs, legend, model
 from quadrat.grid import Grid
 from quadrat.heads import export_logistic
 
@@ -48,4 +48,4 @@ def save_model(uri: str) -> str:
     weights[range(3), range(3)] = 9.0
     head = export_logistic(weights, np.zeros(3), np.zeros(graph.dim), np.ones(graph.dim))
     info = model.ModelInfo(legend.from_names(NAMES), SIZE, grid=GRID)
-    return model.save_model(uri, model.join_graphs(graph.onnx, head, size_px=SIZE), info).uri
+    return model.save_model(uri, graphs.join_graphs(graph.onnx, head, size_px=SIZE), info).uri

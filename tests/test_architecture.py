@@ -25,6 +25,7 @@ DEPENDENCIES = {
     "pyogrio": ("pyogrio", "geopandas", "fiona", "osgeo"),
     "STAC clients": ("pystac", "pystac_client", "planetary_computer"),
     "pyspark": ("pyspark",),
+    "onnx": ("onnx",),
     "the inference runtimes": ("onnxruntime", "openvino"),
     "scikit-learn": ("sklearn",),
     "torch": ("torch", "torchvision", "timm"),

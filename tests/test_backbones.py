@@ -13,7 +13,7 @@ import pytest
 
 from quadrat import storage
 from quadrat.backbones import BACKBONES, FeatureGraph, feature_graph, graph_from_state, load_weights
-from quadrat.backbones.graphs import averaging
+from quadrat.backbones.layers import averaging
 
 RESNET18 = "weights/resnet18_imagenet_pq.pth"
 

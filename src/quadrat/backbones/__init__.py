@@ -6,7 +6,7 @@ one graph (`any_size`); AlexNet's graph is made for one side. Nobody resizes: ti
 are cut, and `size_px` says for which side a graph was asked.
 
 torch is not needed and not imported: weights files are read by `weights` (which runs no code of
-theirs) and graphs are put together by `graphs` and `networks`. What runs a graph is not known here.
+theirs) and graphs are put together by `layers` and `networks`. What runs a graph is not known here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from quadrat.backbones.graphs import Array, Net
+from quadrat.backbones.layers import Array, Net
 from quadrat.backbones.networks import Built
 from quadrat.backbones.table import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone
 from quadrat.errors import BackboneError, StorageError
@@ -236,7 +236,7 @@ def _cached(backbone: Backbone, state: Mapping[str, Array], sha256: str, side: i
     from quadrat import storage
 
     source = resources.files("quadrat.backbones")
-    files = ("graphs.py", "networks.py", "table.py")
+    files = ("layers.py", "networks.py", "table.py")
     key = storage.digest_json(
         {
             "name": backbone.name,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quadrat.backbones.graphs import SAME, Net
+from quadrat.backbones.layers import SAME, Net
 
 Pixels = Sequence[float]
 

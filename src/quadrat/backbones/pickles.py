@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from quadrat.errors import BackboneError
+from quadrat.graphs import printable
 
 MAX_PICKLE = 2 << 20  # bytes; a network of a thousand tensors has about 0.1 MB
 MAX_DIMS = 8
@@ -260,12 +261,6 @@ def _opcode_name(op: int) -> str:
 
     known = {ord(each.code): each.name for each in pickletools.opcodes}
     return known.get(op, f"0x{op:02x}")
-
-
-def printable(text: str) -> str:
-    """A text out of a file, fit for a one-line message."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[:100])
-    return shown + ("..." if len(text) > 100 else "")
 
 
 def _long(machine: _Machine) -> None:

@@ -19,12 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import features, metrics
+from quadrat import features, graphs, metrics
 from quadrat import model as models
 from quadrat.backbones import FeatureGraph
 from quadrat.engines import Engine
@@ -46,8 +45,6 @@ STRENGTH = (
 STEPS = 60
 MOST_TILES = 8000  # that one fit sees
 FLOOR = 1e-6  # of a probability: a class that a fold never saw stays possible
-HEAD = "head/"  # what the names of a joined head's nodes begin with
-LAYERS = ("Gemm", "MatMul")
 
 
 def feature_graph(model: Model, precision: str) -> FeatureGraph:
@@ -56,29 +53,11 @@ def feature_graph(model: Model, precision: str) -> FeatureGraph:
     Raises:
         ModelError: its graph has no last layer that could be fitted anew.
     """
-    import onnx
-
-    proto = models.parse(model.onnx(precision), f"the model {model.uri}")
-    name = _before_head(proto)
+    proto = graphs.parse(model.onnx(precision), f"the model {model.uri}")
+    name = graphs.before_head(proto)
     if name is None:
         raise ModelError(f"{model.uri} has no last layer to fit anew; use --no-align")
-    needed, kept = {name}, []
-    for node in reversed(proto.graph.node):
-        if needed & set(node.output):
-            needed |= set(node.input)
-            kept.append(node)
-    weights = [w for w in proto.graph.initializer if w.name in needed]
-    kept.reverse()
-    for part, values in ((proto.graph.node, kept), (proto.graph.initializer, weights)):
-        copies = [type(v).FromString(v.SerializeToString()) for v in values]
-        del part[:]
-        part.extend(copies)
-    del proto.graph.output[:]
-    proto.graph.output.append(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-    )
-    proto.graph.ClearField("value_info")
-    data = models.serialise(proto)
+    data = graphs.cut_after(proto, name)
     one = np.zeros((1, model.size_px, model.size_px, 3), np.uint8)
     shape = models.compile_network(data, precision=precision, size_px=model.size_px)(one).shape
     if len(shape) != 2:
@@ -87,22 +66,6 @@ def feature_graph(model: Model, precision: str) -> FeatureGraph:
         onnx=data, name=PurePosixPath(model.uri).name, size_px=model.size_px, dim=shape[1],
         weights_sha256="", licence="", mean=None, std=None, any_size=False,
     )  # fmt: skip
-
-
-def _before_head(proto: Any) -> str | None:
-    """The tensor that the head reads: what its nodes take from others, else the last layer's."""
-    made = {o for n in proto.graph.node if n.name.lstrip("_").startswith(HEAD) for o in n.output}
-    if made:
-        weights = {w.name for w in proto.graph.initializer}
-        for node in proto.graph.node:
-            if set(node.output) & made:
-                outer = [i for i in node.input if i and i not in made and i not in weights]
-                if outer:
-                    return str(outer[0])
-    for node in reversed(proto.graph.node):
-        if node.op_type in LAYERS:
-            return str(node.input[0])
-    return None
 
 
 def read_features(

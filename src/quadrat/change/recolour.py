@@ -12,8 +12,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import graphs, raster
 from quadrat import model as models
-from quadrat import raster
 from quadrat.change import radiometry
 from quadrat.change.radiometry import Normalisation
 from quadrat.errors import ScoresError
@@ -114,24 +114,15 @@ def recoloured(model: Model, normal: Normalisation, out: str) -> Model:
 
 def _with_table(graph: bytes, lut: NDArray[np.uint8]) -> bytes:
     """The graph with a look-up of each channel in front."""
-    import onnx
-    from onnx import helper, numpy_helper
-
-    proto = models.parse(graph, "the model")
-    name = models.describe(proto, "the model").input
-    table = numpy_helper.from_array(lut.reshape(-1), "colour/table")
-    shift = numpy_helper.from_array(np.array([0, 256, 512], np.int32), "colour/shift")
-    for node in proto.graph.node:
-        node.input[:] = ["colour/mapped" if n == name else n for n in node.input]
-    front = [
-        helper.make_node("Cast", [name], ["colour/wide"], "colour/Cast", to=onnx.TensorProto.INT32),
-        helper.make_node("Add", ["colour/wide", "colour/shift"], ["colour/place"], "colour/Add"),
-        helper.make_node(
-            "Gather", ["colour/table", "colour/place"], ["colour/mapped"], "colour/Gather", axis=0
-        ),
+    proto = graphs.parse(graph, "the model")
+    name = graphs.describe(proto, "the model").input
+    constants = [
+        graphs.constant("colour/table", lut.reshape(-1)),
+        graphs.constant("colour/shift", np.array([0, 256, 512], np.int32)),
     ]
-    proto.graph.initializer.extend([table, shift])
-    rest = list(proto.graph.node)
-    del proto.graph.node[:]
-    proto.graph.node.extend([*front, *rest])
-    return models.serialise(proto)
+    front = [
+        graphs.node("Cast", [name], "colour/wide", to=graphs.KINDS["int32"]),
+        graphs.node("Add", ["colour/wide", "colour/shift"], "colour/place"),
+        graphs.node("Gather", ["colour/table", "colour/place"], "colour/mapped", axis=0),
+    ]
+    return graphs.put_before(proto, name, front, constants)

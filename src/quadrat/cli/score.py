@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quadrat import skipped as skips
 from quadrat.cli import common
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def described(result: ScoresSummary) -> str:
     ]
     if result.dropped:
         lines.append(f"dropped: nodata {result.dropped:,}")
-    lines += common.skipped_text(skips.to_lists(result.listed), result.skipped)
+    lines += common.skipped_text(result.listed, result.skipped)
     lines += [f"warning: {text}" for text in result.warnings]
     if result.csv:
         lines.append(f"table: {result.csv}")

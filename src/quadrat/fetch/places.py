@@ -114,8 +114,7 @@ def find_place(
     if bbox is not None:
         return _rectangle(bbox)
     if polygon is not None:
-        file, layer = vectors.split(polygon)
-        return Place(layer or Path(storage.basename(file)).stem, read_outline(polygon), polygon)
+        return Place(Path(storage.basename(polygon)).stem, read_outline(polygon), polygon)
     address = boundaries or BOUNDARIES
     if county is not None:
         table = _census(address, "county", boundary_year, client)

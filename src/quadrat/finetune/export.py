@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quadrat.backbones.graphs import averaging
+from quadrat.backbones.layers import averaging
 from quadrat.errors import TrainError
 from quadrat.finetune.augment import prepared
 from quadrat.finetune.networks import Network

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quadrat import graphs
 from quadrat.errors import TrainError
 
 OPSET = 13
-IR_VERSION = 8
 MAX_DEPTH = 64
 
 
@@ -220,20 +220,10 @@ def _graph(
     d: int,
     k: int,
 ) -> bytes:
-    from onnx import TensorProto, checker, helper, numpy_helper
-
-    graph = helper.make_graph(
-        [helper.make_node(op, i, [o], name=o, **attributes) for op, i, o, attributes in nodes],
-        name,
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", d])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", k])],
-        [numpy_helper.from_array(array, key) for key, array in weights.items()],
+    ends = (
+        graphs.tensor("features", "float32", ["N", d]),
+        graphs.tensor("probabilities", "float32", ["N", k]),
     )
-    model = helper.make_model(
-        graph,
-        producer_name="quadrat",
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-    )
-    checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+    made = [graphs.node(op, i, o, **attributes) for op, i, o, attributes in nodes]
+    constants = [graphs.constant(key, array) for key, array in weights.items()]
+    return graphs.assemble(name, made, ends, constants, OPSET)

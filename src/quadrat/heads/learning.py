@@ -23,7 +23,6 @@ from quadrat.heads import samples as sampling
 from quadrat.heads.calibrate import fit_temperature
 from quadrat.heads.fit import Floats, Head, Settings, fit, probabilities, together
 from quadrat.legend import Legend
-from quadrat.skipped import Skipped
 
 CALIBRATION_TILES = 2000  # held-out predictions that fix one number well enough
 # tiles that a calibrating head is fitted to at most: the few levels of a tree are settled by a part
@@ -89,7 +88,7 @@ class Learned:
     samples: sampling.Samples
     fitted: Fitted
     compared: float | None
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[tuple[str, str], ...]
     feature_seconds: float
     fit_seconds: float
     trainer: str

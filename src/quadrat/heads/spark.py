@@ -20,7 +20,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import geoparquet, storage
-from quadrat import skipped as skips
 from quadrat.engines import Engine, spark_session
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import EngineError
@@ -30,7 +29,6 @@ from quadrat.heads.calibrate import fit_temperature, softmax
 from quadrat.heads.export import Tree
 from quadrat.heads.fit import ABSENT, FLOOR, Floats, Forest, Head, Ints, Logistic, Settings
 from quadrat.legend import Legend
-from quadrat.skipped import Skipped
 from quadrat.tiles.types import INDEX
 
 MAX_ITER = 10  # of logistic regression, as in the system that this one replaces
@@ -57,7 +55,7 @@ class SparkFit:
     temperature: float
     samples: sampling.Samples
     probabilities: Floats
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[tuple[str, str], ...]
     model: Any
 
     @property
@@ -100,7 +98,7 @@ def fit(
 def _fit(
     frame: Any,
     samples: sampling.Samples,
-    skipped: tuple[Skipped, ...],
+    skipped: tuple[tuple[str, str], ...],
     present: Ints,
     k: int,
     dim: int,
@@ -141,14 +139,13 @@ def _predicted(model: Any, frame: Any, head: Head, present: Ints, k: int) -> tup
     return np.array([row.place for row in rows], np.int64), logits
 
 
-def _light(parts: FeatureParts) -> tuple[pa.Table, list[int], tuple[Skipped, ...]]:
+def _light(parts: FeatureParts) -> tuple[pa.Table, list[int], tuple[tuple[str, str], ...]]:
     """Labels, splits and places of all tiles; tiles in each part; tiles that were skipped."""
-    tables: list[pa.Table] = []
-    skipped: list[Skipped] = []
+    tables, skipped = [], []
     for name in parts.names:
         uri = storage.join(parts.uri, name)
         tables.append(geoparquet.read_part(uri, LIGHT, schema=INDEX))
-        skipped += skips.from_lists((geoparquet.read_note(uri, NOTE) or {})["skipped"])
+        skipped += [(str(a), str(b)) for a, b in (geoparquet.read_note(uri, NOTE) or {})["skipped"]]
     return pa.concat_tables(tables), [len(t) for t in tables], tuple(skipped)
 
 

@@ -8,7 +8,6 @@ trained, nor where tiles come from.
 from __future__ import annotations
 
 from quadrat.model.bundle import Model, ModelInfo, load_model, save_model
-from quadrat.model.graphs import GraphInfo, describe, join_graphs, parse, serialise
 from quadrat.model.machine import has_bf16, has_cuda, has_int8
 from quadrat.model.network import Network
 from quadrat.model.quantise import CALIBRATION_TILES, can_quantise, quantise, quantiser
@@ -26,25 +25,20 @@ __all__ = [
     "CALIBRATION_TILES",
     "PRECISIONS",
     "RUNTIMES",
-    "GraphInfo",
     "Model",
     "ModelInfo",
     "Network",
     "can_quantise",
     "choose",
     "compile_network",
-    "describe",
     "has_bf16",
     "has_cuda",
     "has_int8",
-    "join_graphs",
     "load_model",
-    "parse",
     "quantise",
     "quantiser",
     "resolve_precision",
     "runner",
     "save_model",
-    "serialise",
     "shared_network",
 ]

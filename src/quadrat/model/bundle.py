@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from quadrat import graphs, storage
 from quadrat import grid as grids
 from quadrat import legend as legends
-from quadrat import storage
 from quadrat.errors import GridError, LegendError, ModelError, StorageError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
-from quadrat.model import graphs
 
 FORMAT = "quadrat-model"
 VERSION = 1
@@ -211,6 +210,11 @@ def load_model(uri: str) -> Model:
 def _read_form(uri: str, precision: str, stated: str) -> bytes:
     where = storage.join(uri, FILES[precision])
     try:
+        if storage.size(where) > graphs.MAX_BYTES:
+            raise ModelError(
+                f"{storage.redact(where)} is larger than {graphs.MAX_BYTES >> 30} GiB; the bundle "
+                "is foreign or corrupt"
+            )
         data = storage.read_bytes(where)
     except StorageError as error:
         raise ModelError(f"{storage.redact(uri)} is not whole: {error}") from None
@@ -223,9 +227,7 @@ def _read_form(uri: str, precision: str, stated: str) -> bytes:
 
 
 def _check_graph(data: bytes, info: ModelInfo, what: str) -> None:
-    found = graphs.describe(graphs.parse(data, what), what)
-    if found.size_px not in (None, info.size_px):
-        raise ModelError(f"{what} takes tiles of {found.size_px} px, not {info.size_px}")
+    _, found = graphs.checked(data, what, info.size_px)
     if found.dim not in (None, len(info.legend)):
         raise ModelError(
             f"{what} gives {found.dim} probabilities and the legend has {len(info.legend)} classes"

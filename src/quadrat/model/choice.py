@@ -13,9 +13,9 @@ from importlib import metadata
 
 import numpy as np
 
-from quadrat import storage
+from quadrat import graphs, storage
 from quadrat.errors import ModelError, StorageError
-from quadrat.model import graphs, machine, runtimes
+from quadrat.model import machine, runtimes
 
 ROUNDS = 5
 ROUND_S = 0.06

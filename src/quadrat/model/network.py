@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quadrat.errors import ModelError
-from quadrat.model.graphs import GraphInfo
+from quadrat.graphs import GraphInfo
 from quadrat.model.runtimes import Chips, Compiled, Rows
 
 # how far a row of probabilities may sum from 1: bf16 keeps 8 bits of each of them

@@ -15,16 +15,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import graphs
 from quadrat.errors import ModelError
-from quadrat.model import graphs
-
-if TYPE_CHECKING:
-    import onnx
 
 Chips = NDArray[np.uint8]
 
@@ -73,9 +70,8 @@ def quantise(data: bytes, chips: Chips, *, size_px: int | None = None) -> bytes:
     if size_px is not None:
         graphs.fix_size(proto, info, size_px)
     made = _quantised(proto, _Tiles(chips, info.input, info.batch or BATCH))
-    result = graphs.parse(graphs.serialise(made), "the int8 network")
-    graphs.describe(result, "the int8 network")
-    return graphs.serialise(result)
+    graphs.describe(made, "the int8 network")
+    return graphs.serialise(made)
 
 
 class _Tiles:
@@ -95,8 +91,7 @@ class _Tiles:
         return next(self._blocks, None)
 
 
-def _quantised(proto: onnx.ModelProto, tiles: _Tiles) -> onnx.ModelProto:
-    import onnx
+def _quantised(proto: Any, tiles: _Tiles) -> Any:
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -125,7 +120,7 @@ def _quantised(proto: onnx.ModelProto, tiles: _Tiles) -> onnx.ModelProto:
         except Exception as error:
             text = " ".join(str(error).split())[:300]
             raise ModelError(f"the network cannot be quantised: {text}") from error
-        made = onnx.load(out)
+        made = graphs.parse(out.read_bytes(), "the int8 network")
     del made.metadata_props[:]
     made.metadata_props.extend(facts)
     return made

@@ -8,12 +8,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
-from quadrat import storage
+from quadrat import graphs, storage
 from quadrat.engines.local import available_cpus
 from quadrat.errors import ModelError
-from quadrat.model import graphs, machine
+from quadrat.model import machine
 from quadrat.model.bundle import Model
 from quadrat.model.choice import choose_runtime
 from quadrat.model.network import Network
@@ -63,7 +62,7 @@ def compile_network(
         )
     if threads < 1 or (workers is not None and workers < 1):
         raise ModelError("threads and workers must be 1 or more")
-    proto, info = _checked(onnx, size_px)
+    proto, info = graphs.checked(onnx, what, size_px)
     # the bytes that were checked are the bytes that run
     data = graphs.serialise(proto)
     workers = workers or max(1, available_cpus() // threads)
@@ -71,20 +70,6 @@ def compile_network(
         runtime = choose_runtime(data, info, precision)
     compiled = RUNTIMES[runtime](data, info, precision, threads, workers)
     return Network(compiled, precision, info, classes, what)
-
-
-def _checked(onnx: bytes, size_px: int | None) -> tuple[Any, graphs.GraphInfo]:
-    """A graph that takes tiles of one size, and what it takes and gives."""
-    proto = graphs.parse(onnx, "the network")
-    info = graphs.describe(proto, "the network")
-    if info.size_px is None:
-        if size_px is None:
-            raise ModelError("the network takes tiles of any size; say which with size_px")
-        graphs.fix_size(proto, info, size_px)
-        info = graphs.describe(proto, "the network")
-    elif size_px not in (None, info.size_px):
-        raise ModelError(f"the network takes tiles of {info.size_px} px, not {size_px}")
-    return proto, info
 
 
 def resolve_precision(model: Model, precision: str = "auto") -> str:
@@ -152,7 +137,7 @@ def choose(onnx: bytes, precision: str, size_px: int | None = None) -> str:
     """
     if precision == "fp32" and machine.has_cuda():
         return "auto"
-    proto, info = _checked(onnx, size_px)
+    proto, info = graphs.checked(onnx, "the network", size_px)
     return choose_runtime(graphs.serialise(proto), info, precision)
 
 

@@ -20,14 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import graphs
 from quadrat.errors import ModelError
-from quadrat.model import graphs, machine
+from quadrat.model import machine
 
 Chips = NDArray[np.uint8]
 Rows = NDArray[np.float32]
 
 BATCH = 4
 GPU_BATCH = 64
+MAX_OPENVINO = 2500  # operators; half a minute to compile
 QUEUED = 16  # blocks of one call that wait or are computed at the same time
 
 
@@ -46,6 +48,11 @@ def _openvino(
 
     if precision == "bf16" and not machine.has_bf16():
         raise ModelError("this CPU does not compute in bf16; choose --precision fp32 or int8")
+    if info.operators > MAX_OPENVINO:
+        raise ModelError(
+            f"the network has {info.operators:,} operators and OpenVINO's time to compile grows "
+            f"with their square: it is given {MAX_OPENVINO:,}; use ONNX Runtime in fp32"
+        )
     batch = info.batch or BATCH
     settings = {
         "NUM_STREAMS": workers,
@@ -132,7 +139,7 @@ def _ort(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and need not be printed too
     # TF32 would keep 10 bits of the mantissa and still be called fp32
     providers: list[Any] = [(provider, {"use_tf32": "0"})] if cuda else [provider]
     with _translated("ONNX Runtime"):

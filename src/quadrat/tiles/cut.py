@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from quadrat import codec, geoparquet, parts, products, storage, vectors
 from quadrat import labels as labelling
 from quadrat import legend as legends
-from quadrat import skipped as skips
 from quadrat import split as splitting
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import LabelError, RasterError, SplitError
@@ -25,7 +24,6 @@ from quadrat.grid import Bounds, TileId
 from quadrat.labels import Labels, Rule
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
-from quadrat.skipped import Skipped
 from quadrat.split import SPLITS, Split
 from quadrat.tiles import packing, rasters
 from quadrat.tiles.rasters import RasterPart, RasterSource, open_rasters, source_of
@@ -68,7 +66,7 @@ class CutResult:
     record: PartRecord
     dropped: int
     skipped: int
-    listed: tuple[Skipped, ...]
+    listed: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class CutTask:
         try:
             if earlier is not None:
                 record, note = earlier
-                listed = skips.from_lists(note["listed"])
+                listed = tuple((str(a), str(b)) for a, b in note["listed"])
                 return CutResult(record, int(note["dropped"]), int(note["skipped"]), listed)
         except (KeyError, TypeError, ValueError):
             pass  # not of this version of Quadrat: it is cut again
@@ -95,7 +93,7 @@ class CutTask:
     def _cut(self, cut: CutPart) -> CutResult:
         encode = codec.get_encoding(self.encoding).encode
         dropped = 0
-        skipped: list[Skipped] = []
+        skipped: list[tuple[str, str]] = []
         box, mask = cut.part.tiles, cut.part.mask
         place = np.full(mask.shape, -1, np.int64)
         place[mask] = np.arange(int(mask.sum()))
@@ -104,7 +102,7 @@ class CutTask:
             for batch in rasters.read(_only(cut), row_group(cut.part.imagery.grid.size_px)):
                 skipped += batch.skipped
                 if self.strict and skipped:
-                    raise RasterError(f"{skipped[0]} (--strict)")
+                    raise RasterError(f"{skipped[0][0]}: {skipped[0][1]} (--strict)")
                 dropped += batch.dropped
                 if not len(batch.index):
                     continue
@@ -114,9 +112,7 @@ class CutTask:
                 writer.write(self._table(batch.index, cut, at, images))
             listed = tuple(skipped[:LISTED])
             # no times or places: the same cut gives the same bytes, and the same digest
-            writer.note(
-                {"dropped": dropped, "skipped": len(skipped), "listed": skips.to_lists(listed)}
-            )
+            writer.note({"dropped": dropped, "skipped": len(skipped), "listed": listed})
         record = PartRecord(cut.name, writer.rows, writer.sha256)
         return CutResult(record, dropped, len(skipped), listed)
 
@@ -258,7 +254,7 @@ def tile(
             "dropped": {"nodata": sum(r.dropped for r in results)},
             "skipped": {
                 "count": sum(r.skipped for r in results),
-                "listed": skips.to_lists(s for r in results for s in r.listed)[:LISTED],
+                "listed": [list(s) for r in results for s in r.listed][:LISTED],
             },
             "warnings": list(source.warnings),
             "unknown_codes": {str(k): v for k, v in known.unknown.items()} if known else {},
@@ -329,8 +325,7 @@ def _groups(
     shapes, columns = vectors.read_polygons(groups, source.grid.crs, (field,), near=near)
     for shape, value in zip(shapes, columns[field], strict=True):
         shapely.prepare(shape)
-        is_null = value is None or value != value  # a null among whole numbers is read as NaN
-        result[shapely.contains_xy(shape, x, y)] = "" if is_null else str(value)
+        result[shapely.contains_xy(shape, x, y)] = "" if value is None else str(value)
     return result
 
 

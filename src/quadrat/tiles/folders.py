@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from quadrat import codec, storage, text
+from quadrat import codec, storage
 from quadrat import legend as legends
 from quadrat.errors import ImageError, StorageError, TileSetError
 from quadrat.grid import MAX_SIZE_PX, Grid
 from quadrat.legend import Legend
-from quadrat.skipped import Skipped
 from quadrat.tiles.listing import Unused, list_pictures
 from quadrat.tiles.types import Batch, Columns, empty_chips, make_index
 
@@ -133,9 +132,8 @@ def open_folder(
     strange = [n for n in names if legend is not None and n not in legend.names]
     if strange and legend is not None:
         raise TileSetError(
-            f"{uri}: the folder {strange[0]!r} is no class of legend {legend.name}"
-            "; rename it or give its own legend with --legend; "
-            f"{text.near(strange[0], legend.names)}"
+            f"{uri}: the folder {strange[0]!r} is no class of legend {legend.name} "
+            f"({', '.join(legend.names)}); rename it or give its own legend with --legend"
         )
     digest = storage.digest_json(
         [size_px, resize, listing.pictures, legend.to_dict() if legend else None, PART_TILES]
@@ -226,7 +224,7 @@ def read(part: FolderPart, batch_size: int) -> Iterator[Batch]:
                 chips[len(good)] = _load(storage.join(part.root, picture.path), part)
                 good.append(picture)
             except (ImageError, StorageError) as error:
-                skipped.append(Skipped(picture.path, str(error)))
+                skipped.append((picture.path, str(error)))
         index = make_index(
             len(good),
             Columns(

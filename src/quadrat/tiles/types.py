@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from quadrat import geoparquet
 from quadrat.grid import Grid
 from quadrat.legend import Legend
-from quadrat.skipped import Skipped
 
 Chips = NDArray[np.uint8]  # (N, H, W, 3)
 
@@ -48,7 +47,7 @@ class Batch:
 
     index: pa.Table
     chips: Chips
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
     dropped: int = 0
 
 

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat.backbones.pickles import printable
+from quadrat import graphs
 from quadrat.errors import BackboneError
 
 Array = NDArray[Any]
 
 OPSET = 17  # both runtimes take it in every version that Quadrat supports
-IR_VERSION = 8
 SAME = "same"  # TensorFlow's padding: depends on the input's size, the odd pixel at the end
 
 
@@ -64,30 +63,24 @@ class Net:
 
     def constant(self, name: str, values: Array) -> str:
         """Keep an array in the graph; the same name twice is the same array."""
-        from onnx import numpy_helper
-
         if name not in self.constants:
             if not np.isfinite(values).all():
                 raise BackboneError(
                     f"these weights do not fit {self.name}: {name} is not finite; give a file "
                     "from a training that did not diverge"
                 )
-            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self.constants[name] = graphs.constant(name, values)
         return name
 
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Append a node; its one output bears its name."""
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(op, list(inputs), [name], name, **attributes))
+        self.nodes.append(graphs.node(op, inputs, name, **attributes))
         return name
 
     def pixels(self, mean: Sequence[float]) -> str:
         """The input: (N, H, W, 3) uint8 -> (N, 3, H, W) float32 less the mean."""
-        from onnx import TensorProto
-
         x = self.add("Transpose", ["chips"], "pixels/planes", perm=[0, 3, 1, 2])
-        x = self.add("Cast", [x], "pixels/float", to=TensorProto.FLOAT)
+        x = self.add("Cast", [x], "pixels/float", to=graphs.KINDS["float32"])
         if not any(mean):
             return x
         values = np.asarray(mean, np.float32).reshape(1, 3, 1, 1)
@@ -208,8 +201,8 @@ class Net:
             allowed = key.endswith("num_batches_tracked") or (ignore and key.startswith(ignore))
             if key not in self.used and not allowed:
                 raise BackboneError(
-                    f"these weights do not fit {self.name}: it has no {printable(key)}; give the "
-                    "weights of this network"
+                    f"these weights do not fit {self.name}: it has no "
+                    f"{graphs.printable(key)}; give the weights of this network"
                 )
 
     def finish(self, output: str, dim: int, side: int | None) -> bytes:
@@ -218,26 +211,15 @@ class Net:
         Args:
             side: H and W if only these will do; None for any.
         """
-        from onnx import TensorProto, checker, helper
-
         last = self.nodes[-1]
         if last.output[0] != output:
             raise ValueError("the output is not the last node's")
         last.output[0] = "features"
         sides: list[str | int] = ["H", "W"] if side is None else [side, side]
-        chips = helper.make_tensor_value_info("chips", TensorProto.UINT8, ["N", *sides, 3])
-        features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", dim])
-        graph = helper.make_graph(
-            self.nodes, self.name, [chips], [features], list(self.constants.values())
-        )
-        model = helper.make_model(
-            graph,
-            producer_name="quadrat",
-            ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-        )
-        checker.check_model(model)
-        return bytes(model.SerializeToString(deterministic=True))
+        chips = graphs.tensor("chips", "uint8", ["N", *sides, 3])
+        features = graphs.tensor("features", "float32", ["N", dim])
+        constants = list(self.constants.values())
+        return graphs.assemble(self.name, self.nodes, (chips, features), constants, OPSET)
 
 
 def averaging(side: int, to: int) -> NDArray[np.float32]:

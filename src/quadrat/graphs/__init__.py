@@ -1,0 +1,40 @@
+"""ONNX graphs as data: what may be loaded, how they are made, joined and cut.
+
+    operators  which operators a graph may use
+    sizes      every tensor's size and the work, before a runtime sees a graph
+    check      the graph in a file, checked
+    build      graphs from arrays
+    join       graphs put together, cut and written
+
+The only home of onnx. Knows no files, no networks and no runtime.
+"""
+
+from __future__ import annotations
+
+from quadrat.graphs.build import KINDS, assemble, constant, node, tensor
+from quadrat.graphs.check import MAX_BYTES, GraphInfo, checked, describe, fix_size, opset, parse
+from quadrat.graphs.join import before_head, cut_after, enclose, join_graphs, put_before, serialise
+from quadrat.graphs.sizes import check_sizes, printable
+
+__all__ = [
+    "KINDS",
+    "MAX_BYTES",
+    "GraphInfo",
+    "assemble",
+    "before_head",
+    "check_sizes",
+    "checked",
+    "constant",
+    "cut_after",
+    "describe",
+    "enclose",
+    "fix_size",
+    "join_graphs",
+    "node",
+    "opset",
+    "parse",
+    "printable",
+    "put_before",
+    "serialise",
+    "tensor",
+]

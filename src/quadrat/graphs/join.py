@@ -1,0 +1,168 @@
+"""Graphs put together, cut and written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quadrat.errors import ModelError
+from quadrat.graphs.check import STANDARD_DOMAINS, describe, fix_size, opset, parse
+from quadrat.graphs.operators import STABLE
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 13
+HEAD = "head/"  # what the names of a joined head's nodes begin with
+LAYERS = ("Gemm", "MatMul")
+
+
+def join_graphs(feature_onnx: bytes, head_onnx: bytes, size_px: int | None = None) -> bytes:
+    """One graph from chips to probabilities: a feature graph followed by a head.
+
+    Args:
+        feature_onnx: chips `(N, H, W, 3) uint8` -> features `(N, D) float32`, opset 13 or later.
+        head_onnx: features `(N, D) float32` -> probabilities `(N, K) float32`, of operators whose
+            meaning has not changed since opset 13.
+        size_px: the side of the tiles, for a feature graph that takes any.
+
+    Returns:
+        The ONNX file's bytes; input as in the feature graph, output `probabilities`.
+    """
+    import onnx
+
+    feature = parse(feature_onnx, "the feature graph")
+    head = parse(head_onnx, "the head")
+    info = describe(feature, "the feature graph")
+    if size_px is not None:
+        fix_size(feature, info, size_px)
+    if opset(feature) < OPSET:
+        raise ModelError(
+            f"the feature graph uses ONNX opset {opset(feature)}; export it at opset {OPSET} or "
+            "later"
+        )
+    foreign = {n.op_type for n in head.graph.node} - STABLE
+    if foreign and opset(head) != opset(feature):
+        raise ModelError(f"the head uses {sorted(foreign)[0]}, which differs between ONNX opsets")
+    if len(head.graph.output) != 1 or len(head.graph.input) != 1:
+        raise ModelError("a head has one input (features) and one output (probabilities)")
+    taken = {name for node in feature.graph.node for name in (*node.input, *node.output)}
+    if "probabilities" in taken:
+        raise ModelError("the feature graph has a tensor named `probabilities`; rename it")
+    prefix = HEAD
+    while any(name.startswith(prefix) for name in taken):
+        prefix = f"_{prefix}"
+    names = {head.graph.input[0].name: info.output, head.graph.output[0].name: "probabilities"}
+
+    joined = onnx.ModelProto()
+    joined.CopyFrom(feature)
+    joined.producer_name, joined.producer_version = "quadrat", ""
+    joined.graph.name = "tiles to probabilities"
+    joined.graph.ClearField("value_info")
+    for weight in head.graph.initializer:
+        joined.graph.initializer.add().CopyFrom(weight)
+        joined.graph.initializer[-1].name = prefix + weight.name
+    for i, node in enumerate(head.graph.node):
+        copy = joined.graph.node.add()
+        copy.CopyFrom(node)
+        copy.name = f"{prefix}{node.op_type}{i}"
+        copy.input[:] = [names.get(n, prefix + n) if n else n for n in node.input]
+        copy.output[:] = [names.get(n, prefix + n) for n in node.output]
+    del joined.graph.output[:]
+    joined.graph.output.add().CopyFrom(head.graph.output[0])
+    joined.graph.output[0].name = "probabilities"
+    return serialise(joined)
+
+
+def serialise(proto: onnx.ModelProto) -> bytes:
+    """The bytes of a graph, the same bytes every time; only the operator sets that it uses."""
+    kept = [o for o in proto.opset_import if o.domain in STANDARD_DOMAINS]
+    if len(kept) != len(proto.opset_import):
+        versions = [(o.domain, o.version) for o in kept]
+        del proto.opset_import[:]
+        for domain, version in versions:
+            proto.opset_import.add(domain=domain, version=version)
+    data: Any = proto.SerializeToString(deterministic=True)
+    return bytes(data)
+
+
+def before_head(proto: onnx.ModelProto) -> str | None:
+    """The tensor that the head reads: what its nodes take from others, else the last layer's."""
+    made = {o for n in proto.graph.node if n.name.lstrip("_").startswith(HEAD) for o in n.output}
+    if made:
+        weights = {w.name for w in proto.graph.initializer}
+        for node in proto.graph.node:
+            if set(node.output) & made:
+                outer = [i for i in node.input if i and i not in made and i not in weights]
+                if outer:
+                    return str(outer[0])
+    for node in reversed(proto.graph.node):
+        if node.op_type in LAYERS:
+            return str(node.input[0])
+    return None
+
+
+def cut_after(proto: onnx.ModelProto, name: str) -> bytes:
+    """The graph up to one float tensor, which becomes its output."""
+    import onnx
+
+    needed, kept = {name}, []
+    for node in reversed(proto.graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    weights = [w for w in proto.graph.initializer if w.name in needed]
+    kept.reverse()
+    for part, values in ((proto.graph.node, kept), (proto.graph.initializer, weights)):
+        copies = [type(v).FromString(v.SerializeToString()) for v in values]
+        del part[:]
+        part.extend(copies)
+    del proto.graph.output[:]
+    proto.graph.output.append(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+    )
+    return serialise(proto)
+
+
+def put_before(proto: onnx.ModelProto, first: str, nodes: list[Any], constants: list[Any]) -> bytes:
+    """The graph behind other nodes: what read `first` reads the last of these.
+
+    Args:
+        nodes, constants: as `node` and `constant` make them.
+    """
+    mapped = nodes[-1].output[0]
+    for node in proto.graph.node:
+        node.input[:] = [mapped if n == first else n for n in node.input]
+    proto.graph.initializer.extend(constants)
+    rest = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend([*nodes, *rest])
+    return serialise(proto)
+
+
+def enclose(
+    proto: onnx.ModelProto,
+    prefix: str,
+    ends: tuple[Any, Any],
+    *,
+    before: list[Any],
+    after: list[Any],
+    constants: list[Any],
+) -> onnx.ModelProto:
+    """The graph, each of its names behind `prefix`, between other nodes.
+
+    Args:
+        ends: the input and the output of the whole, as `tensor` makes them.
+    """
+    from onnx import compose
+
+    first = {i.name for i in proto.graph.input} - {w.name for w in proto.graph.initializer}
+    inner = compose.add_prefix(proto, prefix)
+    graph = inner.graph
+    nodes = [*before, *graph.node, *after]
+    kept = [i for i in graph.input if i.name.removeprefix(prefix) not in first]
+    del graph.node[:], graph.output[:], graph.input[:]
+    graph.node.extend(nodes)
+    graph.input.extend([ends[0], *kept])
+    graph.output.append(ends[1])
+    graph.initializer.extend(constants)
+    return inner
