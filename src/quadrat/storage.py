@@ -150,13 +150,28 @@ def stamp(uri: str) -> str:
         return f"{entry.get('size', '')}-{tag}"
 
 
-def read_bytes(uri: str) -> bytes:
-    """The whole content of a file; StorageError when it cannot be read."""
+def read_bytes(uri: str, most: int | None = None) -> bytes:
+    """The whole content of a file; StorageError when it cannot be read.
+
+    Args:
+        most: bytes that it may have, checked before memory is asked for.
+    """
     with _translated(uri, "reading"):
         if is_local(uri):
-            border.check_regular(local_path(uri))
-            return local_path(uri).read_bytes()
+            path = local_path(uri)
+            _check_size(uri, border.check_regular(path), most)
+            return path.read_bytes()
+        if most is not None:
+            _check_size(uri, int(_filesystem(uri).size(uri)), most)
         return cast(bytes, _filesystem(uri).cat_file(uri))
+
+
+def _check_size(uri: str, found: int, most: int | None) -> None:
+    if most is not None and found > most:
+        raise StorageError(
+            f"{redact(uri)} has {found >> 20:,} MB, more than {most >> 20:,} MB for such a file; "
+            "check what it is"
+        )
 
 
 def open_read(uri: str) -> BinaryIO:

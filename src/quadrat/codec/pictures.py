@@ -46,15 +46,10 @@ def read_image(source: str | bytes) -> Chip:
 
     Raises:
         ImageError: not a picture, truncated, not of 8 bits, or larger than 4096 pixels a side.
+        StorageError: a file that cannot be read, or of more than `MAX_BYTES`.
     """
     name = storage.redact(source) if isinstance(source, str) else "a picture"
-    size = storage.size(source) if isinstance(source, str) else len(source)
-    if size > MAX_BYTES:
-        raise ImageError(
-            f"{name} has {size >> 20:,} MB, more than {MAX_BYTES >> 20}; imagery goes in as "
-            "GeoTIFF through quadrat tile"
-        )
-    data = storage.read_bytes(source) if isinstance(source, str) else source
+    data = storage.read_bytes(source, MAX_BYTES) if isinstance(source, str) else source
     if data.startswith(png.SIGNATURE):
         fast = png.read(data, MAX_SIDE)
         return fast if fast is not None else _read_pillow(data, name)
