@@ -208,7 +208,7 @@ def test_layers_are_chosen_by_name_and_never_guessed(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier) "
             "VALUES ('notes', 'attributes', 'notes')"
         )
-    with pytest.raises(VectorError, match=r"2 layers \(plots 2020, counties\).*--layer"):
+    with pytest.raises(VectorError, match=r"2 layers \(plots 2020, counties\); name one.*layer"):
         vectors.read_polygons(str(file), UTM)
     check(file, layer="Plots 2020")
     check(f"{file}|layername=plots 2020")
@@ -221,6 +221,12 @@ def test_layers_are_chosen_by_name_and_never_guessed(
     with pytest.raises(VectorError, match=r"2 layers \(plots, towns\)"):
         vectors.fields(str(both))
     check(both, layer="plots")
+    check(f"zip://{both}!plots.shp")
+    check(f"/vsizip/{both}/plots.shp")
+    (tmp_path / "in" / "plots.shp").unlink()
+    frame.to_file(tmp_path / "in" / "all.gpkg", layer="other name")
+    check(f"zip://{zipped(tmp_path / 'in', 'more.zip')}!deep/all.gpkg")
+    assert not vectors.is_vector(f"/vsizip/{both}/codes.tif")
     frame.to_file(tmp_path / "one.geojson")
     check(tmp_path / "one.geojson", layer="one")
     with pytest.raises(VectorError, match="no layer 'two'"):

@@ -114,7 +114,8 @@ def find_place(
     if bbox is not None:
         return _rectangle(bbox)
     if polygon is not None:
-        return Place(Path(storage.basename(polygon)).stem, read_outline(polygon), polygon)
+        file, layer = vectors.split(polygon)
+        return Place(layer or Path(storage.basename(file)).stem, read_outline(polygon), polygon)
     address = boundaries or BOUNDARIES
     if county is not None:
         table = _census(address, "county", boundary_year, client)

@@ -325,7 +325,8 @@ def _groups(
     shapes, columns = vectors.read_polygons(groups, source.grid.crs, (field,), near=near)
     for shape, value in zip(shapes, columns[field], strict=True):
         shapely.prepare(shape)
-        result[shapely.contains_xy(shape, x, y)] = "" if value is None else str(value)
+        is_null = value is None or value != value  # a null among whole numbers is read as NaN
+        result[shapely.contains_xy(shape, x, y)] = "" if is_null else str(value)
     return result
 
 

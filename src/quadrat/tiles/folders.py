@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from quadrat import codec, storage
+from quadrat import codec, storage, text
 from quadrat import legend as legends
 from quadrat.errors import ImageError, StorageError, TileSetError
 from quadrat.grid import MAX_SIZE_PX, Grid
@@ -132,8 +132,9 @@ def open_folder(
     strange = [n for n in names if legend is not None and n not in legend.names]
     if strange and legend is not None:
         raise TileSetError(
-            f"{uri}: the folder {strange[0]!r} is no class of legend {legend.name} "
-            f"({', '.join(legend.names)}); rename it or give its own legend with --legend"
+            f"{uri}: the folder {strange[0]!r} is no class of legend {legend.name}"
+            "; rename it or give its own legend with --legend; "
+            f"{text.near(strange[0], legend.names)}"
         )
     digest = storage.digest_json(
         [size_px, resize, listing.pictures, legend.to_dict() if legend else None, PART_TILES]

@@ -5,10 +5,12 @@ The only home of pyogrio. It does not know what the fields mean or on which grou
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from quadrat import storage, text
 from quadrat.errors import VectorError
 from quadrat.vectors import parquet
-from quadrat.vectors.formats import FORMATS
+from quadrat.vectors.formats import ENDINGS, FORMATS
 from quadrat.vectors.stage import Staged, staged
 
 T = TypeVar("T")
@@ -51,7 +53,13 @@ class _Layer:
 
 
 def split(uri: str) -> tuple[str, str | None]:
-    """The URI and the layer of `file.gpkg|layername=plots`, as QGIS writes it."""
+    """The file and the layer of `file.gpkg|layername=plots`, as QGIS writes it.
+
+    A member of a local archive, `zip://a.zip!b.shp` or `/vsizip/a.zip/b.shp`, is its layer `b`.
+    """
+    inside = re.fullmatch(r"(?:zip://|/vsizip/)([^:|]+?\.(?:zip|kmz))(?:[!/](.*))?", uri, re.I)
+    if inside and (not inside[2] or inside[2].lower().endswith(ENDINGS)):
+        return inside[1], PurePosixPath(inside[2]).stem if inside[2] else None
     bare, mark, layer = uri.partition("|layername=")
     return (bare, layer) if mark else (uri, None)
 
@@ -103,13 +111,14 @@ def _choose(name: str, layers: Sequence[_Layer], wanted: str | None) -> _Layer:
         if len(layers) == 1:
             return layers[0]
         raise VectorError(
-            f"{name} has {len(layers)} layers ({', '.join(names[:20])}); name one of them with "
-            f'--layer, or as in "{storage.basename(name)}|layername={names[0]}"'
+            f"{name} has {len(layers)} layers ({', '.join(names[:20])}); name one of them, as in "
+            f'"{storage.basename(name)}|layername={names[0]}", for labels with --layer'
         )
-    if len(layers) == 1 and wanted == layers[0].own:
-        return layers[0]
     found = text.match(wanted, names)
     if found is None:
+        alike = [x for x in layers if wanted in (x.own, x.file.stem)]
+        if len(alike) == 1:  # the only layer of a file
+            return alike[0]
         raise VectorError(f"{name} has no layer {wanted!r}; {text.near(wanted, names)}")
     return layers[names.index(found)]
 
@@ -193,7 +202,9 @@ def _call(name: str, file: Staged, function: Callable[..., T], **options: Any) -
         try:
             return function(f"{file.format.prefix}{file.path}", **kept, **options)
         except Exception as error:  # noqa: BLE001 - a damaged file makes GDAL's wrapper raise anything
-            line = " ".join(str(error).split()).replace(str(file.path), name)[:160]
+            shown = str(error).replace(str(file.path), name)
+            shown = shown.replace(str(file.path.with_suffix("")), name.rsplit(".", 1)[0])
+            line = " ".join(shown.split())[:160]
             raise VectorError(
                 f"{name} cannot be read as {file.format.name} ({line}); save it again"
             ) from None

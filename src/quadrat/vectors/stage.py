@@ -113,6 +113,8 @@ def _staged(path: Path, name: str, folder: Path, stem: str, nested: bool = False
         beside = _sibling(path, ending)
         if beside is not None:
             target.with_suffix(ending).symlink_to(beside.absolute())
+    if found is FORMATS["shp"] and not target.with_suffix(".shx").exists():
+        raise VectorError(f"{name} lacks its .shx file; copy all files of the shapefile")
     size = sum(p.stat().st_size for p in path.iterdir()) if path.is_dir() else path.stat().st_size
     return [Staged(stem, target, found, size)]
 
