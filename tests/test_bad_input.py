@@ -121,7 +121,7 @@ def test_a_damaged_tile_in_a_part_is_skipped_and_listed(
     for size in (64, 1):  # of a batch: some of its tiles are damaged, or all
         batches = [b for p in relist(made).parts() for b in tiles.read_part(p, size)]
         assert sum(len(b.chips) for b in batches) == sum(len(b.index) for b in batches) == 2
-        assert {s[0] for b in batches for s in b.skipped} == {
+        assert {s.name for b in batches for s in b.skipped} == {
             "tile (-18326, 2501)", "tile (-18325, 2500)",
         }  # fmt: skip
 

@@ -144,7 +144,7 @@ def test_unreadable_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
         (made / name).write_bytes((made / name).read_bytes()[:100])
     with load(tiles.open_tiles(str(made), size_px=32)) as data:
         assert (len(data.train), len(data.validation)) == (29, 11)
-        assert {s[0] for s in data.skipped} == {"train/brick/000.png", "validation/water/002.png"}
+        assert {s.name for s in data.skipped} == {"train/brick/000.png", "validation/water/002.png"}
         assert any("2 tiles could not be read" in w for w in data.warnings)
         for split in ("train", "validation"):
             for i in getattr(data, split):

@@ -85,7 +85,7 @@ def test_a_folder_of_pictures_is_scored(
     got = score(county_model, str(tmp_path / "png"), str(tmp_path / "s"))
     assert got.tiles == county_tiles.tiles and got.skipped == 1
     assert ".webp files skipped: 1 (Forest/other.webp)" in got.warnings[0]
-    assert got.listed[0][0] == "Forest/bad.png"
+    assert got.listed[0].name == "Forest/bad.png"
     straight = score(county_model, county_tiles.uri, str(tmp_path / "t"))
     assert got.counts == straight.counts
 

@@ -260,7 +260,7 @@ def test_damaged_pictures_are_left_out_and_told(pictures: str, tmp_path: Path) -
     Path(pictures, "train", "grass", "dead.png").symlink_to("nowhere.png")
     result = do(pictures, tmp_path / "model")
     assert any("dead links skipped: 1 (train/grass/dead.png)" in w for w in result.warnings)
-    assert {name for name, _ in result.skipped} == {
+    assert {s.name for s in result.skipped} == {
         "train/grass/000.png",
         "validation/water/003.png",
     }

@@ -20,9 +20,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import geoparquet, model, storage, tiles
+from quadrat import skipped as skips
 from quadrat.backbones import FeatureGraph
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import StorageError
+from quadrat.skipped import Skipped
 from quadrat.tiles.types import INDEX
 
 VERSION = 1
@@ -110,7 +112,7 @@ class Features:
 
     values: NDArray[np.float32]
     index: pa.Table
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[Skipped, ...]
     digest: str
     seconds: float
     uri: str
@@ -175,7 +177,12 @@ def featurize(
         skipped = _merge(parts, home)
         storage.write_json(
             str(home / "features.json"),
-            {"version": VERSION, "digest": key, "skipped": skipped, "tiles": source.uri},
+            {
+                "version": VERSION,
+                "digest": key,
+                "skipped": skips.to_lists(skipped),
+                "tiles": source.uri,
+            },
         )
     if storage.normalise(parts.uri) == storage.normalise(str(home / "parts")):
         for name in parts.names:
@@ -284,7 +291,7 @@ class FeatureTask:
             size_px=self.size_px,
             runtime=self.runtime,
         )
-        skipped: list[tuple[str, str]] = []
+        skipped: list[Skipped] = []
         with geoparquet.part_writer(
             storage.join(self.folder, f"{part.name}.parquet"),
             _schema(self.dim),
@@ -299,7 +306,7 @@ class FeatureTask:
                     index, chips = index.filter(pa.array(keep)), chips[keep]
                 if len(index):
                     writer.write(_table(index, network(chips)))
-            writer.note({"skipped": skipped})
+            writer.note({"skipped": skips.to_lists(skipped)})
         return PartDone(part.name, part.count)
 
 
@@ -316,11 +323,11 @@ def _table(index: pa.Table, rows: NDArray[np.float32]) -> pa.Table:
     )
 
 
-def _merge(parts: FeatureParts, home: Path) -> list[tuple[str, str]]:
+def _merge(parts: FeatureParts, home: Path) -> list[Skipped]:
     """One array and one index of all parts, in their order; the tiles skipped."""
     uris = [storage.join(parts.uri, name) for name in parts.names]
     total = sum(geoparquet.count(uri) for uri in uris)
-    skipped: list[tuple[str, str]] = []
+    skipped: list[Skipped] = []
     tables = []
     with storage.atomic_path(str(home / "values.npy")) as path:
         values = _create(path, (total, parts.dim))
@@ -332,9 +339,7 @@ def _merge(parts: FeatureParts, home: Path) -> list[tuple[str, str]]:
                 values[start : start + len(rows)] = rows
                 start += len(rows)
             tables.append(table.drop_columns(["features"]))
-            skipped.extend(
-                (str(a), str(b)) for a, b in (geoparquet.read_note(uri, NOTE) or {})["skipped"]
-            )
+            skipped.extend(skips.from_lists((geoparquet.read_note(uri, NOTE) or {})["skipped"]))
         if isinstance(values, np.memmap):
             values.flush()
         else:
@@ -370,5 +375,5 @@ def _load(home: Path, key: str) -> Features | None:
         return None
     if values.ndim != 2 or len(values) != len(index) or values.dtype != np.float32:
         return None
-    skipped = tuple((str(a), str(b)) for a, b in facts["skipped"])
+    skipped = skips.from_lists(facts["skipped"])
     return Features(values, index, skipped, key, 0.0, str(home))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from quadrat import skipped as skips
 from quadrat.cli import common
 from quadrat.errors import RunError
 
@@ -214,7 +215,7 @@ def described(result: FinetuneResult, run: str) -> str:
         f"exported graph: the same label on {parity['same_labels']:.2%} of {parity['tiles']:,} "
         f"tiles, probabilities within {parity['max_difference']:.1g}"
     )
-    lines += common.skipped_text(result.skipped, len(result.skipped))
+    lines += common.skipped_text(skips.to_lists(result.skipped), len(result.skipped))
     lines += [f"warning: {text}" for text in result.warnings]
     lines.append(f"run: {run} (quadrat runs show {run[:12]})")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quadrat import skipped as skips
 from quadrat.cli import common
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def described(result: ScoresSummary) -> str:
     ]
     if result.dropped:
         lines.append(f"dropped: nodata {result.dropped:,}")
-    lines += common.skipped_text(result.listed, result.skipped)
+    lines += common.skipped_text(skips.to_lists(result.listed), result.skipped)
     lines += [f"warning: {text}" for text in result.warnings]
     if result.csv:
         lines.append(f"table: {result.csv}")

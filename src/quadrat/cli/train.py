@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quadrat import skipped as skips
 from quadrat.cli import common
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def described(result: TrainResult, run: str) -> str:
             f"{common.figure_text(result.split_gap['gap'])} more"
         )
     lines += [forms_text(result.forms)] if len(result.forms) > 1 else []
-    lines += common.skipped_text(result.skipped, len(result.skipped))
+    lines += common.skipped_text(skips.to_lists(result.skipped), len(result.skipped))
     lines += [f"warning: {text}" for text in result.warnings]
     lines.append(f"run: {run} (quadrat runs show {run[:12]})")
     return "\n".join(lines)

@@ -9,8 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from quadrat import skipped as skips
 from quadrat.fetch.places import Place
 from quadrat.fetch.stac import Item
+from quadrat.skipped import Skipped
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class YearPlan:
     found: int
     smallest: bool
     missing_km2: float
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[Skipped, ...]
 
     @property
     def dates(self) -> tuple[str, str]:
@@ -113,7 +115,7 @@ class Plan:
             if y.missing_km2:
                 share = 100 * y.missing_km2 / self.place.area_km2
                 lines.append(f"    MISSING {y.missing_km2:,.2f} km² ({share:.2g}%): no image there")
-            lines += [f"    left out {name}: {why}" for name, why in y.skipped]
+            lines += [f"    left out {s}" for s in y.skipped]
         todo = self.todo
         if not todo:
             lines.append(f"  all {len(self.images)} files are there")
@@ -136,7 +138,7 @@ def year_dict(y: YearPlan, area_km2: float) -> dict[str, Any]:
         "smallest": y.smallest,
         "missing_km2": round(y.missing_km2, 4),
         "covered_share": round(1 - y.missing_km2 / area_km2, 6),
-        "skipped": [list(s) for s in y.skipped],
+        "skipped": skips.to_lists(y.skipped),
         "dates": list(y.dates),
         "projections": y.projections,
     }

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from quadrat import dates
+from quadrat import skipped as skips
 from quadrat.errors import FetchError, MissingExtraError, QuadratError
 from quadrat.fetch import http
 from quadrat.redaction import redact
+from quadrat.skipped import Skipped
 
 PLANETARY = "https://planetarycomputer.microsoft.com/api/stac/v1"
 PAGE = 250
@@ -52,7 +54,7 @@ class Found:
     """What a search gave: usable items, and why others are not (id, reason)."""
 
     items: tuple[Item, ...]
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[Skipped, ...]
 
 
 class Catalogue:
@@ -94,7 +96,9 @@ class Catalogue:
                     continue
                 if item.year == year and item.footprint.intersects(area):
                     items[item.id] = item
-        return Found(tuple(items[k] for k in sorted(items)), tuple(sorted(skipped.items())))
+        return Found(
+            tuple(items[k] for k in sorted(items)), skips.from_lists(sorted(skipped.items()))
+        )
 
     def years(self, area: Any) -> list[int]:
         """The years that there is imagery of at the area's middle."""

@@ -25,6 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import geoparquet, storage, tiles
+from quadrat import skipped as skips
 from quadrat.errors import TrainError
 from quadrat.features import Selection
 from quadrat.finetune.distributed import Group
@@ -34,6 +35,7 @@ from quadrat.finetune.settings import Machine, Settings
 from quadrat.grid import Grid
 from quadrat.heads import samples as sampling
 from quadrat.legend import Legend
+from quadrat.skipped import Skipped
 from quadrat.tiles.types import INDEX
 
 BATCH = 64
@@ -69,7 +71,7 @@ class TileData:
     grid: Grid | None
     digest: str
     held_out: str
-    skipped: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -155,7 +157,7 @@ class _Read:
     index: pa.Table
     places: Ids
     digests: NDArray[np.void]
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[Skipped, ...]
 
 
 def _planned(sets: Sets, settings: Settings) -> _Plan:
@@ -268,7 +270,7 @@ def _read(plan: _Plan, chips: NDArray[np.uint8], machine: Machine, on_progress: 
     def work(item: tuple[tiles.Part, int, _Role]) -> tuple[pa.Table, Ids, list[bytes], Any]:
         part, first, role = item
         rows, digests, place = [], [], first
-        skipped: list[tuple[str, str]] = []
+        skipped: list[Skipped] = []
         for batch in tiles.read_part(part, batch_size=BATCH):
             skipped.extend(batch.skipped)
             keep = role.chosen(batch.index)
@@ -291,7 +293,7 @@ def _read(plan: _Plan, chips: NDArray[np.uint8], machine: Machine, on_progress: 
         pa.concat_tables([f[0] for f in found]),
         np.concatenate([f[1] for f in found]),
         np.array([d for f in found for d in f[2]], dtype="V16"),
-        tuple((str(a), str(b)) for f in found for a, b in f[3]),
+        tuple(s for f in found for s in f[3]),
     )
 
 
@@ -319,7 +321,7 @@ def _sorted(sets: Sets, settings: Settings, chips: NDArray[np.uint8], read: _Rea
         chips, labels, places[train], places[samples.validation], places[test], blocks,
         tuple(names), sets.legend, sets.source.size_px, sets.source.grid, sets.digest,
         "other" if sets.validation is not None else samples.held_out, read.skipped,
-        (*sets.warnings, *samples.warnings, *warnings, *_said(read.skipped)),
+        (*sets.warnings, *samples.warnings, *warnings, *skips.warning(read.skipped)),
     )  # fmt: skip
 
 
@@ -348,11 +350,3 @@ def _names(index: pa.Table) -> list[str]:
         path if path is not None else f"({row}, {col})"
         for path, row, col in zip(*columns, strict=True)
     ]
-
-
-def _said(skipped: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-    if not skipped:
-        return ()
-    some = ", ".join(name for name, _ in skipped[:3])
-    more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-    return (f"{len(skipped)} tiles could not be read and were left out: {some}{more}",)

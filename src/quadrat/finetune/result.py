@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quadrat import skipped as skips
+from quadrat.skipped import Skipped
+
 
 @dataclass(frozen=True)
 class FinetuneResult:
@@ -45,7 +48,7 @@ class FinetuneResult:
     samples_per_s: float
     resumed_after: int
     seconds: Mapping[str, float]
-    skipped: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -71,7 +74,7 @@ class FinetuneResult:
             "samples_per_s": self.samples_per_s,
             "resumed_after": self.resumed_after,
             "seconds": dict(self.seconds),
-            "skipped": [list(s) for s in self.skipped],
+            "skipped": skips.to_lists(self.skipped),
             "warnings": list(self.warnings),
             "metrics": dict(self.metrics),
             "test": None if self.test is None else dict(self.test),
@@ -86,7 +89,7 @@ def from_dict(data: Mapping[str, Any]) -> FinetuneResult:
         **{
             **values,
             "history": tuple(values["history"]),
-            "skipped": tuple((str(a), str(b)) for a, b in values["skipped"]),
+            "skipped": skips.from_lists(values["skipped"]),
             "warnings": tuple(values["warnings"]),
         }
     )

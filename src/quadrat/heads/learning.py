@@ -23,6 +23,7 @@ from quadrat.heads import samples as sampling
 from quadrat.heads.calibrate import fit_temperature
 from quadrat.heads.fit import Floats, Head, Settings, fit, probabilities, together
 from quadrat.legend import Legend
+from quadrat.skipped import Skipped
 
 CALIBRATION_TILES = 2000  # held-out predictions that fix one number well enough
 # tiles that a calibrating head is fitted to at most: the few levels of a tree are settled by a part
@@ -88,7 +89,7 @@ class Learned:
     samples: sampling.Samples
     fitted: Fitted
     compared: float | None
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[Skipped, ...]
     feature_seconds: float
     fit_seconds: float
     trainer: str

@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import geoparquet, storage
+from quadrat import skipped as skips
 from quadrat.engines import Engine, spark_session
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import EngineError
@@ -29,6 +30,7 @@ from quadrat.heads.calibrate import fit_temperature, softmax
 from quadrat.heads.export import Tree
 from quadrat.heads.fit import ABSENT, FLOOR, Floats, Forest, Head, Ints, Logistic, Settings
 from quadrat.legend import Legend
+from quadrat.skipped import Skipped
 from quadrat.tiles.types import INDEX
 
 MAX_ITER = 10  # of logistic regression, as in the system that this one replaces
@@ -55,7 +57,7 @@ class SparkFit:
     temperature: float
     samples: sampling.Samples
     probabilities: Floats
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[Skipped, ...]
     model: Any
 
     @property
@@ -98,7 +100,7 @@ def fit(
 def _fit(
     frame: Any,
     samples: sampling.Samples,
-    skipped: tuple[tuple[str, str], ...],
+    skipped: tuple[Skipped, ...],
     present: Ints,
     k: int,
     dim: int,
@@ -139,13 +141,14 @@ def _predicted(model: Any, frame: Any, head: Head, present: Ints, k: int) -> tup
     return np.array([row.place for row in rows], np.int64), logits
 
 
-def _light(parts: FeatureParts) -> tuple[pa.Table, list[int], tuple[tuple[str, str], ...]]:
+def _light(parts: FeatureParts) -> tuple[pa.Table, list[int], tuple[Skipped, ...]]:
     """Labels, splits and places of all tiles; tiles in each part; tiles that were skipped."""
-    tables, skipped = [], []
+    tables: list[pa.Table] = []
+    skipped: list[Skipped] = []
     for name in parts.names:
         uri = storage.join(parts.uri, name)
         tables.append(geoparquet.read_part(uri, LIGHT, schema=INDEX))
-        skipped += [(str(a), str(b)) for a, b in (geoparquet.read_note(uri, NOTE) or {})["skipped"]]
+        skipped += skips.from_lists((geoparquet.read_note(uri, NOTE) or {})["skipped"])
     return pa.concat_tables(tables), [len(t) for t in tables], tuple(skipped)
 
 

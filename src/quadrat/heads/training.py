@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quadrat import backbones, graphs, metrics, model, products, storage, tiles
+from quadrat import skipped as skips
 from quadrat.engines import Engine
 from quadrat.errors import TrainError
 from quadrat.features import Selection
@@ -28,6 +29,7 @@ from quadrat.heads.fit import Settings
 from quadrat.heads.forms import Forms, learn_forms
 from quadrat.heads.learning import Job, Learned, Progress, random_split
 from quadrat.legend import Legend
+from quadrat.skipped import Skipped
 
 Event = Callable[[str, Mapping[str, Any]], None]
 
@@ -61,7 +63,7 @@ class TrainResult:
     tiles: Mapping[str, Mapping[str, int]]
     held_out: str
     seconds: Mapping[str, float]
-    skipped: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     split_gap: Mapping[str, Any] | None = None
 
@@ -83,7 +85,7 @@ class TrainResult:
             "tiles": {k: dict(v) for k, v in self.tiles.items()},
             "held_out": self.held_out,
             "seconds": dict(self.seconds),
-            "skipped": [list(s) for s in self.skipped],
+            "skipped": skips.to_lists(self.skipped),
             "warnings": list(self.warnings),
             "metrics": self.metrics,
             "split_gap": self.split_gap,
@@ -173,7 +175,7 @@ def train(
         *learned.samples.warnings,
         *learned.fitted.warnings,
         *forms.warnings,
-        *_said(learned.skipped),
+        *skips.warning(learned.skipped),
     )
     info = model.ModelInfo(
         legend=legend,
@@ -275,11 +277,3 @@ def _split_gap(job: Job, learned: Learned, figures: dict[str, Any] | None) -> di
     chance = metrics.summarise(truth, p, job.legend.names, seed=job.settings.seed)
     gap = metrics.split_gap(chance, metrics.from_dict(figures))
     return {"random": chance.overall.to_dict(), "gap": gap.to_dict()}
-
-
-def _said(skipped: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-    if not skipped:
-        return ()
-    some = ", ".join(name for name, _ in skipped[:3])
-    more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-    return (f"{len(skipped)} tiles could not be read and were left out: {some}{more}",)

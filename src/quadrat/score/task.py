@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from quadrat import geoparquet, parts, storage
 from quadrat import model as models
+from quadrat import skipped as skips
 from quadrat.errors import ModelError
 from quadrat.parts import PartRecord
 from quadrat.score import once
 from quadrat.score.scores import schema
+from quadrat.skipped import Skipped
 from quadrat.tiles import Part, batch_tiles, read_ahead
 
 LISTED = 20  # unreadable tiles that a part names; the rest is counted
@@ -31,7 +33,7 @@ class ScoreResult:
     record: PartRecord
     dropped: int
     skipped: int
-    listed: tuple[tuple[str, str], ...]
+    listed: tuple[Skipped, ...]
     counts: tuple[int, ...]  # tiles labelled with each class
     span: once.Span = None
 
@@ -41,7 +43,7 @@ class ScoreResult:
         span = tuple(note["span"]) if note["span"] else None
         return cls(
             record, int(note["dropped"]), int(note["skipped"]),
-            tuple((str(a), str(b)) for a, b in note["listed"]),
+            skips.from_lists(note["listed"]),
             tuple(int(n) for n in note["counts"]), span,
         )  # fmt: skip
 
@@ -86,12 +88,12 @@ class ScoreTask:
         rng = np.random.default_rng([self.seed, int(part.name.rsplit("-", 1)[-1])])
         tables: list[pa.Table] = []
         rows: list[NDArray[np.float32]] = []
-        skipped: list[tuple[str, str]] = []
+        skipped: list[Skipped] = []
         dropped = 0
         for batch in read_ahead(part, batch_tiles(network.info.size_px or 1)):
             skipped += batch.skipped
             if self.strict and skipped:
-                raise ModelError(f"{skipped[0][0]}: {skipped[0][1]} (--strict)")
+                raise ModelError(f"{skipped[0]} (--strict)")
             dropped += batch.dropped
             index, chips = batch.index, batch.chips
             if self.sample < 1 and len(chips):
@@ -108,7 +110,7 @@ class ScoreTask:
             whole = self._table(pa.concat_tables(tables), probabilities, best)
         # no times or places: the same scores give the same bytes, and the same digest
         note = {
-            "dropped": dropped, "skipped": len(skipped), "listed": skipped[:LISTED],
+            "dropped": dropped, "skipped": len(skipped), "listed": skips.to_lists(skipped[:LISTED]),
             "counts": [int(c) for c in counts], "span": once.span(whole),
         }  # fmt: skip
         written = geoparquet.write_part(

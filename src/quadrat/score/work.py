@@ -10,12 +10,14 @@ from typing import Any
 
 from quadrat import model as models
 from quadrat import parts, products, storage
+from quadrat import skipped as skips
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import ModelError, ScoresError, TileSetError
 from quadrat.model import Model
 from quadrat.score import once, scores
 from quadrat.score.scores import Scores, open_scores
 from quadrat.score.task import ScoreResult, ScoreTask
+from quadrat.skipped import Skipped
 from quadrat.tiles import (
     Source,
     open_rasters,
@@ -47,7 +49,7 @@ class ScoresSummary:
     precision: str
     dropped: int
     skipped: int
-    listed: tuple[tuple[str, str], ...]
+    listed: tuple[Skipped, ...]
     seconds: float
     csv: str | None = None
     warnings: tuple[str, ...] = ()
@@ -57,7 +59,7 @@ class ScoresSummary:
         return {
             **vars(self),
             "counts": dict(self.counts),
-            "listed": [list(s) for s in self.listed],
+            "listed": skips.to_lists(self.listed),
             "warnings": list(self.warnings),
         }
 
@@ -230,7 +232,7 @@ def score(
         precision=chosen,
         dropped=done.info["dropped"],
         skipped=done.info["skipped"]["count"],
-        listed=tuple((a, b) for a, b in done.info["skipped"]["listed"]),
+        listed=skips.from_lists(done.info["skipped"]["listed"]),
         seconds=time.perf_counter() - start,
         csv=csv,
         warnings=source_warnings(opened),
@@ -266,7 +268,7 @@ def _collected(
 ) -> Scores:
     """The scores as a whole, before their manifest is written."""
     totals = [sum(r.counts[k] for r in results) for k in range(len(bundle.legend))]
-    listed = [list(s) for r in results for s in r.listed]
+    listed = skips.to_lists(s for r in results for s in r.listed)
     if not any(r.record.rows for r in results):
         products.clear("scores", task.out)
         why = f"; first: {listed[0][1]}" if listed else ""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from quadrat import codec, geoparquet, parts, products, storage, vectors
 from quadrat import labels as labelling
 from quadrat import legend as legends
+from quadrat import skipped as skips
 from quadrat import split as splitting
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import LabelError, RasterError, SplitError
@@ -24,6 +25,7 @@ from quadrat.grid import Bounds, TileId
 from quadrat.labels import Labels, Rule
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
+from quadrat.skipped import Skipped
 from quadrat.split import SPLITS, Split
 from quadrat.tiles import packing, rasters
 from quadrat.tiles.rasters import RasterPart, RasterSource, open_rasters, source_of
@@ -66,7 +68,7 @@ class CutResult:
     record: PartRecord
     dropped: int
     skipped: int
-    listed: tuple[tuple[str, str], ...]
+    listed: tuple[Skipped, ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class CutTask:
         try:
             if earlier is not None:
                 record, note = earlier
-                listed = tuple((str(a), str(b)) for a, b in note["listed"])
+                listed = skips.from_lists(note["listed"])
                 return CutResult(record, int(note["dropped"]), int(note["skipped"]), listed)
         except (KeyError, TypeError, ValueError):
             pass  # not of this version of Quadrat: it is cut again
@@ -93,7 +95,7 @@ class CutTask:
     def _cut(self, cut: CutPart) -> CutResult:
         encode = codec.get_encoding(self.encoding).encode
         dropped = 0
-        skipped: list[tuple[str, str]] = []
+        skipped: list[Skipped] = []
         box, mask = cut.part.tiles, cut.part.mask
         place = np.full(mask.shape, -1, np.int64)
         place[mask] = np.arange(int(mask.sum()))
@@ -102,7 +104,7 @@ class CutTask:
             for batch in rasters.read(_only(cut), row_group(cut.part.imagery.grid.size_px)):
                 skipped += batch.skipped
                 if self.strict and skipped:
-                    raise RasterError(f"{skipped[0][0]}: {skipped[0][1]} (--strict)")
+                    raise RasterError(f"{skipped[0]} (--strict)")
                 dropped += batch.dropped
                 if not len(batch.index):
                     continue
@@ -112,7 +114,9 @@ class CutTask:
                 writer.write(self._table(batch.index, cut, at, images))
             listed = tuple(skipped[:LISTED])
             # no times or places: the same cut gives the same bytes, and the same digest
-            writer.note({"dropped": dropped, "skipped": len(skipped), "listed": listed})
+            writer.note(
+                {"dropped": dropped, "skipped": len(skipped), "listed": skips.to_lists(listed)}
+            )
         record = PartRecord(cut.name, writer.rows, writer.sha256)
         return CutResult(record, dropped, len(skipped), listed)
 
@@ -254,7 +258,7 @@ def tile(
             "dropped": {"nodata": sum(r.dropped for r in results)},
             "skipped": {
                 "count": sum(r.skipped for r in results),
-                "listed": [list(s) for r in results for s in r.listed][:LISTED],
+                "listed": skips.to_lists(s for r in results for s in r.listed)[:LISTED],
             },
             "warnings": list(source.warnings),
             "unknown_codes": {str(k): v for k, v in known.unknown.items()} if known else {},

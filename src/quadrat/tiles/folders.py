@@ -17,6 +17,7 @@ from quadrat import legend as legends
 from quadrat.errors import ImageError, StorageError, TileSetError
 from quadrat.grid import MAX_SIZE_PX, Grid
 from quadrat.legend import Legend
+from quadrat.skipped import Skipped
 from quadrat.tiles.listing import Unused, list_pictures
 from quadrat.tiles.types import Batch, Columns, empty_chips, make_index
 
@@ -225,7 +226,7 @@ def read(part: FolderPart, batch_size: int) -> Iterator[Batch]:
                 chips[len(good)] = _load(storage.join(part.root, picture.path), part)
                 good.append(picture)
             except (ImageError, StorageError) as error:
-                skipped.append((picture.path, str(error)))
+                skipped.append(Skipped(picture.path, str(error)))
         index = make_index(
             len(good),
             Columns(

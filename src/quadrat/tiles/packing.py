@@ -14,11 +14,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import codec, geoparquet, parts, products, storage
+from quadrat import skipped as skips
 from quadrat import split as splitting
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import TileSetError
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
+from quadrat.skipped import Skipped
 from quadrat.split import SPLITS, Split
 from quadrat.tiles import folders, sets
 from quadrat.tiles.sets import TileSet
@@ -147,11 +149,14 @@ def pack(
             if on_progress:
                 on_progress(done, len(source.pictures))
         if not records and writer.skipped:
-            raise TileSetError(f"no picture of {source.uri} is read; {writer.skipped[0][1]}")
+            raise TileSetError(f"no picture of {source.uri} is read; {writer.skipped[0].reason}")
         info = {
             "dropped": {"duplicates": len(writer.duplicates)},
             "duplicates": writer.duplicates[:100],
-            "skipped": {"count": len(writer.skipped), "listed": writer.skipped[:100]},
+            "skipped": {
+                "count": len(writer.skipped),
+                "listed": skips.to_lists(writer.skipped[:100]),
+            },
             **_told(source),
             "provenance": {**source.provenance, "options": options},
         }
@@ -196,7 +201,7 @@ class _Packer:
         self.keep, self.strict = keep, strict
         self.seen: dict[bytes, str] = {}
         self.duplicates: list[list[str]] = []
-        self.skipped: list[list[str]] = []
+        self.skipped: list[Skipped] = []
 
     def write(self, part: folders.FolderPart, splits: Mapping[str, str | None]) -> PartRecord:
         """Write one part."""
@@ -206,8 +211,8 @@ class _Packer:
         with geoparquet.part_writer(parts.place(self.out, part.name), schema, None) as writer:
             for batch in folders.read(part, row_group(part.size_px)):
                 if batch.skipped and self.strict:
-                    raise TileSetError(f"{batch.skipped[0][1]} (--strict)")
-                self.skipped += [list(s) for s in batch.skipped]
+                    raise TileSetError(f"{batch.skipped[0].reason} (--strict)")
+                self.skipped += batch.skipped
                 images = [encode(c) for c in batch.chips]
                 paths = batch.index["path"].to_pylist()
                 good = [
@@ -231,7 +236,7 @@ class _Packer:
         if (mine.label, mine.split) != (other.label, other.split):
             kind = "class" if mine.label != other.label else "split"
             why = f"the same picture as {earlier}, which is of another {kind}"
-            self.skipped.append([path, why])
+            self.skipped.append(Skipped(path, why))
             return False
         self.duplicates.append([path, earlier])
         return self.keep

@@ -20,6 +20,7 @@ from quadrat.fetch import record
 from quadrat.grid import Bounds, Grid, TileId, TileRange
 from quadrat.legend import Legend
 from quadrat.raster import Imagery, ReadFailure
+from quadrat.skipped import Skipped
 from quadrat.tiles import overlap
 from quadrat.tiles.types import Batch, Chips, Columns, empty_chips, make_index
 
@@ -266,7 +267,7 @@ def _read_strip(batches: _Batches, strip: TileRange, take: NDArray[np.int64]) ->
         pixels, valid = raster.read_block(batches.part.imagery, strip)
     except ReadFailure as error:
         if strip.n_tiles == 1:
-            batches.skipped.append((f"tile ({strip.r0}, {strip.c0})", str(error)))
+            batches.skipped.append(Skipped(f"tile ({strip.r0}, {strip.c0})", str(error)))
             return
         # a damaged block spoils the whole window: read its tiles one by one
         for c in (strip.c0 + take).tolist():
@@ -284,7 +285,7 @@ class _Batches:
         self._start()
 
     def _start(self) -> None:
-        self.skipped: list[tuple[str, str]] = []
+        self.skipped: list[Skipped] = []
         self.dropped = 0
         self.chips: Chips | None = None
         self.rows: list[int] = []

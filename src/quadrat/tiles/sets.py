@@ -19,6 +19,7 @@ from quadrat.errors import GridError, ImageError, LegendError, StorageError, Til
 from quadrat.grid import MAX_SIZE_PX, Grid
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
+from quadrat.skipped import Skipped
 from quadrat.tiles.types import INDEX, Batch, empty_chips
 
 FORMAT = "quadrat-tileset"
@@ -196,7 +197,7 @@ def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
         images = rows.column(rows.schema.get_field_index("image"))
         chips = np.empty((len(rows), part.size_px, part.size_px, 3), np.uint8)
         good: list[int] = []
-        skipped: list[tuple[str, str]] = []
+        skipped: list[Skipped] = []
         for i in range(len(rows)):
             data = images[i].as_buffer()
             try:
@@ -205,7 +206,7 @@ def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
                 decode(memoryview(data), chips[len(good)])
                 good.append(i)
             except ImageError as error:
-                skipped.append((tile_name(rows, i), str(error)))
+                skipped.append(Skipped(tile_name(rows, i), str(error)))
         index = pa.Table.from_batches([rows.select(INDEX.names)]).cast(INDEX)
         if len(good) < len(rows):
             index, chips = index.take(pa.array(good, pa.int64())), chips[: len(good)]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quadrat import geoparquet
 from quadrat.grid import Grid
 from quadrat.legend import Legend
+from quadrat.skipped import Skipped
 
 Chips = NDArray[np.uint8]  # (N, H, W, 3)
 
@@ -47,7 +48,7 @@ class Batch:
 
     index: pa.Table
     chips: Chips
-    skipped: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     dropped: int = 0
 
 
