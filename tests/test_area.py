@@ -10,6 +10,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from made_scores import GRID, certain, square, write_scores
 from quadrat.area import ACRES, area, estimate, from_confusion, reference, tables
@@ -391,3 +392,30 @@ def test_the_command_prints_the_table_and_json(
     assert data["dates"] == ["2011", "2016"] and data["rows"][0]["adjusted_ha"]["value"] >= 0
     assert run(["area", str(tmp_path / "none")]) == 1
     assert "quadrat score" in capsys.readouterr().err
+
+
+def test_a_reference_of_two_plots_is_refused(tmp_path: Path) -> None:
+    scores, _, truth, _ = county(tmp_path)
+    rows, cols = square(60)
+    names = load_legend("nlcd6").names
+    plots = tmp_path / "plots.csv"
+    plots.write_text(
+        "row,col,label\n" + "".join(f"{rows[i]},{cols[i]},{names[truth[i]]}\n" for i in (7, 900))
+    )
+    with pytest.raises(LabelError, match=r"2 reference tiles on the map say nothing.*at least 10"):
+        area(scores, reference=str(plots))
+
+
+def test_a_sample_without_mistakes_bounds_them_exactly(tmp_path: Path) -> None:
+    """Of n plots all right, p of the map is wrong with (1 - p)^n = 0.05 at the 95% bound."""
+    rows, cols = square(12)
+    truth = np.arange(144) % 6
+    scores = write_scores(str(tmp_path / "s"), rows, cols, certain(truth))
+    names = load_legend("nlcd6").names
+    plots = tmp_path / "plots.csv"
+    plots.write_text(
+        "row,col,label\n" + "".join(f"{rows[i]},{cols[i]},{names[truth[i]]}\n" for i in range(12))
+    )
+    bound = binomtest(12, 12).proportion_ci(0.9, method="exact").low  # two-sided 90%: 95% one-sided
+    notes = area(scores, reference=str(plots)).notes
+    assert any(f"up to {1 - bound:.1%} of the tiles may be wrong" in n for n in notes)

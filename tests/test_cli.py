@@ -104,6 +104,17 @@ def test_a_failure_is_one_line(
     assert ("Traceback" in capsys.readouterr().err) == (code == 1)
 
 
+@pytest.mark.parametrize(
+    ("typed", "cure"), [("trian", "did you mean train?"), ("Score", "did you mean score?"),
+                        ("zzz", "choose one of demo, fetch, tile")]
+)  # fmt: skip
+def test_a_mistyped_verb_is_named_with_the_nearest(
+    typed: str, cure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert frame.run([typed]) == 2
+    assert f"no verb '{typed}'; {cure}" in capsys.readouterr().err
+
+
 def test_wrong_usage_is_2(verb: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     assert frame.run(["try"]) == 2
     assert "Missing argument" in capsys.readouterr().err

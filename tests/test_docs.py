@@ -25,6 +25,8 @@ def test_the_readmes_path_from_rasters_to_a_map_runs_as_it_stands(
 ) -> None:
     (tmp_path / "imagery").mkdir()
     shutil.copy(county.imagery[0], tmp_path / "imagery" / "a.tif")
+    (tmp_path / "imagery-2016").mkdir()
+    shutil.copy(county.imagery[1], tmp_path / "imagery-2016" / "a.tif")
     shutil.copy(county.labels[0], tmp_path / "nlcd.tif")
     found = commands((ROOT / "README.md").read_text())
     assert 4 <= len(found) < 10
@@ -32,11 +34,13 @@ def test_the_readmes_path_from_rasters_to_a_map_runs_as_it_stands(
         quadrat = f"{sys.executable} -m quadrat.cli"
         subprocess.run(
             command.replace("quadrat", quadrat, 1), shell=True, cwd=tmp_path, check=True,
-            executable="/bin/bash", timeout=240,
+            executable="/bin/bash", timeout=480,
         )  # fmt: skip
     with rasterio.open(tmp_path / "map.tif") as data:
         assert data.crs.to_epsg() == 26917 and data.res == (224, 224)
     assert (tmp_path / "map.png").stat().st_size > 5000
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Overall accuracy" in page and "The imagery is synthetic" in page
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, first: dict[str, np.ndarray
     # no more than scattered tiles differ: there is no season to take out
     change.change(dates, found, recalibrate=False)
     report(dates, str(where / "two.html"), change=found)
+    for date in ("a", "b"):
+        report([str(where / date)], str(where / f"one_{date}.html"))
     return where
 
 
@@ -181,11 +183,12 @@ def test_calibration_is_the_mean_gap_of_fifteen_bins(
     assert percent(row[1]) == pytest.approx(ece, abs=1e-3)
 
 
-def test_areas_are_the_stratified_estimate(two: Page, first: dict[str, np.ndarray]) -> None:
+def test_areas_are_the_stratified_estimate(folder: Path, first: dict[str, np.ndarray]) -> None:
     """Sum over map classes of their area times the share of the class among their references."""
+    one = page(folder / "one_a.html")
     truth, shown, _ = held(first)
     whole = first["p"].argmax(1)
-    rows = two.table(f"Area of {SIDE**2 * HA:,.0f} ha, 2011-07-01")
+    rows = one.table(f"Area of {SIDE**2 * HA:,.0f} ha, 2011-07-01")
     for k, row in enumerate(rows):
         adjusted = sum((whole == j).sum() * HA * (truth[shown == j] == k).mean() for j in range(6))
         assert row[0] == NAMES[k]
@@ -195,15 +198,33 @@ def test_areas_are_the_stratified_estimate(two: Page, first: dict[str, np.ndarra
         assert row[6] in ("Wald", "Clopper-Pearson")
         assert row[6] == "Clopper-Pearson" or (truth == k).sum() >= 20
     if any(row[6] == "Clopper-Pearson" for row in rows):
-        assert "Clopper-Pearson: fewer than 20 reference tiles" in two.text
+        assert "Clopper-Pearson: fewer than 20 reference tiles" in one.text
 
 
-def test_a_date_without_labels_is_marked(two: Page) -> None:
-    assert "No reference labels. Nothing is known of this map’s errors" in two.text
-    assert "Unadjusted." in two.text
-    assert "2016-08-02: there are no reference labels" in two.text
-    rows = two.tables[f"Area of {SIDE**2 * HA:,.0f} ha, 2016-08-02"]
+def test_a_date_without_labels_is_marked(folder: Path) -> None:
+    one = page(folder / "one_b.html")
+    assert "No reference labels. Nothing is known of this map’s errors" in one.text
+    assert "Unadjusted." in one.text
+    assert "2016-08-02: there are no reference labels" in one.text
+    rows = one.tables[f"Area of {SIDE**2 * HA:,.0f} ha, 2016-08-02"]
     assert rows[0][2:] == ["Hectares, unadjusted", "Acres, unadjusted"]
+
+
+def test_an_area_has_one_estimate_on_a_page(folder: Path, two: Page) -> None:
+    """With change, areas of all dates are those of `quadrat change`, in the summary as below."""
+    said = change.read_result(str(folder / "two_change"))
+    captions = [c for c in two.tables if c.startswith("Area of")]
+    assert captions == ["Area of each class; 95% intervals"]
+    rows = {r[0]: r for r in two.table("Area of each class; 95% intervals")}
+    for date in (0, 1):
+        figures = zip(said["names"], said["areas"][date], strict=True)
+        ha = {n: f["value"] * said["tile_ha"] for n, f in figures}
+        for name, value in ha.items():
+            assert amount(rows[name][1 + date]) == pytest.approx(value, abs=0.6)
+        largest = max(ha, key=lambda n: ha[n])
+        stated = re.search(rf"{said['dates'][date]}: .*?, ha: {largest} ([\d,.]+)", two.text)
+        assert stated and amount(stated[1]) == pytest.approx(ha[largest], abs=0.6)
+    assert sum(row[0] == "Overall accuracy" for t in two.tables.values() for row in t) == 1
 
 
 def pixels(layer: dict[str, Any]) -> np.ndarray:
@@ -234,7 +255,7 @@ def test_change_and_candidates_are_those_of_quadrat_change(folder: Path, two: Pa
         ]
         assert (row["from"], row["to"]) == (known["from"], known["to"])
         assert row["probability"] == float(known["probability"])
-    net = {r[0]: amount(r[3]) for r in two.table("Area of each class; 95% intervals")}
+    net = {r[0]: amount(r[1]) for r in two.table("Net change of each class, 2011-07-01 to 2016")}
     for name, figure in zip(said["names"], said["net"], strict=True):
         assert net[name] == pytest.approx(figure["value"] * said["tile_ha"], abs=0.6)
     layer = two.data["layers"][-1]

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quadrat import dates as dating
 from quadrat import legend as legends
-from quadrat import storage
+from quadrat import score, storage
 from quadrat.area import dates as dated
 from quadrat.area import estimate, intervals, tables
 from quadrat.area import reference as references
@@ -198,8 +198,9 @@ def estimated(
         ref: reference labels, drawn at random from each class (each transition) of the map, or in
             blocks; None counts the map as it is.
     """
-    notes = [*notes, *(() if ref is None else ref.notes)]
     first = days[0]
+    made = (score.SYNTHETIC,) if any(score.is_synthetic(d.info) for d in days) else ()
+    notes = [*made, *notes, *(() if ref is None else ref.notes)]
     names, k = first.legend.names, len(first.legend)
     if len(days) == 1:
         stratum, strata = first.mapped, names
@@ -220,10 +221,12 @@ def estimated(
             for row, weights in zip(rows, _contrasts(rows, names, strata), strict=True)
         ]
         accuracy = estimate.accuracy(sample, mapped, level)
-        if accuracy.overall.value == 1.0 and counts.sum() > len(mapped):
+        right = sample.values[np.arange(len(mapped)), mapped]
+        if (right == 1).all() and counts.sum() > len(mapped):
             notes.append(
                 f"The map errs on none of {len(mapped):,} reference tiles, so standard errors are "
-                f"0; up to {3 / len(mapped):.1%} of the tiles may be wrong all the same."
+                f"0; up to {1 - 0.05 ** (1 / len(mapped)):.1%} of the tiles may be wrong all the "
+                "same (95% bound)."
             )
     left = [r.adjusted.high for r in rows if not _shown(r) and r.adjusted is not None]
     rows = [r for r in rows if _shown(r)]

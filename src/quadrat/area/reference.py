@@ -17,6 +17,8 @@ SPLITS = ("auto", "test", "validation", "all")
 HELD_OUT = ("test", "validation", "")  # "": tiles that no split names
 BLOCK = 8  # tiles a side, as the split's blocks
 MOST_ROWS = 1 << 31  # rows and columns are kept as int32
+# Fewer plots bound no error: of 10 plots all right, 26% of the map may still be wrong (95% bound).
+LEAST = 10
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def from_scores(
     places = np.flatnonzero(known & inside)
     if not len(places):
         _none(dates, known, split)
+    _enough(len(places), " and ".join(storage.redact(d.uri) for d in dates))
     notes = [_words(named, len(places), int(inside.sum()))]
     if named == "all" and (first.split[places] == "train").any():
         notes.append(
@@ -111,6 +114,14 @@ def _none(dates: tuple[Dated, ...], known: NDArray[np.bool_], split: str) -> Non
     )
 
 
+def _enough(count: int, what: str) -> None:
+    if count < LEAST:
+        raise LabelError(
+            f"{what}: {count} reference {'tile' if count == 1 else 'tiles'} on the map say nothing "
+            f"about its errors; give at least {LEAST}, better 50 in each map class"
+        )
+
+
 def from_table(uri: str, dates: tuple[Dated, ...], block: int | None = None) -> Reference:
     """Plots from a CSV with `row,col` (or `x,y` in the grid's CRS), or a vector file of points.
 
@@ -128,6 +139,7 @@ def from_table(uri: str, dates: tuple[Dated, ...], block: int | None = None) -> 
             f"{storage.redact(uri)}: none of {len(rows):,} plots lies on a mapped tile; check that "
             "row and col (or x and y) are of the map's grid"
         )
+    _enough(len(places), storage.redact(uri))
     notes = [f"Reference: {len(places):,} plots of {storage.basename(uri)}."]
     if len(places) < len(rows):
         notes.append(f"{len(rows) - len(places):,} plots lie outside the map and were left out.")

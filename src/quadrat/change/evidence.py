@@ -58,10 +58,9 @@ def basis(first: Dated, split: str, *, aligned: bool = False, refitted: bool = F
     except LabelError:
         ref = None
     if ref is None or len(ref.places) < LEAST_REFERENCE:
-        found = 0 if ref is None else len(ref.places)
         note = (
-            f"{found} reference tiles on the first date, fewer than {LEAST_REFERENCE}: its scores "
-            "were taken as calibrated, and figures have no intervals."
+            f"Fewer than {LEAST_REFERENCE} reference tiles on the first date: its scores were "
+            "taken as calibrated, and figures have no intervals."
         )
         # class shares of what it was trained on are not known: half way from equal to these scores'
         shares = 0.5 * p.mean(0) + 0.5 / k

@@ -8,6 +8,7 @@ Exit codes: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 stoppe
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import json
@@ -57,6 +58,16 @@ class Verbs(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{VERBS[cmd_name][0]}.command is no click command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            known = self.list_commands(ctx)
+            near = difflib.get_close_matches(args[0].lower(), known, n=1)
+            cure = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+            ctx.fail(f"no verb {args[0]!r}; {cure}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table, not from the commands: listing the verbs must not load them.

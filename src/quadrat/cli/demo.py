@@ -163,13 +163,13 @@ def described(made: Made) -> str:
         f"  quadrat runs ui --tracking-uri {made.tracking_uri}  the run history",
     ]
     if len(made.county.imagery) > 1:
-        first, second = (str(year) for year in made.county.years[:2])
-        out = made.out
+        out, change = made.out, f"{made.out}/change"
         lines += [
             "",
-            "next: both dates, how far to trust them, and what changed, on one page",
-            f"  quadrat score {out}/model {out}/tiles --out {out}/{first}",
-            f"  quadrat score {out}/model {made.county.imagery[1]} --out {out}/{second}",
-            f"  quadrat report {out}/{first} {out}/{second} --out {out}/report.html",
+            "next: what changed until the second date, how far to trust it, and all on one page",
+            f"  quadrat change {out}/tiles {made.county.imagery[1]} --model {out}/model "
+            f"--out {change}",
+            f"  quadrat report {change}/scores_1 {change}/scores_2 --change {change} "
+            f"--out {out}/report.html",
         ]
     return "\n".join(lines)

@@ -26,7 +26,7 @@ from quadrat.grid import Bounds, Grid
 from quadrat.legend import Legend
 from quadrat.maps.arrays import NO_TILE, Frame, fold, frame, plurality, summarise
 from quadrat.maps.picture import picture
-from quadrat.score import Scores, open_scores
+from quadrat.score import Scores, is_synthetic, open_scores
 
 __all__ = [
     "NO_TILE",
@@ -149,7 +149,8 @@ def make_map(
     certainty = _certainty_name(out)
     _write_rasters(tiles, out, certainty, _tags(opened, tiles.legend, smooth))
     if png:
-        storage.write_bytes(png, _png(tiles, title or _title(tiles.legend), smooth))
+        named = title or _title(tiles.legend, synthetic=is_synthetic(opened.info))
+        storage.write_bytes(png, _png(tiles, named, smooth))
     if geojson:
         storage.write_bytes(geojson, outlines(tiles))
     return MapResult(
@@ -250,6 +251,8 @@ def _tags(scores: Scores, legend: Legend, smooth: float | None) -> dict[str, str
     """What a reader of the file alone needs: what the numbers mean and where they are from."""
     tags = {f"CLASS_{i}": name for i, name in enumerate(legend.names)}
     tags["LEGEND"] = legend.name
+    if is_synthetic(scores.info):
+        tags["SYNTHETIC"] = "yes"
     tags["SMOOTHED"] = "no" if smooth is None else f"3x3 plurality, {smooth:g} votes for the centre"
     for key in ("model", "source"):
         about = scores.info.get(key)
@@ -258,8 +261,9 @@ def _tags(scores: Scores, legend: Legend, smooth: float | None) -> dict[str, str
     return tags
 
 
-def _title(legend: Legend) -> str:
-    return legend.title or f"Land use ({legend.name})"
+def _title(legend: Legend, *, synthetic: bool) -> str:
+    name = legend.title or f"Land use ({legend.name})"
+    return f"Synthetic imagery: {name}" if synthetic else name
 
 
 def _png(tiles: TileMap, title: str, smooth: float | None) -> bytes:

@@ -32,6 +32,7 @@ from quadrat.report import content as gathering
 from quadrat.report import images, layers, markup, provenance, sections, transitions, words
 from quadrat.report.content import Content, Day
 from quadrat.report.markup import text
+from quadrat.score import SYNTHETIC, is_synthetic
 
 __all__ = ["ReportResult", "report"]
 
@@ -176,12 +177,16 @@ def _gather(
         said, rows, transitions = gathering.read_change(change)
         shots = gathering.read_shots(said, change, most)
     dates = [d.date for d in days]
-    name = title or (
-        f"Land use, {' and '.join(dates) if len(dates) < 3 else f'{dates[0]} to {dates[-1]}'}"
-        if dates
-        else f"Run {run.name}"
-    )
-    return Content(name, days, said, rows, shots, transitions, about, run, tuple(notes))
+    synthetic = any(is_synthetic(d.info) for d in days)
+    name = title or (_title(dates, synthetic) if dates else f"Run {run.name}")
+    return Content(
+        name, days, said, rows, shots, transitions, about, run, tuple(notes), synthetic
+    )  # fmt: skip
+
+
+def _title(dates: Sequence[str], synthetic: bool) -> str:
+    when = " and ".join(dates) if len(dates) < 3 else f"{dates[0]} to {dates[-1]}"
+    return f"{'Synthetic imagery: land' if synthetic else 'Land'} use, {when}"
 
 
 def _page(found: Content, summary: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -191,20 +196,23 @@ def _page(found: Content, summary: Sequence[str]) -> tuple[str, tuple[str, ...]]
         "By": f"Quadrat {quadrat.__version__}",
     }
     items = "".join(f"<li>{text(s)}</li>" for s in summary)
-    top = f'{markup.keys(words.keys(found))}<ul class="summary">{items}</ul>'
+    made_up = f'<p class="warn"><strong>{text(SYNTHETIC)}</strong></p>' if found.synthetic else ""
+    top = f'{made_up}{markup.keys(words.keys(found))}<ul class="summary">{items}</ul>'
     parts = [("summary", "Summary", top)]
     drawn, origin = layers.layers(found)
     tile_m = next((d.grid.tile_m for d in found.days if d.grid is not None), 0.0)
     if drawn:
         parts.append(("map", "Map", sections.map_view(drawn, tile_m)))
     parts += _accuracy(found.days) or _trained(found)
-    if any(d.area is not None for d in found.days):
-        body = [sections.area(d, found.change is not None) for d in found.days]
-        several = len(found.days) > 1
-        parts.append(("area", "Area", sections.each(found.days, body, several=several)))
     if found.change is not None:
+        colors = transitions.colors_of(found, found.change)
+        parts.append(("area", "Area", transitions.areas(found.change, colors)))
         parts.append(("change", "Change", transitions.change(found)))
         parts.append(("changed", "Candidates of change", sections.candidates(found)))
+    elif any(d.area is not None for d in found.days):
+        body = [sections.area(d) for d in found.days]
+        several = len(found.days) > 1
+        parts.append(("area", "Area", sections.each(found.days, body, several=several)))
     if any(d.accuracy is not None for d in found.days):
         parts.append(("mistakes", "Most confident mistakes", sections.mistakes(found.days)))
     parts.append(("provenance", "Data and model", provenance.provenance(found, made)))

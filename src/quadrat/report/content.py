@@ -84,6 +84,7 @@ class Content:
     Attributes:
         change: what `change.json` says; `rows` its candidates, `shots` their pictures by rank.
         transitions: the table of all tiles of the change.
+        synthetic: whether any imagery says of itself that it is generated.
     """
 
     title: str
@@ -95,6 +96,7 @@ class Content:
     model: ModelInfo | None
     run: history.Record | None
     notes: tuple[str, ...] = field(default=())
+    synthetic: bool = False
 
 
 def read_day(

@@ -48,10 +48,6 @@ def accuracy(day: Day) -> str:
     ]
     if day.coarse is not None:
         lines.append(["Overall accuracy, three classes", share(day.coarse.overall)])
-    if day.area is not None and day.area.accuracy is not None:
-        lines.append(
-            ["Overall accuracy, weighted to the whole map", share(day.area.accuracy.overall)]
-        )
     where = f" in {found.blocks} blocks of 8 × 8 tiles" if found.blocks else ""
     caption = f"{found.tiles:,} reference tiles{where}; {found.level:.0%} intervals"
     classes = [
@@ -119,8 +115,8 @@ def calibration(found: Metrics) -> str:
     return f'<div class="pair">{charts.reliability(known)}<div>{words}{figures}</div></div>'
 
 
-def area(day: Day, estimated: bool) -> str:
-    """Hectares and acres of each class; `estimated`: the change section says more of this date."""
+def area(day: Day) -> str:
+    """Hectares and acres of each class on one date."""
     found = day.area
     if found is None:
         return "<p>Pictures without a place have no area.</p>"
@@ -136,14 +132,9 @@ def area(day: Day, estimated: bool) -> str:
     )  # fmt: skip
     pairs = list(zip(found.rows, found.colors, strict=True))
     if not found.adjusted:
-        more = (
-            ' What both dates’ evidence says of it is under <a href="#change">Change</a>.'
-            if estimated
-            else ""
-        )
         warn = (
             '<p class="warn"><strong>Unadjusted.</strong> There are no reference labels: these are '
-            f"counts of the map, its errors included, and they have no interval.{more}</p>"
+            "counts of the map, its errors included, and they have no interval.</p>"
         )
         plain = [
             [named(r.name, c), f"{r.tiles:,}", number(r.raw_ha), number(r.raw_ha * ACRES)]

@@ -1,4 +1,4 @@
-"""The section on change: areas a date, transitions, net change."""
+"""Areas of each date and the changes between them, as `quadrat change` estimated them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,41 @@ from quadrat.report import charts
 from quadrat.report.content import Content
 from quadrat.report.markup import matrix, named, notes, quantity, signed, table, text
 
+NO_REFERENCE = (
+    '<p class="warn"><strong>No reference labels.</strong> The first date’s errors are not '
+    "known, so these figures have no intervals.</p>"
+)
 LIKELY = 0.5  # tiles expected; rarer transitions are folded away
 
 
+def areas(said: Mapping[str, Any], colors: Sequence[str]) -> str:
+    """The area of each class on each date; with change, the page's only estimate of it.
+
+    Args:
+        said: what `change.json` says. colors: one a class.
+    """
+    names, ha = [str(n) for n in said["names"]], float(said["tile_ha"])
+    days = [str(d) for d in said["dates"]]
+    figures = [[Figure.from_dict(f) for f in day] for day in said["areas"]]
+    words = (
+        "<p>Estimated from all dates’ probabilities and their known errors, so that areas and "
+        'changes agree; <a href="#change">Change</a> says how.</p>'
+    )
+    if not said["reference_tiles"]:
+        words += NO_REFERENCE
+    rows = [
+        [named(n, colors[k]), *(quantity(day[k], unit) for unit in (ha, ha * ACRES)
+                                for day in figures)]
+        for k, n in enumerate(names)
+    ]  # fmt: skip
+    heads = ["Class", *(f"{text(d)}, {unit}" for unit in ("ha", "acres") for d in days)]
+    caption = f"Area of each class; {float(said['level']):.0%} intervals"
+    chart = charts.curves(days, names, colors, figures, ha, "hectares")
+    return words + chart + table(heads, rows, caption)
+
+
 def change(content: Content) -> str:
-    """Areas a date, transitions and net change, with intervals."""
+    """Transitions and net change, with intervals."""
     said = content.change
     if said is None:
         return ""
@@ -23,25 +53,19 @@ def change(content: Content) -> str:
     days = [str(d) for d in said["dates"]]
     level = f"{float(said['level']):.0%} intervals"
     colors = colors_of(content, said)
-    areas = [[Figure.from_dict(f) for f in day] for day in said["areas"]]
-    words = (
+    body = (
         "<p>Estimated from both dates’ probabilities, their known errors and how common each "
-        "change is. Comparing two maps tile by tile would count the mistakes of both as change. "
-        "The figures need not be those under Area, which rest on one date alone.</p>"
+        "change is. Comparing two maps tile by tile would count the mistakes of both as change."
+        "</p>"
     )
     if not said["reference_tiles"]:
-        words += (
-            '<p class="warn"><strong>No reference labels.</strong> The first date’s errors are not '
-            "known, so these figures have no intervals.</p>"
-        )
-    body = words + charts.curves(days, names, colors, areas, ha, "hectares")
+        body += NO_REFERENCE
     rows = [
-        [named(n, colors[k]), *(quantity(day[k], ha) for day in areas), quantity(f, ha),
-         quantity(f, ha * ACRES)]
+        [named(n, colors[k]), quantity(f, ha), quantity(f, ha * ACRES)]
         for k, (n, f) in enumerate(zip(names, said["net"], strict=True))
-    ]  # fmt: skip
-    heads = ["Class", *(f"{text(d)}, ha" for d in days), "Net change, ha", "Net change, acres"]
-    body += table(heads, rows, f"Area of each class; {level}")
+    ]
+    heads = ["Class", "Net change, ha", "Net change, acres"]
+    body += table(heads, rows, f"Net change of each class, {days[0]} to {days[-1]}; {level}")
     body += _moves(said, names, colors, ha, f"Changes, {days[0]} to {days[-1]}; {level}")
     if said.get("matrix"):
         caption = f"From (rows) to (columns): hectares expected, {days[0]} to {days[-1]}"

@@ -11,6 +11,7 @@ from quadrat.area.tables import number
 from quadrat.change.result import total as summed
 from quadrat.metrics import Figure, Metrics
 from quadrat.report.content import Content, Day
+from quadrat.score import SYNTHETIC
 
 Key = tuple[str, str, str]  # what, figure, its interval or what it counts
 GOOD_ECE = 0.05
@@ -58,8 +59,10 @@ def round_count(value: float) -> str:
 def summary(content: Content) -> list[str]:
     """Sentences, one list item each."""
     found = []
+    if content.synthetic:
+        found.append(SYNTHETIC)
     for day in content.days:
-        found.append(_day(day))
+        found.append(_day(day, _areas(day, content.change)))
         found += _worth(day)
     if content.change is not None:
         found += _change(content.change)
@@ -82,19 +85,31 @@ def summary(content: Content) -> list[str]:
     return found
 
 
-def _day(day: Day) -> str:
+def _areas(day: Day, said: Mapping[str, Any] | None) -> list[tuple[str, Figure]]:
+    """Each class's hectares on a date: the estimate that the page's Area section shows.
+
+    Args:
+        said: what `change.json` says, whose areas take the place of the date's own.
+    """
+    if day.area is None:
+        return []
+    if said is not None and day.date in said["dates"]:
+        figures = map(Figure.from_dict, said["areas"][list(said["dates"]).index(day.date)])
+        ha = float(said["tile_ha"])
+        return [
+            (str(n), Figure(f.value * ha, f.low * ha, f.high * ha))
+            for n, f in zip(said["names"], figures, strict=True)
+        ]
+    return [(r.name, r.adjusted or Figure(r.raw_ha, math.nan, math.nan)) for r in day.area.rows]
+
+
+def _day(day: Day, areas: list[tuple[str, Figure]]) -> str:
     k = len(day.legend)
     if day.area is None:
         return f"{day.date}: {day.count:,} pictures in {k} classes."
-    adjusted = day.area.adjusted
-    rows = sorted(
-        day.area.rows, key=lambda r: -(r.raw_ha if r.adjusted is None else r.adjusted.value)
-    )
-    parts = [
-        f"{r.name} {number(r.raw_ha)}" if r.adjusted is None else f"{r.name} {_ha(r.adjusted)}"
-        for r in rows[:3]
-    ]
-    how = "Largest by area" if adjusted else "Largest as mapped, errors included"
+    parts = [f"{n} {_ha(f)}" for n, f in sorted(areas, key=lambda a: -a[1].value)[:3]]
+    sure = any(math.isfinite(f.low) for _, f in areas)
+    how = "Largest by area" if sure else "Largest as mapped, errors included"
     return (
         f"{day.date}: {day.count:,} tiles, {number(day.area.total_ha)} ha, in {k} classes. "
         f"{how}, ha: {'; '.join(parts)}."

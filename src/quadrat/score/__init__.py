@@ -8,15 +8,17 @@ parts that exist. It does not know which engine runs it.
     scores   scores on disk
 """
 
-from quadrat.score.scores import Scores, open_scores
+from quadrat.score.scores import SYNTHETIC, Scores, is_synthetic, open_scores
 from quadrat.score.task import ScoreResult, ScoreTask
 from quadrat.score.work import ScoresSummary, open_source, score
 
 __all__ = [
+    "SYNTHETIC",
     "ScoreResult",
     "ScoreTask",
     "Scores",
     "ScoresSummary",
+    "is_synthetic",
     "open_scores",
     "open_source",
     "score",

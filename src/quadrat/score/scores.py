@@ -22,6 +22,7 @@ from quadrat.parts import PartRecord
 FORMAT = "quadrat-scores"
 VERSION = 2
 MANIFEST = "scores.json"
+SYNTHETIC = "The imagery is synthetic: it is generated and shows no real place."
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,16 @@ def schema(names: tuple[str, ...]) -> pa.Schema:
             ("geometry", pa.binary()),
         ]
     )
+
+
+def is_synthetic(info: Mapping[str, Any]) -> bool:
+    """Whether any imagery behind scores says of itself that it is generated.
+
+    Args:
+        info: what `Scores.info` holds.
+    """
+    listed = (info.get("provenance") or {}).get("imagery") or ()
+    return any(isinstance(i, Mapping) and bool(i.get("synthetic")) for i in listed)
 
 
 def open_scores(uri: str) -> Scores:

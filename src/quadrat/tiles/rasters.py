@@ -214,7 +214,12 @@ def open_rasters(
     dates = tuple(given or _date_of(r, i.tags) for r, i in zip(records, found.infos, strict=True))
     provenance = {
         "imagery": [
-            {"file": storage.redact(i.uri), "date": d, **({"fetched": r} if r else {})}
+            {
+                "file": storage.redact(i.uri),
+                "date": d,
+                **({"fetched": r} if r else {}),
+                **({"synthetic": True} if ("SYNTHETIC", "yes") in i.tags else {}),
+            }
             for i, d, r in zip(found.infos, dates, records, strict=True)
         ],
         "within": within,
