@@ -6,6 +6,10 @@ where a tensor's numbers lie, imports nothing and calls nothing. Three names mea
 (`ALLOWED`) besides the names of torch's storages; any other name stops the reading.
 It does not know files, archives or arrays.
 
+`pickle.Unpickler` with a closed `find_class` would be shorter and is not as safe: its table of
+remembered values grows to the largest index that a file names (ten bytes ask for up to 64 GB), and
+it builds objects by instructions that no state dict has.
+
 Source: the pickle protocol as described in CPython's `pickletools`; tensors as torch writes them.
 """
 
