@@ -293,3 +293,32 @@ def test_ten_years_of_one_quarter_quad_have_the_same_tile_ids(
         found.append({(r["row"], r["col"]) for r in everything(made)[0]})
     assert len(found) == 10 and len(found[0]) == 12
     assert all(f == found[0] for f in found)
+
+
+def test_a_layer_is_named_for_every_vector_file_of_several(
+    imagery: str, write_raster: Writer, tmp_path: Path
+) -> None:
+    import shapely
+
+    grid = Grid("EPSG:26917")
+    boxes = [TileRange(-18326, -18318, c, c + 6) for c in (2500, 2506)]
+    frame = geopandas.GeoDataFrame(
+        {"class": ["forest", "Developed"]},
+        geometry=[shapely.box(*grid.range_bounds(b)) for b in boxes], crs="EPSG:26917",
+    )  # fmt: skip
+    for layer, part in (("plots", frame), ("west", frame.iloc[:1])):
+        part.to_file(tmp_path / "two.gpkg", layer=layer)
+    file, codes = str(tmp_path / "two.gpkg"), labels_raster(write_raster)
+    out = str(tmp_path / "set")
+    made = tiles.tile([imagery], out, labels=file, layer="plots", split=None)
+    assert made.info["counts"]["label"] == {"Developed": 48, "Forest": 48}
+    inside = tiles.tile(
+        [imagery], str(tmp_path / "w"), labels=codes, within=file, layer="west", split=None
+    )
+    assert inside.tiles == 48
+    with pytest.raises(LabelError, match="2 layers"):
+        tiles.tile([imagery], str(tmp_path / "x"), labels=file)
+    with pytest.raises(LabelError, match="no layer 'plot'; did you mean plots"):
+        tiles.tile([imagery], str(tmp_path / "x"), labels=file, layer="plot")
+    with pytest.raises(LabelError, match="--layer a is for vector files of several"):
+        tiles.tile([imagery], str(tmp_path / "x"), labels=codes, layer="a")

@@ -70,7 +70,6 @@ class LabelSource:
 
     Attributes:
         field: polygons' column that holds the class (a name of the legend, or a code).
-        layer: the layer of a vector file that has several.
         lattice: points along a side of a tile.
     """
 
@@ -80,7 +79,6 @@ class LabelSource:
     lattice: int
     values: ValueRaster | None = None
     field: str = ""
-    layer: str | None = None
 
 
 def open_labels(
@@ -90,13 +88,12 @@ def open_labels(
     *,
     rule: Rule | None = None,
     field: str | None = None,
-    layer: str | None = None,
 ) -> LabelSource:
     """Check a label raster or polygon file; reads headers only.
 
     Args:
-        field: the polygons' field that holds the class, `class` when None. layer: of a vector file
-            that has several.
+        uri: a raster, or a vector file (`file.gpkg|layername=plots` where it has several layers).
+        field: the polygons' field that holds the class, `class` when None.
 
     Raises:
         LabelError, RasterError: missing, no CRS, no such field, naming the cure.
@@ -104,18 +101,15 @@ def open_labels(
     rule = rule or Rule()
     if vectors.is_vector(uri):
         name = field or "class"
-        columns = vectors.fields(uri, layer)
+        columns = vectors.fields(uri)
         if text.match(name, columns) is None:
             raise LabelError(
                 f"{storage.redact(uri)} has no field {name!r}; it has {', '.join(columns)}: "
                 "choose one with --field"
             )
-        return LabelSource(uri, legend, rule, MAX_LATTICE, None, name, layer)
-    for option, given in (("--field", field), ("--layer", layer)):
-        if given is not None:
-            raise LabelError(
-                f"{option} {given} is for polygons, and {storage.redact(uri)} is a raster"
-            )
+        return LabelSource(uri, legend, rule, MAX_LATTICE, None, name)
+    if field is not None:
+        raise LabelError(f"--field {field} is for polygons, and {storage.redact(uri)} is a raster")
     values = raster.open_values(uri)
     if not legend.lookup():
         raise LabelError(
@@ -243,7 +237,7 @@ def _polygon_sampler(source: LabelSource, grid: Grid, n: int, tiles: TileRange) 
     import shapely
 
     shapes, columns = vectors.read_polygons(
-        source.uri, grid.crs, (source.field,), layer=source.layer, near=grid.range_bounds(tiles)
+        source.uri, grid.crs, (source.field,), near=grid.range_bounds(tiles)
     )
     codes = source.legend.lookup()
     values = [_class_of(v, source, codes) for v in columns[source.field]]
@@ -281,8 +275,8 @@ def _class_of(value: Any, source: LabelSource, codes: Mapping[int, int]) -> int:
     if found is None:
         cure = text.near(value, legend.names) if isinstance(value, str) else "correct it"
         raise LabelError(
-            f"{storage.redact(source.uri)}: {source.field} = {value!r} is no class of legend "
-            f"{legend.name} and no code of it; {cure}"
+            f"{storage.redact(source.uri)}: {source.field} = {text.shown(value)} is no class of "
+            f"legend {legend.name} and no code of it; {cure}"
         )
     return found if found >= 0 else len(legend)
 

@@ -90,7 +90,7 @@ class Legend:
         alike = text.match(name, self.names)
         if alike is None:
             raise LegendError(
-                f"legend {self.name} has no class {name!r}; {text.near(name, self.names)}"
+                f"legend {self.name} has no class {text.shown(name)}; {text.near(name, self.names)}"
             )
         return self._index[alike]
 
@@ -179,7 +179,9 @@ def _class(data: Any, place: int, where: str) -> LandClass:
         raise LegendError(f"{at} has no name; give it one")
     members = data.get("members", [])
     if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
-        raise LegendError(f'{at}: members = {members!r} is no list of names; write ["Forest"]')
+        raise LegendError(
+            f'{at}: members = {text.shown(members)} is no list of names; write ["Forest"]'
+        )
     return LandClass(
         name=_word(data, "name", at),
         color=_word(data, "color", at) or CYCLE[place % len(CYCLE)],
@@ -194,13 +196,15 @@ def _keys(data: Any, known: Sequence[str], where: str) -> None:
         raise LegendError(f"{where} is not a table of {', '.join(known)}")
     for key in data:
         if key not in known:
-            raise LegendError(f"{where}: unknown key {key!r}; {text.near(str(key), known)}")
+            raise LegendError(
+                f"{where}: unknown key {text.shown(key)}; {text.near(str(key), known)}"
+            )
 
 
 def _word(data: Mapping[str, Any], key: str, where: str) -> str:
     value = data.get(key, "")
     if not isinstance(value, str):
-        raise LegendError(f"{where}: {key} = {value!r} is no text; put it in quotes")
+        raise LegendError(f"{where}: {key} = {text.shown(value)} is no text; put it in quotes")
     return value
 
 
@@ -211,7 +215,9 @@ def _codes(data: Mapping[str, Any], key: str, where: str) -> tuple[int, ...]:
         raise LegendError(f"{where}: {key} = {values!r} is no list; write {key} = [41, 42]")
     for value in values:
         if type(value) is not int or not -(2**63) <= value < 2**63:
-            raise LegendError(f"{where}: {value!r} in {key} is no whole number; write it as 41")
+            raise LegendError(
+                f"{where}: {text.shown(value)} in {key} is no whole number; write it as 41"
+            )
     return tuple(values)
 
 

@@ -100,6 +100,12 @@ def match(name: str, known: Sequence[str]) -> str | None:
     return alike[0] if len(alike) == 1 else None
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it: quoted, at most 60 characters."""
+    said = repr(value)
+    return said if len(said) <= 60 else f"{said[:57]}..."
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """The cure for an unknown name: "did you mean X?", or the names that there are."""
     names = [str(k) for k in known]

@@ -189,8 +189,8 @@ def _read(uri: str, names: tuple[str, ...], grid: Grid, legend: Legend) -> tuple
         unknown = [w for w in words if text.match(w, legend.names) is None]
         if unknown:
             raise LabelError(
-                f"{name} line {line} has the label {unknown[0]!r}, which legend {legend.name} "
-                f"lacks; {text.near(unknown[0], legend.names)}"
+                f"{name} line {line} has the label {text.shown(unknown[0])}, which legend "
+                f"{legend.name} lacks; {text.near(unknown[0], legend.names)}"
             )
         rows.append(row)
         cols.append(col)

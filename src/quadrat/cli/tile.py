@@ -37,7 +37,7 @@ ENCODINGS = ("zstd", "png", "raw")
     help="Share of the tile that a class needs, for --rule majority.",
 )
 @click.option("--field", help="The polygons' field that holds the class; class if not given.")
-@click.option("--layer", help="The polygons' layer, where the file has several.")
+@click.option("--layer", help="The layer of vector files (labels, within, groups) of several.")
 @click.option(
     "--tile-m", type=float, default=224.0, show_default=True, help="Side of a tile, metres."
 )

@@ -190,8 +190,9 @@ def tile(
         imagery: GeoTIFF, COG or VRT files (or folders of them); the first named wins where they
             overlap.
         out: the tile set's folder, any URI.
-        labels: a label raster (read by nearest neighbour) or polygons with a class `field`, in
-            the `layer` of that name where the file has several.
+        labels: a label raster (read by nearest neighbour) or polygons with a class `field`.
+        layer: the layer of vector files (labels, within, groups) that have several; a file's own
+            is named as in `file.gpkg|layername=plots`.
         legend: a shipped name, a TOML file, or a Legend.
         rule: `nine-point` (all nine points agree) or `majority` (a class has `threshold` of the
             tile).
@@ -214,6 +215,7 @@ def tile(
     Raises:
         RasterError, GridError, LabelError, SplitError, StorageError: naming the thing and the cure.
     """
+    labels, within, groups = vectors.at_layer(layer, labels, within, groups)
     found = load_legend(legend)
     codec.get_encoding(encoding)
     how = Split(split or "block", validation, test, block, buffer, seed)
@@ -224,7 +226,7 @@ def tile(
     out = storage.normalise(out)
     options = {
         "labels": labels and storage.redact(labels), "legend": found.name, "rule": rule,
-        "threshold": threshold if rule == "majority" else None, "field": field, "layer": layer,
+        "threshold": threshold if rule == "majority" else None, "field": field,
         "split": split and labels and how.to_dict(), "groups": groups, "balance": balance,
         "labelled_only": labelled_only, "encoding": encoding, "seed": seed,
     }  # fmt: skip
@@ -232,7 +234,7 @@ def tile(
     plan = storage.digest_json([source.digest, options, stamp, found.to_dict()])
     if labels is None:
         unlabelled = {"--balance": balance, "--labelled-only": labelled_only, "--groups": groups,
-                      "--field": field, "--layer": layer}  # fmt: skip
+                      "--field": field}  # fmt: skip
         for name, given in unlabelled.items():
             if given:
                 raise LabelError(f"{name} needs labels; give --labels")
@@ -245,7 +247,7 @@ def tile(
         known = None
         if labels is not None:
             opened = labelling.open_labels(
-                labels, found, source.grid, rule=Rule(rule, threshold), field=field, layer=layer
+                labels, found, source.grid, rule=Rule(rule, threshold), field=field
             )
             known = labelling.label_tiles(opened, source.grid, rows, cols)
             _check_labels(known, labels, found, strict)

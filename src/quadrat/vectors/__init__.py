@@ -18,14 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quadrat import storage
+from quadrat.errors import VectorError
 from quadrat.grid import Bounds
 from quadrat.vectors.formats import ENDINGS
-from quadrat.vectors.layers import Features, fields, read, split
+from quadrat.vectors.layers import Features, fields, names, read, split
 from quadrat.vectors.shapes import points, polygons
 from quadrat.vectors.stage import members
 
-__all__ = ["Features", "digest", "fields", "is_vector", "points", "polygons", "read", "read_points",
-           "read_polygons", "split", "stamp"]  # fmt: skip
+__all__ = [
+    "Features", "at_layer", "digest", "fields", "is_vector", "points", "polygons", "read",
+    "read_points", "read_polygons", "split", "stamp",
+]  # fmt: skip
 
 
 def is_vector(uri: str) -> bool:
@@ -62,6 +65,24 @@ def read_points(
     """x and y of a file of points in another CRS, (N,) each, and all its fields."""
     features = read(uri, None, layer)
     return *points(features, crs), features.columns
+
+
+def at_layer(layer: str | None, *uris: str | None) -> list[str | None]:
+    """The URIs, those of vector files of several layers with the layer's name.
+
+    Raises:
+        VectorError: a layer is given and there is no such file.
+    """
+    found, used = list(uris), layer is None
+    for i, uri in enumerate(uris):
+        if layer is None or uri is None or not is_vector(uri) or split(uri)[1] is not None:
+            continue
+        there = names(uri)
+        if len(there) > 1 or layer in there:
+            found[i], used = f"{uri}|layername={layer}", True
+    if not used:
+        raise VectorError(f"--layer {layer} is for vector files of several layers; none is given")
+    return found
 
 
 def stamp(uri: str) -> str:

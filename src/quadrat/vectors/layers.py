@@ -57,11 +57,19 @@ def split(uri: str) -> tuple[str, str | None]:
 
     A member of a local archive, `zip://a.zip!b.shp` or `/vsizip/a.zip/b.shp`, is its layer `b`.
     """
-    inside = re.fullmatch(r"(?:zip://|/vsizip/)([^:|]+?\.(?:zip|kmz))(?:[!/](.*))?", uri, re.I)
-    if inside and (not inside[2] or inside[2].lower().endswith(ENDINGS)):
-        return inside[1], PurePosixPath(inside[2]).stem if inside[2] else None
-    bare, mark, layer = uri.partition("|layername=")
-    return (bare, layer) if mark else (uri, None)
+    bare, _, layer = uri.partition("|layername=")
+    inside = re.fullmatch(r"(?:zip://|/vsizip/)([^:]+?\.(?:zip|kmz))(?:[!/](.*))?", bare, re.I)
+    if inside is None or (inside[2] and not inside[2].lower().endswith(ENDINGS)):
+        return bare, layer or None
+    return inside[1], layer or (PurePosixPath(inside[2]).stem if inside[2] else None)
+
+
+def names(uri: str) -> list[str]:
+    """Names of a file's layers with geometry; VectorError as `fields`."""
+    bare, _ = split(uri)
+    name = storage.redact(bare)
+    with staged(bare) as files:
+        return [x.shown for f in files for x in _layers(name, f)]
 
 
 def fields(uri: str, layer: str | None = None) -> list[str]:
@@ -112,7 +120,7 @@ def _choose(name: str, layers: Sequence[_Layer], wanted: str | None) -> _Layer:
             return layers[0]
         raise VectorError(
             f"{name} has {len(layers)} layers ({', '.join(names[:20])}); name one of them, as in "
-            f'"{storage.basename(name)}|layername={names[0]}", for labels with --layer'
+            f'"{storage.basename(name)}|layername={names[0]}", or with --layer'
         )
     found = text.match(wanted, names)
     if found is None:

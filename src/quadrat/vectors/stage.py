@@ -74,7 +74,7 @@ def members(uri: str) -> list[str]:
         return [uri]
     path = storage.local_path(uri)
     if path.is_dir():
-        return [str(p) for p in sorted(path.iterdir()) if p.is_file()]
+        return [str(p) for p in sorted(path.iterdir()) if p.is_file() and p.suffix != ".lock"]
     own = FORMATS["shp"].siblings if path.suffix.lower() == ".shp" else ("-wal",)
     found = [s for ending in own if (s := _sibling(path, ending)) is not None]
     return [str(path), *map(str, found)]
