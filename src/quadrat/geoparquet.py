@@ -23,7 +23,7 @@ from quadrat.errors import StorageError
 GEOMETRY = "geometry"
 # rows may take FREE_BYTES, and beyond it MAX_GROWTH times their file: Parquet packs equal values
 ROW_BYTES, FREE_BYTES, MAX_GROWTH = 8, 256 << 20, 256
-HELD = 64 << 20  # bytes of a file that is hashed and parsed in memory; a larger one stays on disk
+HELD = 16 << 20  # bytes of a file that is hashed and parsed in memory; a larger one stays on disk
 
 
 @dataclass(frozen=True)
