@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import pickle
 import struct
@@ -16,7 +17,8 @@ import pyarrow as pa
 import pytest
 import shapely
 
-from quadrat import border, cli, engines, geoparquet, storage
+from quadrat import border, cli, engines, geoparquet, storage, text
+from quadrat.cli import common
 from quadrat.errors import (
     EngineError,
     InputError,
@@ -229,3 +231,32 @@ def test_notes_of_a_part_are_checked(tmp_path: Path) -> None:
         geoparquet.read_note(uri)
     geoparquet.write_part(uri, table, None)
     assert geoparquet.read_note(uri) is None
+
+
+def test_what_is_printed_gives_a_terminal_no_orders(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "a\x1b]0;owned\x07\x9b2J\u202egnp.\udcff\tb\nc é → 東"
+    shown = "a\\x1b]0;owned\\x07\\x9b2J\\u202egnp.\\udcff\tb\nc é → 東"
+    assert text.printable(said) == shown
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise InputError(said)
+
+    monkeypatch.setattr(cli.cli, "main", fail)
+    assert cli.run(["tile", "--debug"]) == 1
+    assert not set("\x1b\x07\x9b\u202e") & set(capsys.readouterr().err)
+    common.show(common.Answer({}, said), as_json=False)
+    assert capsys.readouterr().out == f"{shown}\n"
+
+
+def test_csv_holds_no_formulas_and_reads_back_as_it_was() -> None:
+    words = ["=HYPERLINK(1)", "+1", "-x", "@a", "\ttab", "'=x", "'quoted'", "Forest", "a,b"]
+    out = io.StringIO()
+    text.write_table(out, ["=name", "value"], [[w, -1.5] for w in words])
+    cells = [line.split(",")[0].strip('"') for line in out.getvalue().splitlines()]
+    assert [c for c in cells if c[:1] in ("=", "+", "-", "@", "\t")] == []
+    assert out.getvalue().splitlines()[1] == "'=HYPERLINK(1),-1.5"
+    header, rows = text.read_table(out.getvalue().encode())
+    assert header == ["=name", "value"]
+    assert [row["=name"] for row in rows] == words and rows[0]["value"] == "-1.5"

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TextIO
 
+from quadrat.text import printable
+
 BAR_EVERY_S = 0.1
 FIRST_LINE_S = 2.0
 LONGEST_GAP_S = 60.0
@@ -102,7 +104,7 @@ class Reporter:
         """Write a line of its own above the bar."""
         with self._lock:
             self._erase()
-            self._write(f"{text}\n")
+            self._write(f"{printable(text)}\n")
             self._next = min(self._next, self._clock()) if self._terminal else self._next
 
     __call__ = update  # so that a Reporter itself serves as `on_progress`

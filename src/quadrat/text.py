@@ -14,7 +14,7 @@ import tomllib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from quadrat.errors import InputError
 
@@ -70,6 +70,38 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
+# control characters, marks that turn the direction of writing, halves of surrogate pairs
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def printable(words: str) -> str:
+    r"""Text that a terminal shows and does not obey: `\x1b` for an escape; lines and tabs stay."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), words)
+
+
+def write_table(file: TextIO, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write CSV that no spreadsheet takes for formulas: a quote mark stands before such words.
+
+    `read_table` takes it away again.
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([_cell(v) for v in head])
+    writer.writerows([_cell(v) for v in row] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str) or not _FORMULA.match(value):
+        return value
+    return f"'{value}"
+
+
+def _word(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
+
+
 def read_table(data: bytes) -> tuple[list[str], list[dict[str, str | None]]]:
     """Header and rows of a CSV file; any line ends, names without blanks around them.
 
@@ -78,9 +110,9 @@ def read_table(data: bytes) -> tuple[list[str], list[dict[str, str | None]]]:
     """
     lines = csv.reader(io.StringIO(decode(data)))
     try:
-        header = [name.strip() for name in next(lines, [])]
+        header = [_word(name.strip()) for name in next(lines, [])]
         width = len(header)
-        rows = [line for line in lines if line]
+        rows = [[_word(cell) for cell in line] for line in lines if line]
     except csv.Error as error:
         raise InputError(f"it is no CSV table ({error})") from None
     filled = ([*line[:width], *([None] * (width - len(line)))] for line in rows)

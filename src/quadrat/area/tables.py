@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from quadrat import storage
+from quadrat import storage, text
 from quadrat.errors import InputError
 
 if TYPE_CHECKING:
@@ -119,9 +118,7 @@ CSV_COLUMNS = (
 
 def csv_text(result: AreaResult) -> str:
     """The rows as CSV, full precision; `adjusted` says no where the area is the map's own."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    rows = []
     for row in result.rows:
         cells: list[Any] = [row.name, row.kind, row.tiles, row.reference]
         cells += [row.raw_ha, row.raw_ha * ACRES]
@@ -130,7 +127,9 @@ def csv_text(result: AreaResult) -> str:
         else:
             values = (row.adjusted.value, row.se_ha, row.adjusted.low, row.adjusted.high)
             cells += ["yes", *values, *(v * ACRES for v in values), row.interval]
-        writer.writerow(cells)
+        rows.append(cells)
+    out = io.StringIO()
+    text.write_table(out, CSV_COLUMNS, rows)
     return out.getvalue()
 
 

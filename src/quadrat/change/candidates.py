@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import geoparquet, raster, storage
+from quadrat import geoparquet, raster, storage, text
 from quadrat.area.dates import Dated
 from quadrat.errors import InputError
 from quadrat.legend import Legend
@@ -143,11 +142,9 @@ def write(rows: list[dict[str, Any]], a: Dated, out: str) -> dict[str, str]:
     files = {k: storage.join(out, f"candidates.{k}") for k in ("parquet", "geojson", "csv")}
     geoparquet.write_part(files["parquet"], _table(rows, a), a.grid.crs)
     storage.write_bytes(files["geojson"], _geojson(rows, a).encode())
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    storage.write_bytes(files["csv"], text.getvalue().encode())
+    table = io.StringIO()
+    text.write_table(table, COLUMNS, ([r[c] for c in COLUMNS] for r in rows))
+    storage.write_bytes(files["csv"], table.getvalue().encode())
     return files
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from quadrat import text
 from quadrat.area.tables import ACRES, number
 from quadrat.change.result import ChangeResult, spread, total
 from quadrat.metrics import Figure
@@ -108,9 +108,7 @@ def _measures(figure: Figure, tile_ha: float) -> list[Any]:
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
+    text.write_table(out, head, rows)
     return out.getvalue()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ import click
 import quadrat
 from quadrat import border
 from quadrat.redaction import redact
+from quadrat.text import printable
 
 # Verb -> (module with a click command named `command`, one line of help), in the order of the work.
 VERBS: dict[str, tuple[str, str]] = {
@@ -117,6 +119,8 @@ def run(args: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of another encoding is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -129,16 +133,18 @@ def _show(text: str, args: Sequence[str]) -> None:
     """Say why it ended: words on stderr, and `{"error": ...}` on stdout for scripts."""
     options = _flags(args)
     if "--debug" in options and text is not STOPPED:
-        print(redact(traceback.format_exc()), file=sys.stderr)  # noqa: T201
+        print(printable(redact(traceback.format_exc())), file=sys.stderr)  # noqa: T201
     if "--json" in options:
         print(json.dumps({"error": text.removeprefix("Error: ")}))  # noqa: T201
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _show_usage(error: click.ClickException, args: Sequence[str]) -> None:
     if "--json" in _flags(args):
         print(json.dumps({"error": error.format_message()}))  # noqa: T201
-    error.show()
+    shown = io.StringIO()
+    error.show(shown)
+    print(printable(shown.getvalue()), end="", file=sys.stderr)  # noqa: T201
 
 
 def _flags(args: Sequence[str]) -> list[str]:

@@ -43,7 +43,7 @@ def command(only: Sequence[str], dry_run: bool, yes: bool) -> common.Answer:
 def _agreed(items: Sequence[Item]) -> bool:
     if not sys.stdin.isatty():
         raise click.UsageError("nobody is there to ask; say --yes to delete, or --dry-run to list")
-    click.echo(_table(items), err=True)
+    common.echo(_table(items), err=True)
     return click.confirm(f"Delete all of this ({_size(sum(i.bytes for i in items))})?", err=True)
 
 

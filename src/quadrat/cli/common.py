@@ -39,6 +39,7 @@ import click
 from quadrat import config
 from quadrat.errors import StorageError
 from quadrat.progress import Reporter
+from quadrat.text import printable
 
 if TYPE_CHECKING:
     from quadrat.engines import Engine
@@ -145,7 +146,7 @@ def note(kind: str, uri: str, run: str | None = None) -> None:
     try:
         workspace.note(kind, uri, run=run)
     except StorageError as error:
-        click.echo(f"warning: `quadrat clean` will not know of {uri}: {error}", err=True)
+        echo(f"warning: `quadrat clean` will not know of {uri}: {error}", err=True)
 
 
 @contextlib.contextmanager
@@ -177,7 +178,12 @@ def show(answer: Answer, as_json: bool) -> None:
         result = answer.result if isinstance(answer.result, Mapping) else answer.result.to_dict()
         click.echo(json.dumps(plain(result), indent=2, allow_nan=False))
     elif answer.text:
-        click.echo(answer.text)
+        echo(answer.text)
+
+
+def echo(words: str, *, err: bool = False) -> None:
+    """Print words, on stderr with `err`; what is in them gives the terminal no orders."""
+    click.echo(printable(words), err=err)
 
 
 def plain(value: Any) -> Any:
@@ -387,7 +393,7 @@ def engine(name: str, master: str | None, workers: int | None) -> Iterator[Engin
     made: Any = get_engine(name, master=master or defaults().master, workers=workers)
     with made:
         if made.ui:
-            click.echo(f"Spark's own page: {made.ui}", err=True)
+            echo(f"Spark's own page: {made.ui}", err=True)
         yield made
 
 

@@ -130,7 +130,7 @@ def naip_(out: str, years: Sequence[int], **options: Any) -> common.Answer:
             report(*((done, total) if options["link"] else (done // MB, -(-total // MB))))
 
         def show(plan: Plan) -> None:
-            click.echo(plan.text(), err=True)
+            common.echo(plan.text(), err=True)
 
         place = _place(options)
         result = fetch.naip(place, years, out, on_plan=show, on_progress=tell, **options)

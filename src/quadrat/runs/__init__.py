@@ -22,7 +22,6 @@ it; any address that MLflow takes can be named instead.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -39,6 +38,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from quadrat import storage
+from quadrat import text as texts
 from quadrat.errors import QuadratError, RunError
 from quadrat.redaction import redact
 from quadrat.runs import charts, history, store
@@ -214,9 +214,8 @@ def _confusion(run: Run, split: str, names: list[str], matrix: list[list[int]]) 
     if len(names) != len(matrix):
         raise RunError(f"a confusion matrix of {len(matrix)} rows came with {len(names)} names")
     table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow(["truth \\ prediction", *names])
-    writer.writerows([name, *row] for name, row in zip(names, matrix, strict=True))
+    rows = [[name, *row] for name, row in zip(names, matrix, strict=True)]
+    texts.write_table(table, ["truth \\ prediction", *names], rows)
     run.file(f"confusion/{split}.csv", table.getvalue().encode())
     run.file(f"confusion/{split}.png", charts.confusion(names, matrix, split))
     told = json.dumps({"classes": names, "matrix": matrix, "rows": "truth"}, indent=2)

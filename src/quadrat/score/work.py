@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv as csv_format
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from quadrat import model as models
-from quadrat import parts, products, storage
+from quadrat import parts, products, storage, text
 from quadrat import skipped as skips
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import ModelError, ScoresError, TileSetError
@@ -303,13 +302,13 @@ def _collected(
 
 def _write_csv(done: Scores, uri: str) -> None:
     """`filepath,pred_label`, a line a tile; tiles without a file are called by their TileId."""
-    with storage.atomic_path(uri) as path, path.open("w", newline="") as file:
-        writer = csv_format.writer(file)
-        writer.writerow(["filepath", "pred_label"])
-        for name in done.names:
-            table = done.part(name, ["row", "col", "path", "label"])
-            for row in table.to_pylist():
-                writer.writerow([row["path"] or f"r{row['row']}_c{row['col']}", row["label"]])
+    rows = (
+        (row["path"] or f"r{row['row']}_c{row['col']}", row["label"])
+        for name in done.names
+        for row in done.part(name, ["row", "col", "path", "label"]).to_pylist()
+    )
+    with storage.atomic_path(uri) as path, path.open("w", newline="", encoding="utf-8") as file:
+        text.write_table(file, ["filepath", "pred_label"], rows)
 
 
 __all__ = ["ScoresSummary", "open_source", "score"]
