@@ -20,7 +20,7 @@ import numpy as np
 
 from change_demo import made, truth_of
 from quadrat.area import estimated
-from quadrat.area.dates import Dated, pair, read
+from quadrat.area.dates import Dated, pair, read, tile_ground
 from quadrat.area.reference import Reference
 from quadrat.legend import load_legend
 from quadrat.score import score
@@ -46,7 +46,7 @@ def coverage(days: tuple[Dated, ...], truth: np.ndarray, draws: int, seed: int) 
     """
     names, k = days[0].legend.names, len(days[0].legend)
     strata = days[0].mapped if len(days) == 1 else days[0].mapped * k + days[1].mapped
-    tile_ha, rng = days[0].grid.tile_ha, np.random.default_rng(seed)
+    (tile_ha, _), rng = tile_ground(days[0]), np.random.default_rng(seed)
     true = true_areas(names, truth, tile_ha)
     hits: dict[str, int] = dict.fromkeys(true, 0)
     mean: dict[str, float] = dict.fromkeys(true, 0.0)

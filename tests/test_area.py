@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from geodesy import geodesic
 from made_scores import GRID, certain, square, write_scores
 from quadrat.area import ACRES, area, estimate, from_confusion, reference, tables
 from quadrat.area.estimate import Sample
 from quadrat.cli import run
 from quadrat.errors import InputError, LabelError, ScoresError
-from quadrat.grid import Grid
+from quadrat.grid import Grid, TileId
 from quadrat.legend import load_legend
 
 # Olofsson et al. 2014, table 8 and section 5: rows = map, columns = reference; mapped pixels of
@@ -222,9 +223,10 @@ def county(
 def test_one_date_recovers_the_true_areas(tmp_path: Path) -> None:
     scores, _, truth, _ = county(tmp_path)
     got = area(scores, out=str(tmp_path / "area"))
-    assert got.adjusted and got.total_ha == pytest.approx(3600 * 224**2 / 1e4)
+    one = geodesic(Grid("EPSG:26917"), TileId(-18296, 2533))  # in the middle of the square
+    assert got.adjusted and got.total_ha == pytest.approx(3600 * one, rel=1e-5)
     assert [r.name for r in got.rows] == list(load_legend("nlcd6").names)
-    true_ha = np.bincount(truth, minlength=6) * 224**2 / 1e4
+    true_ha = np.bincount(truth, minlength=6) * one
     raw_off = np.array([r.raw_ha for r in got.rows]) - true_ha
     for row, true in zip(got.rows, true_ha, strict=True):
         assert row.adjusted is not None and row.se_ha is not None
@@ -260,6 +262,27 @@ def test_change_and_net_change_recover_the_truth(tmp_path: Path) -> None:
     assert sum(r.tiles for r in everything) == 3600
 
 
+def mean_ha(rows: np.ndarray, cols: np.ndarray, crs: str = "EPSG:26917") -> float:
+    """Mean ground of the tiles by pyproj, hectares."""
+    tiles = [TileId(int(r), int(c)) for r, c in zip(rows, cols, strict=True)]
+    return float(np.mean([geodesic(Grid(crs), t) for t in tiles]))
+
+
+def test_hectares_are_of_the_ground_and_uneven_tiles_are_told_of(tmp_path: Path) -> None:
+    rows, cols = square(6)
+    rows = rows - rows.min() - 20500 + 120 * (rows - rows.min())  # 135 km of northing
+    cols = cols - cols.min() - 39230
+    p = certain(np.arange(36) % 6)
+    scores = write_scores(str(tmp_path / "s"), rows, cols, p, grid=Grid("EPSG:3857"))
+    got = area(scores, unadjusted=True)
+    assert got.total_ha == pytest.approx(36 * mean_ha(rows, cols, "EPSG:3857"), rel=1e-6)
+    assert got.tile_ha == pytest.approx(0.62 * 5.0176, rel=0.02)
+    assert any("ha of ground in EPSG:3857" in note for note in got.notes)
+    flat = write_scores(str(tmp_path / "f"), rows, cols, p, grid=Grid("EPSG:5070"))
+    even = area(flat, unadjusted=True)
+    assert even.tile_ha == pytest.approx(5.0176, rel=1e-6) and not even.notes
+
+
 def test_without_reference_labels_area_is_refused_or_marked(tmp_path: Path) -> None:
     rows, cols = square(6)
     scores = write_scores(str(tmp_path / "s"), rows, cols, certain(np.arange(36) % 6))
@@ -267,7 +290,7 @@ def test_without_reference_labels_area_is_refused_or_marked(tmp_path: Path) -> N
         area(scores)
     got = area(scores, unadjusted=True, out=str(tmp_path / "out"))
     assert not got.adjusted and all(r.adjusted is None for r in got.rows)
-    assert got.rows[0].raw_ha == pytest.approx(6 * 5.0176)
+    assert got.rows[0].raw_ha == pytest.approx(6 * mean_ha(rows, cols))
     assert "**Unadjusted**" in got.to_markdown() and "interval |" not in got.to_markdown()
     table = list(csv.DictReader((tmp_path / "out" / "area.csv").read_text().splitlines()))
     assert {r["adjusted"] for r in table} == {"no"} and {r["se_ha"] for r in table} == {""}
@@ -361,7 +384,7 @@ def test_tiles_of_one_date_only_are_left_out_and_said(tmp_path: Path) -> None:
     first = write_scores(str(tmp_path / "a"), rows, cols, p)
     second = write_scores(str(tmp_path / "b"), rows[6:], cols[6:], p[6:])
     got = area(first, second, unadjusted=True)
-    assert got.total_ha == pytest.approx(30 * 5.0176)
+    assert got.total_ha == pytest.approx(30 * mean_ha(rows[6:], cols[6:]))
     assert any("6 tiles" in n for n in got.notes)
 
 

@@ -10,9 +10,8 @@ from quadrat.grid import Bounds, Grid, TileId, TileRange, from_dict
 GRID = Grid("EPSG:26917")
 
 
-def test_tile_of_224_m_at_1_m_has_224_pixels_and_5_hectares() -> None:
+def test_tile_of_224_m_at_1_m_has_224_pixels() -> None:
     assert GRID.size_px == 224
-    assert GRID.tile_ha == pytest.approx(5.0176)
 
 
 def test_rows_run_south_and_columns_east_from_the_origin() -> None:

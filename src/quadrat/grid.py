@@ -81,11 +81,6 @@ class Grid:
         """Pixels along one side of a tile."""
         return round(self.tile_m / self.pixel_m)
 
-    @property
-    def tile_ha(self) -> float:
-        """Hectares of one tile."""
-        return self.tile_m**2 / 1e4
-
     def bounds(self, tile: TileId) -> Bounds:
         """The ground of one tile."""
         return self.range_bounds(TileRange(tile.row, tile.row + 1, tile.col, tile.col + 1))

@@ -86,6 +86,7 @@ class AreaResult:
         names: the legend's classes; `strata` names the map classes or transitions that `accuracy`
             is about.
         adjusted: False when areas are the map's own, errors included.
+        tile_ha: mean ground area of the tiles; None where areas do not come from tiles.
         unlisted_ha: upper end of the interval of any transition that was neither mapped nor found,
             which has no row; None where there is none.
         notes: what a reader must know: where references came from, what was pooled.
@@ -210,14 +211,17 @@ def estimated(
         strata = tuple(f"{a} → {b}" if a != b else f"{a} (stable)" for a in names for b in names)
         title = f"Area of change, {first.date} to {days[1].date}"
     counts = np.bincount(stratum, minlength=len(strata))
-    rows = _lines(names, strata, counts, first.grid.tile_ha, change=len(days) == 2)
+    tile_ha, uneven = dated.tile_ground(first)
+    notes += uneven
+    total_ha = float(counts.sum() * tile_ha)
+    rows = _lines(names, strata, counts, tile_ha, change=len(days) == 2)
     accuracy = None
     if ref is not None:
         sample, mapped, pooled = _sample(stratum, counts, ref, k)
         if pooled:
             notes.append(f"Map classes {STRATA_POOLED}: {', '.join(strata[i] for i in pooled)}.")
         rows = [
-            _adjust(row, weights, sample, mapped, counts.sum() * first.grid.tile_ha, level)
+            _adjust(row, weights, sample, mapped, total_ha, level)
             for row, weights in zip(rows, _contrasts(rows, names, strata), strict=True)
         ]
         accuracy = estimate.accuracy(sample, mapped, level)
@@ -244,8 +248,8 @@ def estimated(
         strata=tuple(strata),
         colors=tuple(c.color for c in first.legend.classes),
         adjusted=ref is not None,
-        tile_ha=first.grid.tile_ha,
-        total_ha=float(counts.sum() * first.grid.tile_ha),
+        tile_ha=tile_ha,
+        total_ha=total_ha,
         level=level,
         rows=tuple(rows),
         accuracy=accuracy,

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from quadrat import dates as dating
 from quadrat import legend as legends
-from quadrat import score, storage
+from quadrat import raster, score, storage
 from quadrat.errors import ScoresError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
 
 Ints = NDArray[np.int64]
+
+ALIKE = 0.01  # tiles whose ground differs by more than this share of it are told of
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,19 @@ class Dated:
             self.uri, self.date, coarse, self.grid, self.info, self.rows, self.cols,
             to[self.mapped] if summed is None else summed.argmax(1), truth, self.split, summed,
         )  # fmt: skip
+
+
+def tile_ground(day: Dated) -> tuple[float, tuple[str, ...]]:
+    """Mean hectares of ground of a date's tiles, and a note where tiles differ by more than 1%."""
+    hectares = raster.tile_hectares(day.grid, day.rows, day.cols)
+    low, high, mean = float(hectares.min()), float(hectares.max()), float(hectares.mean())
+    if high <= low * (1 + ALIKE):
+        return mean, ()
+    note = (
+        f"Tiles cover {low:.4g} to {high:.4g} ha of ground in {day.grid.crs[:60]}; areas are "
+        f"tiles times their mean, {mean:.4g} ha. A grid in an equal-area CRS has none of this."
+    )
+    return mean, (note,)
 
 
 def read(uri: str, *, probabilities: bool = False) -> Dated:

@@ -267,6 +267,8 @@ def _result(
     extra: dict[str, Any],
 ) -> ChangeResult:
     first = days[0]
+    tile_ha, uneven = dated.tile_ground(first)
+    notes = [*notes, *uneven]
     listed, k = found.listed, len(options.legend)
     if not len(listed):
         notes = [*notes, f"No tile reaches a probability of {options.least:g}: the list is empty."]
@@ -276,7 +278,7 @@ def _result(
         names=options.legend.names,
         colors=tuple(c.color for c in options.legend.classes),
         tiles=len(first),
-        tile_ha=first.grid.tile_ha,
+        tile_ha=tile_ha,
         level=options.level,
         moves=found.moves,
         matrix=tuple(found.cells[i * k : i * k + k] for i in range(k)),

@@ -54,6 +54,7 @@ class ChangeResult:
         net: for each class, expected gain less loss, tiles.
         changed: for each interval, tiles expected to have changed.
         compared_changed: tiles that differ when the first and last maps are compared.
+        tile_ha: mean ground area of the tiles, hectares.
         candidates: tiles in the list; `expected_false` of them are not real.
         least: the probability from which a tile is in the list.
         reference: labelled tiles of the first date that the scores were checked on; 0 means that

@@ -7,6 +7,7 @@ The only home of rasterio. It does not know tiles' labels, tile sets or models.
     validity   which pixels are missing
     files      facts of one file, CRS conversions
     placement  how a file lies on the grid: turned, mirrored, warped
+    ground     ground areas of tiles
     mosaic     many files read as one on a grid
     values     label codes; whole: whole files and plain windows
     write      GeoTIFF and COG
@@ -23,6 +24,8 @@ from quadrat.raster.files import (
     transform_bounds,
     transform_points,
 )
+from quadrat.raster.ground import tile_hectares
+from quadrat.raster.ground import warnings as grid_warnings
 from quadrat.raster.links import RECORD, is_link
 from quadrat.raster.mosaic import Imagery, ReadFailure, open_imagery, read_block
 from quadrat.raster.opening import environment
@@ -40,6 +43,7 @@ __all__ = [
     "create_geotiff",
     "crs_unit",
     "environment",
+    "grid_warnings",
     "info",
     "is_link",
     "normalise_crs",
@@ -51,6 +55,7 @@ __all__ = [
     "read_rgb",
     "source_pixel",
     "suggest_crs",
+    "tile_hectares",
     "transform_bounds",
     "transform_points",
     "write_cog",

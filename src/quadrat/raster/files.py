@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,7 +125,14 @@ def _bounds(transform: Transform, width: int, height: int) -> Bounds:
 
 
 def crs_text(crs: Any) -> str:
-    """`EPSG:n` where the CRS has a code, WKT2 text otherwise."""
+    """`EPSG:n` where the horizontal part of a CRS has a code, WKT2 text otherwise."""
+    from rasterio.crs import CRS
+
+    if crs.wkt.startswith("COMPD_CS"):  # heights are no matter here
+        crs = CRS.from_user_input(crs.to_dict(projjson=True)["components"][0])
+    if re.search(r'DATUM\["unknown', crs.wkt, re.IGNORECASE):
+        # PROJ would name a code of any datum on the same ellipsoid, hundreds of metres away
+        return str(crs.to_wkt(version="WKT2_2019"))
     code = crs.to_epsg()
     if code:
         return f"EPSG:{code}"
@@ -161,6 +169,18 @@ def crs_unit(text: str) -> tuple[bool, float]:
         return True, float(crs.linear_units_factor[1])
 
 
+def check_placed(text: str) -> None:
+    """Refuse a CRS that is neither projected nor in degrees (local, geocentric): GridError."""
+    with environment():
+        crs = _crs(text)
+        if crs.is_projected or crs.is_geographic:
+            return
+    raise GridError(
+        f"the CRS {text[:60]} is neither projected nor in longitude and latitude, so it has no "
+        "place on a map; set the true one with gdal_edit.py -a_srs EPSG:... on a copy"
+    )
+
+
 def projjson(text: str) -> Any:
     """The PROJJSON values of a CRS, as GeoParquet stores it."""
     with environment():
@@ -189,13 +209,13 @@ def transform_points(
     if src == dst:
         return xs, ys
     from rasterio._err import CPLE_BaseError
-    from rasterio.errors import RasterioError
+    from rasterio.errors import CRSError, RasterioError
     from rasterio.warp import transform
 
     with environment():
         try:
             new_x, new_y = transform(_crs(src), _crs(dst), xs.ravel(), ys.ravel())[:2]
-        except (RasterioError, CPLE_BaseError) as error:
+        except (RasterioError, CRSError, CPLE_BaseError) as error:
             why = " ".join(str(error).split())[:80]
             raise GridError(f"no point of the CRS {src[:60]} goes to {dst[:60]} ({why})") from None
     return np.asarray(new_x).reshape(xs.shape), np.asarray(new_y).reshape(ys.shape)

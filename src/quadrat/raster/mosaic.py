@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from quadrat import storage
 from quadrat.errors import GridError, RasterError
 from quadrat.grid import Bounds, Grid, TileRange
-from quadrat.raster import files, opening, validity
+from quadrat.raster import files, ground, opening, validity
 from quadrat.raster.files import RasterInfo
 from quadrat.raster.placement import on_lattice, warped
 
@@ -103,6 +103,7 @@ def open_imagery(
     areas = tuple(files.transform_bounds(i.crs, grid.crs, i.bounds) for i in infos)
     if not all(math.isfinite(v) for a in areas for v in a):
         raise GridError(f"the imagery has no place in {grid.crs}; choose another --crs")
+    ground.check(grid, areas)
     return Imagery(grid, infos, areas, bands or (1, 2, 3), nodata, stretch, resampling, alpha)
 
 
@@ -127,15 +128,17 @@ def _check(i: RasterInfo, bands: tuple[int, int, int], stretch: tuple[float, flo
 
 def _grid_crs(first: RasterInfo, crs: str | None) -> str:
     text = files.normalise_crs(crs) if crs else first.crs
+    name = f"the CRS {crs}" if crs else f"the CRS of {storage.redact(first.uri)}"
+    files.check_placed(text)
     projected, metres = files.crs_unit(text)
     if not projected:
         raise GridError(
-            f"{'the CRS ' + str(crs) if crs else storage.redact(first.uri)} is in degrees; plots "
-            f"are measured in metres: give --crs {files.suggest_crs(first.bounds, first.crs)}"
+            f"{name} is in degrees; plots are measured in metres: "
+            f"give --crs {files.suggest_crs(first.bounds, first.crs)}"
         )
     if abs(metres - 1) > 1e-9:
         raise GridError(
-            f"the CRS of {storage.redact(first.uri)} counts in units of {metres:.4f} m; "
+            f"{name} counts in units of {metres:.4f} m; "
             f"give --crs {files.suggest_crs(first.bounds, first.crs)}"
         )
     return text

@@ -75,8 +75,8 @@ class RasterSource:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know, a sentence each: of the files' dates."""
-        return self.notes
+        """What a user should know, a sentence each: of the files' dates, of the grid."""
+        return (*self.notes, *raster.grid_warnings(self.imagery.grid, self.imagery.areas))
 
     @property
     def uri(self) -> str:
