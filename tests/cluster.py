@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,8 +43,10 @@ class Cluster:
             found: dict[str, Any] = json.load(answer)
         return found
 
-    def add_worker(self, cores: int = 1, memory: str = "1g") -> subprocess.Popen[bytes]:
-        """One more worker, when the master knows it."""
+    def add_worker(
+        self, cores: int = 1, memory: str = "1g", environ: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """One more worker, when the master knows it; its tasks get `environ` as well."""
         name = f"worker-{len(self.workers)}"
         # an address for each: Spark runs no second copy of a task on the host of the first
         host = f"127.0.0.{len(self.workers) + 2}"
@@ -52,7 +54,7 @@ class Cluster:
         command += ["--port", "0", "--webui-port", "0", "--work-dir", str(self.folder / name)]
         mine = sorted(os.sched_getaffinity(0))
         core = mine[len(self.workers) % len(mine)] if self.pinned else None
-        process = start([*command, self.url], self.folder / f"{name}.log", host, core)
+        process = start([*command, self.url], self.folder / f"{name}.log", host, core, environ)
         self.workers.append(process)
         wanted = len([w for w in self.workers if w.poll() is None])
         until(lambda: len(self.alive()) >= wanted, "the worker to register")
@@ -93,7 +95,11 @@ def standalone(
 
 
 def start(
-    command: Sequence[str], log: Path, host: str = "127.0.0.1", core: int | None = None
+    command: Sequence[str],
+    log: Path,
+    host: str = "127.0.0.1",
+    core: int | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """A Java process of Spark's, on one core only where that is asked for."""
     import pyspark
@@ -105,6 +111,7 @@ def start(
         "SPARK_DAEMON_MEMORY": "256m",
         "SPARK_LOCAL_IP": host,
         "PYSPARK_PYTHON": sys.executable,
+        **(more or {}),
     }
     bound = [] if core is None else ["taskset", "-c", str(core)]
     with log.open("wb") as out:

@@ -212,6 +212,28 @@ def test_a_speculative_duplicate_of_a_task_does_no_harm(
     assert_all_scored_once(driver, work)
 
 
+@pytest.mark.slow
+def test_a_host_that_lacks_a_library_loses_no_part(work: Work, tmp_path: Path) -> None:
+    """One of two workers has no runtime to run a network with."""
+    lacking = tmp_path / "lacking"
+    lacking.mkdir()
+    names = ("onnxruntime", "openvino")
+    (lacking / "sitecustomize.py").write_text(
+        f"import sys\nfor n in {names}: sys.modules[n] = None\n"
+    )
+    paths = os.pathsep.join([str(lacking), os.environ.get("PYTHONPATH", "")])
+    with clusters.standalone(tmp_path / "cluster", workers=1) as running:
+        running.add_worker(environ={"PYTHONPATH": paths})
+        driver = Driver(running, work, tmp_path, pause=0.2)
+        result = driver.result()
+    said = (tmp_path / "driver.log").read_text()
+    assert result.get("tiles") == work.expected.num_rows, (result, said[-2000:])
+    assert_all_scored_once(driver, work)
+    assert "the host 127.0.0.3 failed 3 parts that others could do; it gets no more" in said
+    assert max(driver.tries().values()) <= 2
+    assert sum(driver.tries().values()) < 1.5 * PARTS
+
+
 def damaged_copy(work: Work, target: Path, *, whole_part: bool) -> str:
     """The tile set with one picture damaged, or with the end of one part missing."""
     shutil.copytree(work.source, target)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from quadrat import geoparquet, model, storage, tiles
 from quadrat import skipped as skips
 from quadrat.backbones import FeatureGraph
-from quadrat.engines import Engine, get_engine
+from quadrat.engines import Engine, get_engine, tasks_per_process
 from quadrat.errors import StorageError
 from quadrat.skipped import Skipped
 from quadrat.tiles.types import INDEX
@@ -233,7 +233,7 @@ def featurize_parts(
         storage.sweep(swept, dead=True)
     if todo:
         storage.write_bytes(network, graph.onnx)
-        slots = engine.slots if engine.name == "local" else 1
+        slots = tasks_per_process(engine)
         task = FeatureTask(
             network, graph.digest, graph.dim, folder, source.size_px, precision, chosen, slots,
             model.choose(graph.onnx, precision, source.size_px),

@@ -6,6 +6,7 @@ Scores and tile sets need nothing from here: they are Parquet, `spark.read.parqu
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from quadrat.errors import ModelError
@@ -69,6 +70,17 @@ def _pandas_series() -> Any:
     return pandas.Series
 
 
+@functools.lru_cache(maxsize=4)
+def _opened(uri: str, digest: str, precision: str) -> tuple[Any, Any]:
+    """The model and its network: read, verified and compiled once in a process."""
+    from quadrat import model as models
+
+    bundle = models.load_model(uri)
+    if bundle.digest != digest:
+        raise ModelError(f"{uri} was changed while it was scoring; make the UDF again")
+    return bundle, models.runner(bundle, precision, workers=1)
+
+
 class _Scorer:
     """Pictures -> results, on a worker."""
 
@@ -81,12 +93,7 @@ class _Scorer:
     def __call__(self, column: Any) -> list[Any]:
         import numpy as np
 
-        from quadrat import model as models
-
-        bundle = models.load_model(self.uri)
-        if bundle.digest != self.digest:
-            raise ModelError(f"{self.uri} was changed while it was scoring; make the UDF again")
-        network = models.runner(bundle, self.precision, workers=1)
+        bundle, network = _opened(self.uri, self.digest, self.precision)
         values = list(column)
         out: list[Any] = [None] * len(values)
         for start in range(0, len(values), BATCH):

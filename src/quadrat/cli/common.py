@@ -39,6 +39,7 @@ import click
 from quadrat import config
 from quadrat.errors import StorageError
 from quadrat.progress import Reporter
+from quadrat.redaction import redact
 from quadrat.text import printable
 
 if TYPE_CHECKING:
@@ -342,7 +343,7 @@ def seed_option(function: F) -> F:
 
 
 def engine_options(function: F) -> F:
-    """`--engine`, `--master` and `--workers`; pass them to `engine()`."""
+    """`--engine`, `--master`, `--conf` and `--workers`; pass them to `engine()`."""
     workers = click.option(
         "--workers",
         type=click.IntRange(min=1),
@@ -354,8 +355,24 @@ def engine_options(function: F) -> F:
 
 
 def process_options(function: F) -> F:
-    """`--engine` and `--master` alone, for work that has its own number of processes."""
+    """`--engine`, `--master` and `--conf` alone, for work that has its own number of processes."""
     return _engine_and_master(function, "What starts the processes.")
+
+
+CONF = "quadrat.conf"  # where click's context keeps the settings of --conf
+
+
+def _settings(
+    context: click.Context, _: click.Parameter, values: Sequence[str]
+) -> Mapping[str, str]:
+    """The settings of `--conf`, kept for `engine()`."""
+    for value in values:
+        key, sign, _rest = value.partition("=")
+        if not sign or not key.strip():
+            raise click.BadParameter(f"{redact(value)} is no KEY=VALUE (spark.executor.memory=4g)")
+    settings = {k.strip(): v.strip() for k, _, v in (value.partition("=") for value in values)}
+    context.meta[CONF] = settings
+    return settings
 
 
 def _engine_and_master(function: F, text: str) -> F:
@@ -372,6 +389,14 @@ def _engine_and_master(function: F, text: str) -> F:
             metavar="URL",
             help="Spark's master: local[*], spark://host:7077, yarn, k8s://...",
         ),
+        click.option(
+            "--conf",
+            multiple=True,
+            metavar="KEY=VALUE",
+            callback=_settings,
+            expose_value=False,
+            help="A setting of Spark; repeat. Passwords belong in spark-defaults.conf.",
+        ),
     )
     return _with(options, function)
 
@@ -381,16 +406,19 @@ def engine(name: str, master: str | None, workers: int | None) -> Iterator[Engin
     """The engine that `engine_options` describe, closed afterwards.
 
     Raises:
-        click.UsageError: `--master` without the Spark engine.
+        click.UsageError: `--master` or `--conf` without the Spark engine.
     """
     from quadrat.engines import get_engine
 
+    conf = click.get_current_context().meta.get(CONF) or None
     if name != "spark":
         if master is not None:
             raise click.UsageError("--master needs --engine spark")
+        if conf:
+            raise click.UsageError("--conf needs --engine spark")
         yield get_engine(name, workers=workers)
         return
-    made: Any = get_engine(name, master=master or defaults().master, workers=workers)
+    made: Any = get_engine(name, master=master or defaults().master, workers=workers, conf=conf)
     with made:
         if made.ui:
             echo(f"Spark's own page: {made.ui}", err=True)

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from quadrat.errors import EngineError
 
 P = TypeVar("P")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What an engine can do, for those who must know; an engine without `abilities` has these.
+
+    Attributes:
+        tasks_share_process: whether tasks run on threads of one process.
+        trains_heads: the heads that it trains itself, on features that stay with its workers.
+        starts_processes: whether it starts a job's processes on its workers (fine-tuning).
+    """
+
+    tasks_share_process: bool = False
+    trains_heads: tuple[str, ...] = ()
+    starts_processes: bool = False
 
 
 class Engine(Protocol):
@@ -29,6 +45,19 @@ class Engine(Protocol):
     def run(self, task: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
         """The results of `task` for every part."""
         ...
+
+
+def abilities(engine: Engine | None) -> Abilities:
+    """What an engine can do; None is this machine."""
+    if engine is None:
+        return Abilities(tasks_share_process=True)
+    found: Abilities = getattr(engine, "abilities", Abilities())
+    return found
+
+
+def tasks_per_process(engine: Engine) -> int:
+    """Tasks at work at the same time in one process."""
+    return engine.slots if abilities(engine).tasks_share_process else 1
 
 
 def _local(**options: Any) -> Engine:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from quadrat import border
+from quadrat.engines import Abilities
 from quadrat.errors import EngineError, QuadratError
 
 P = TypeVar("P")
@@ -74,6 +75,7 @@ class LocalEngine:
     """
 
     name = "local"
+    abilities = Abilities(tasks_share_process=True)
 
     def __init__(self, workers: int | None = None) -> None:
         if workers is not None and workers < 1:

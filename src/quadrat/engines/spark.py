@@ -1,42 +1,29 @@
 """Tasks on a Spark cluster, or on this machine by Spark.
 
 The driver sends the pickled task and the parts out, and gets each part's small result back; what a
-part names is read and written by the workers. Parts go out in waves, each a Spark job of one task a
-slot, with enough waves under way that no slot waits for a slow part. A task works on several parts
-where parts are quick, because starting one costs Spark some 20 ms; towards the end tasks get small
-again, so that slots end together. A failure of the task itself comes back as a value, so that Spark
-retries only what it is for: lost workers and executors.
+part names is read and written by the workers. A task works on several parts where parts are quick,
+because starting one costs Spark some 20 ms; towards the end tasks get small again, so that slots
+end together. A failure of the task itself comes back as a value, so that Spark retries only what it
+is for: lost workers and executors. A failure that may be its host's goes to another host (`hosts`).
 
 It does not know what tasks do. Sessions are made in `spark_session`; the package is brought to the
-workers by `spark_ship`.
+workers by `spark_ship`; parts go out in `spark_waves`.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from quadrat.engines import spark_session, spark_ship
+from quadrat.engines import Abilities, spark_session
 from quadrat.engines.local import failure
+from quadrat.engines.spark_errors import import_pyspark
+from quadrat.engines.spark_waves import Waves
 from quadrat.errors import EngineError
 
 P = TypeVar("P")
 R = TypeVar("R")
-Outcome = tuple[int, bool, Any]  # place in the sequence, whether it went well, result or error
-
-log = logging.getLogger("quadrat.engines.spark")
-
-JOBS = 8  # Spark jobs under way at once, at most
-TASK_S = (
-    2.0  # of work in a Spark task, about; what a lost worker costs, and progress comes so often
-)
-MOST_PARTS = 64  # of a task
-QUIET_S = 60.0  # without a task at work for so long, say that Spark has given no cores
 
 
 class SparkEngine:
@@ -58,6 +45,12 @@ class SparkEngine:
     """
 
     name = "spark"
+
+    @property
+    def abilities(self) -> Abilities:
+        """Connect does not show a forest's trees."""
+        heads = ("logistic",) if self._session.connect else ("logistic", "forest")
+        return Abilities(trains_heads=heads, starts_processes=True)
 
     def __init__(
         self,
@@ -113,120 +106,13 @@ class SparkEngine:
             return
         self.prepare()
         failed: list[tuple[P, BaseException]] = []
-        for place, ok, result in _Waves(self._session, task, parts, self._workers).results():
+        for place, ok, result in Waves(self._session, task, parts, self._workers).results():
             if ok:
                 yield result
             else:
                 failed.append((parts[place], result))
         if failed:
             raise failure(failed)
-
-
-class _Waves:
-    """One call of `run`: which parts are out, and which are back."""
-
-    def __init__(
-        self,
-        session: spark_session.Session,
-        task: Callable[[Any], Any],
-        parts: Sequence[Any],
-        workers: int | None,
-    ) -> None:
-        self._session = session
-        self._parts = parts
-        self._workers = workers
-        self._task = spark_ship.dumps(task, task)
-        self._what = spark_ship.describe(task)
-        self._sent = 0
-        self._again: deque[range] = deque()  # waves that Spark gave up, cut smaller
-        self._back, self._first = 0, 0.0  # parts back after the first ones, and when these came
-        self._tag = session.new_tag()
-
-    def results(self) -> Iterator[Outcome]:
-        """Every part's outcome, as the waves come back."""
-        pool = ThreadPoolExecutor(JOBS, thread_name_prefix="quadrat-spark")
-        waiting: dict[Future[list[Outcome]], range] = {}
-        heard, warned = time.monotonic(), False
-        try:
-            while True:
-                jobs, tasks = self._shape()
-                while len(waiting) < jobs and (wave := self._next(jobs, tasks)):
-                    waiting[pool.submit(self._send, wave, min(tasks, len(wave)))] = wave
-                if not waiting:
-                    return
-                done, _ = wait(waiting, timeout=5.0, return_when=FIRST_COMPLETED)
-                if done or self._session.tasks_at_work():
-                    heard = time.monotonic()
-                elif not warned and time.monotonic() - heard > QUIET_S:
-                    warned = True
-                    page = self._session.ui() or "its master's page"
-                    log.warning("Spark has given this job no cores yet; see %s", page)
-                for future in done:
-                    yield from self._collect(future, waiting.pop(future))
-        finally:
-            if waiting:
-                self._session.cancel(self._tag)
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _shape(self) -> tuple[int, int]:
-        """Jobs under way at once, and tasks in each.
-
-        Three times as many tasks as there are slots, so that a slot finds its next one when a
-        job's last tasks still run; with a limit on parts at work, no more than the limit.
-        """
-        if self._workers:
-            jobs = min(JOBS, self._workers)
-            return jobs, self._workers // jobs
-        return 3, self._session.slots()
-
-    def _next(self, jobs: int, tasks: int) -> range:
-        if self._again:
-            return self._again.popleft()
-        first = self._sent
-        each = self._parts_a_task(jobs * tasks)
-        self._sent = min(len(self._parts), first + tasks * each)
-        return range(first, self._sent)
-
-    def _parts_a_task(self, under_way: int) -> int:
-        """As many parts as take TASK_S by what is back, and at most half of what each will get."""
-        if not self._back:
-            return 1
-        given = self._session.slots()
-        slots = min(given, self._workers) if self._workers else given
-        seconds = (time.monotonic() - self._first) * slots / self._back
-        fair = (len(self._parts) - self._sent) // (2 * under_way)
-        return max(1, min(fair, MOST_PARTS, int(TASK_S / max(seconds, 1e-3))))
-
-    def _send(self, wave: range, tasks: int) -> list[Outcome]:
-        """Run one wave as a Spark job; in a thread of its own, since a job's name is a thread's."""
-        self._session.label(self._tag, self._title(wave))
-        parts = {place: self._parts[place] for place in wave}
-        work = spark_ship.work(self._task, {k: spark_ship.dumps(p, p) for k, p in parts.items()})
-        rows = self._session.collect(work, wave, tasks)
-        return [(place, ok, spark_ship.loads(data)) for place, ok, data in rows]
-
-    def _title(self, wave: range) -> str:
-        which = f"parts {wave.start + 1} to {wave.stop}" if len(wave) > 1 else f"part {wave[0] + 1}"
-        return f"quadrat {self._what}: {which} of {len(self._parts)}"
-
-    def _collect(self, future: Future[list[Outcome]], wave: range) -> Iterator[Outcome]:
-        error = future.exception()
-        if error is None:
-            if self._first:
-                self._back += len(wave)
-            else:
-                self._first = time.monotonic()
-            yield from future.result()
-        elif not isinstance(error, Exception):
-            raise error
-        elif self._session.is_gone():
-            raise spark_session.translated(error, "the Spark session ended") from error
-        elif len(wave) > 1:
-            # a part that kills its Python process takes its wave along: find it by halves
-            middle = wave.start + len(wave) // 2
-            self._again += [range(wave.start, middle), range(middle, wave.stop)]
-        else:
-            yield wave[0], False, spark_session.translated(error, "Spark gave up on it")
 
 
 def pandas_udf(function: Callable[..., Any], returns: str) -> Any:
@@ -240,5 +126,7 @@ def pandas_udf(function: Callable[..., Any], returns: str) -> Any:
     Raises:
         EngineError: there is no session.
     """
-    spark_session.current_session().ready()
-    return spark_session.import_pyspark("pyspark.sql.functions").pandas_udf(function, returns)
+    session = spark_session.current_session()
+    session.ready()
+    with session.functions():
+        return import_pyspark("pyspark.sql.functions").pandas_udf(function, returns)

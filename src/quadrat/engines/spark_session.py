@@ -5,18 +5,17 @@ It does not know tasks or parts.
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import os
 import re
 import sys
-import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from quadrat.engines import spark_ship
-from quadrat.errors import EngineError, MissingExtraError
+from quadrat.engines.spark_errors import import_pyspark, translated
+from quadrat.errors import EngineError
 from quadrat.redaction import redact
 
 # Spark itself sets OMP_NUM_THREADS to an executor's cores for each of its Python processes: with a
@@ -26,6 +25,9 @@ DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",  # it would write over ours
     "spark.log.level": "ERROR",
     "spark.python.worker.reuse": "true",  # a model is loaded once a process
+    # what Spark itself tries again (a Python that is not there) goes to another host in the end
+    "spark.excludeOnFailure.taskAndStage.enabled": "true",
+    "spark.excludeOnFailure.task.maxTaskAttemptsPerExecutor": "2",
 }
 
 # Without a cluster nobody else has business here: ports on loopback, behind a secret of the process
@@ -40,21 +42,10 @@ ALONE = {
 
 MASTERS = r"local(\[.+\])?$|local-cluster\[|spark://.|yarn$|k8s://.|sc://."
 
+CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 CONNECT_SLOTS = 64  # Spark Connect does not tell how many cores the cluster has
 
 _tags = itertools.count(1)
-
-
-def import_pyspark(module: str) -> Any:
-    """A module of pyspark; MissingExtraError when pyspark is not installed."""
-    # said by pyspark's own start about its pandas API, which nothing here uses
-    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        if (error.name or "").split(".")[0] in ("pyspark", "py4j"):
-            raise MissingExtraError("the Spark engine", "spark") from None
-        raise EngineError(f"{module} cannot be imported: {_line(error)}") from None
 
 
 def open_session(
@@ -90,17 +81,28 @@ def current_session() -> Session:
 def _found() -> Any:
     """This process's session, or None. A process has one Spark context at most."""
     import_pyspark("pyspark.sql")
-    if os.environ.get("SPARK_REMOTE") or os.environ.get("SPARK_CONNECT_MODE_ENABLED"):
+    if (connect := _found_connect()) is not None:
+        return connect
+    if os.environ.get("SPARK_REMOTE"):
         return import_pyspark("pyspark.sql").SparkSession.builder.getOrCreate()
-    if "pyspark.sql.connect.session" in sys.modules:
-        connect = sys.modules["pyspark.sql.connect.session"].SparkSession
-        with suppress(Exception):
-            if (active := connect.getActiveSession()) is not None:
-                return active
     context = import_pyspark("pyspark").SparkContext._active_spark_context
     if context is None or context._jsc is None:
         return None
     return import_pyspark("pyspark.sql").SparkSession.builder.getOrCreate()
+
+
+def _found_connect() -> Any:
+    """This process's Spark Connect session, of this thread or of another one, or None."""
+    module = sys.modules.get("pyspark.sql.connect.session")
+    if module is None:
+        return None
+    for found in (
+        module.SparkSession.getActiveSession(),
+        getattr(module.SparkSession, "_default_session", None),
+    ):
+        if found is not None and not found.is_stopped:
+            return found
+    return None
 
 
 def _joined(spark: Any, master: str | None, conf: Mapping[str, str]) -> Session:
@@ -194,8 +196,8 @@ def _is_on_this_machine(master: str | None) -> bool:
 
 
 def _connect(url: str, conf: Mapping[str, str]) -> Any:
-    module = import_pyspark("pyspark.sql.connect.session")
-    builder = module.SparkSession.builder.remote(url)
+    import_pyspark("pyspark.sql.connect.session")  # needs more packages than pyspark itself
+    builder = import_pyspark("pyspark.sql").SparkSession.builder.remote(url)
     for key, value in conf.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
@@ -233,18 +235,33 @@ class Session:
         """The address of the application's page, or None."""
         return None if self.connect else self.spark.sparkContext.uiWebUrl
 
-    def collect(
-        self, work: spark_ship.Work, places: range, tasks: int | None = None
-    ) -> list[spark_ship.Row]:
-        """Run `work` over places in so many tasks, by default one a place; the rows it yields."""
-        tasks = tasks or len(places)
+    def is_local(self) -> bool:
+        """Whether the driver's own process works on the parts."""
+        return not self.connect and bool(self.spark.sparkContext._jsc.sc().isLocal())
+
+    def hosts(self) -> int | None:
+        """Hosts that have executors now; None where Spark does not tell."""
         if self.connect:
-            frame = self.spark.range(places.start, places.stop, 1, tasks)
+            return None
+        try:
+            if self.is_local():
+                return 1
+            scala = self.spark.sparkContext._jsc.sc()
+            addresses = set(scala.getExecutorMemoryStatus().keySet().mkString(" ").split())
+            addresses.discard(scala.env().blockManager().blockManagerId().hostPort())  # the driver
+            return max(1, len({a.rsplit(":", 1)[0] for a in addresses}))
+        except Exception:  # noqa: BLE001 - py4j raises what it likes when Java is gone
+            return None
+
+    def collect(self, work: spark_ship.Work, count: int, tasks: int) -> list[spark_ship.Row]:
+        """Run `work` over the numbers below `count` in so many tasks; the rows it yields."""
+        if self.connect:
+            frame = self.spark.range(0, count, 1, tasks)
             rows = frame.mapInArrow(spark_ship.in_arrow(work), spark_ship.SCHEMA).collect()
-            return [(r.place, r.ok, bytes(r.data)) for r in rows]
+            return [(r.number, r.outcome, bytes(r.data), r.host) for r in rows]
         context = self.spark.sparkContext
         # not `collect()`, which puts a line number where we put the job's name
-        return list(context.runJob(context.parallelize(places, tasks), work))
+        return list(context.runJob(context.parallelize(range(count), tasks), work))
 
     def ready(self) -> None:
         """Bring this package to the workers unless they have the same; once a session."""
@@ -263,6 +280,21 @@ class Session:
             self.spark.addArtifacts(path, pyfile=True)
         else:
             self.spark.sparkContext.addPyFile(path)
+
+    @contextmanager
+    def functions(self) -> Iterator[None]:
+        """Within the block pyspark's functions are of this session's kind, classic or Connect.
+
+        Pyspark goes by a variable, which only one of the two ways to make a Connect session sets.
+        """
+        added = self.connect and CONNECT_MODE not in os.environ
+        if added:
+            os.environ[CONNECT_MODE] = "1"
+        try:
+            yield
+        finally:
+            if added:
+                del os.environ[CONNECT_MODE]
 
     def new_tag(self) -> str:
         """A name for the jobs of one run, to end them by."""
@@ -309,61 +341,3 @@ class Session:
         if self._owned:
             with suppress(Exception):  # ended already
                 self.spark.stop()
-
-
-def translated(error: BaseException, what: str) -> EngineError:
-    """Spark's many lines as one, with a cure where it is known."""
-    if isinstance(error, EngineError):
-        return error
-    text = str(error)
-    for pattern, cure in CURES:
-        if re.search(pattern, text):
-            return EngineError(f"{what}: {cure}")
-    return EngineError(f"{what}: {_reason(text) or type(error).__name__}")
-
-
-CURES = (
-    (
-        r"JAVA_GATEWAY_EXITED|JAVA_HOME",
-        "Java did not start (its own lines say more); install Java 17 or newer, or set JAVA_HOME",
-    ),
-    (
-        r"PYTHON_VERSION_MISMATCH|different version than that in driver",
-        "the workers' Python is of another version than this one; set PYSPARK_PYTHON to the "
-        f"workers' Python {sys.version_info.major}.{sys.version_info.minor}",
-    ),
-    (
-        r"Cannot run program \"([^\"]+)\"",
-        "the workers have no Python of that name; set PYSPARK_PYTHON to theirs",
-    ),
-    (
-        r"All masters are unresponsive|UnknownHostException|Failed to connect to master",
-        "no Spark master answers there; check --master and that it runs",
-    ),
-    (
-        r"Python worker exited unexpectedly|EOFException|exit code 137|SIGKILL",
-        "its Python process died each time, out of memory perhaps; give workers more memory or "
-        "make parts of fewer tiles",
-    ),
-)
-
-
-def _reason(text: str) -> str:
-    """The line of a Java or Python trace that says why."""
-    lines = [line.strip().lstrip(": ") for line in text.splitlines()]
-    keep = [
-        line
-        for line in lines
-        if line
-        and not re.match(r"at |\.\.\. |Traceback|File \"|An error occurred|Driver stack", line)
-    ]
-    caused = [line for line in keep if line.startswith("Caused by")]
-    return _clip((caused[-1:] or keep or lines)[0])
-
-
-def _line(error: BaseException) -> str:
-    return _clip(" ".join(str(error).split()))
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= 240 else text[:240] + "..."

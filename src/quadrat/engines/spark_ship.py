@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import json
+import logging
 import os
 import platform
 import sys
@@ -18,12 +19,14 @@ import sysconfig
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import quadrat
+from quadrat.engines.hosts import PAUSE_S
+from quadrat.engines.spark_errors import import_pyspark
 from quadrat.errors import EngineError
 
 THREADS = (
@@ -37,15 +40,21 @@ THREADS = (
 # What reading, decoding and scoring need on a worker; nothing of training.
 NEEDED = ("numpy", "pyarrow", "fsspec", "rasterio", "shapely", "PIL", "onnxruntime")
 
-Row = tuple[int, bool, bytes]  # a part's place, whether it went well, pickled result or error
+LOOKS = 32  # at workers before the first job, at most
+DONE, FAILED, REFUSED = "done", "failed", "refused"
+Row = tuple[int, str, bytes, str]  # a part's number, outcome, pickled result or error, the host
+Order = tuple[bytes, frozenset[str]]  # a pickled part, and the hosts that must not work on it
 Work = Callable[[Iterable[int]], Iterator[Row]]
-SCHEMA = "place long, ok boolean, data binary"  # of rows, for Spark Connect
+SCHEMA = "number long, outcome string, data binary, host string"  # of rows, for Spark Connect
 
+log = logging.getLogger("quadrat.engines.spark")
 _pickling = threading.Lock()
 
 
 class _Shipper(Protocol):
-    def collect(self, work: Work, places: range, tasks: int | None = None) -> list[Row]: ...
+    def collect(self, work: Work, count: int, tasks: int) -> list[Row]: ...
+
+    def slots(self) -> int: ...
 
     def add_package(self, path: str) -> None: ...
 
@@ -86,8 +95,6 @@ def loads(data: bytes) -> Any:
 
 
 def _cloudpickle() -> Any:
-    from quadrat.engines.spark_session import import_pyspark
-
     return import_pyspark("pyspark.cloudpickle")
 
 
@@ -118,13 +125,15 @@ def _is_private(module: Any) -> bool:
     return not any(root in Path(file).resolve().parents for root in roots)
 
 
-def work(task: bytes, parts: Mapping[int, bytes]) -> Work:
-    """The function that Spark runs on workers: places in, rows out."""
-    threads, settle = THREADS, _settle_function()
+def work(task: bytes, orders: Sequence[Order]) -> Work:
+    """The function that Spark runs on workers: numbers of orders in, rows out."""
+    threads, settle, own_name = THREADS, _settle_function(), host_function()
+    done, failed, refused, pause_s = DONE, FAILED, REFUSED, PAUSE_S
 
-    def run_parts(places: Iterable[int]) -> Iterator[Row]:
+    def run_parts(numbers: Iterable[int]) -> Iterator[Row]:
         import os
         import pickle
+        import time
 
         from pyspark import cloudpickle
 
@@ -141,17 +150,37 @@ def work(task: bytes, parts: Mapping[int, bytes]) -> Work:
                 text = f"{type(error).__name__}: {error}"
                 return dump(RuntimeError(text))
 
-        for place in places:
+        host, paused = own_name(), False
+        for number in numbers:
+            part, refusing = orders[number]
+            if host in refusing:
+                if not paused:
+                    time.sleep(pause_s)
+                paused = True
+                yield number, refused, b"", host
+                continue
             try:
                 function = pickle.loads(task)  # noqa: S301 - from this worker's own driver
-                result = function(pickle.loads(parts[place]))  # noqa: S301
-                row = place, True, dump(result)
+                result = function(pickle.loads(part))  # noqa: S301
+                row = number, done, dump(result), host
             except Exception as error:  # noqa: BLE001 - the driver raises it when the rest is done
-                row = place, False, error_bytes(error)
+                row = number, failed, error_bytes(error), host
             settle()
             yield row
 
     return run_parts
+
+
+def host_function() -> Callable[[], str]:
+    """A worker's host by name: the address that it was given, or the machine's name; a closure."""
+
+    def host() -> str:
+        import os
+        import socket
+
+        return os.environ.get("SPARK_LOCAL_IP") or socket.gethostname()
+
+    return host
 
 
 def _settle_function() -> Callable[[], None]:
@@ -177,49 +206,65 @@ def _settle_function() -> Callable[[], None]:
 def in_arrow(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
     """The same function over Arrow batches: Spark Connect has no other way."""
 
+    names = [column.split()[0] for column in SCHEMA.split(", ")]
+
     def run_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
         for batch in batches:
-            for place, ok, data in work(batch.column(0).to_pylist()):
-                columns = [pa.array([place]), pa.array([ok]), pa.array([data], pa.binary())]
-                yield pa.RecordBatch.from_arrays(columns, names=["place", "ok", "data"])
+            for row in work(batch.column(0).to_pylist()):
+                kinds = (pa.int64(), pa.string(), pa.binary(), pa.string())
+                columns = [pa.array([v], kind) for v, kind in zip(row, kinds, strict=True)]
+                yield pa.RecordBatch.from_arrays(columns, names=names)
 
     return run_batches
 
 
 def prepare(session: _Shipper) -> None:
-    """Look at a worker: send this package unless it has the same; refuse what cannot work.
+    """Look at workers: send this package unless they have the same; refuse what cannot work.
+
+    A host that lacks something where others do not is named and left to `hosts`.
 
     Raises:
-        EngineError: a worker lacks a library, or its Python differs.
+        EngineError: every worker lacks a library, or has another Python.
     """
-    python, digest, missing = _look(session)
-    own = ".".join(platform.python_version_tuple()[:2])
-    if python != own:
-        raise EngineError(
-            f"the workers have Python {python}, this is Python {own}; set PYSPARK_PYTHON to one of "
-            f"Python {own} on the workers"
-        )
-    if missing:
-        raise EngineError(
-            f"the workers' Python lacks {', '.join(missing)}; install quadrat there "
-            "(pip install quadrat), or set PYSPARK_PYTHON to a Python that has it"
-        )
-    if digest != package_digest(_package()):
+    seen = _look(session)
+    lacks = {host: text for host, found in seen.items() if (text := _lack(found))}
+    if len(lacks) == len(seen):
+        raise EngineError(next(iter(lacks.values())))
+    for host, text in lacks.items():
+        log.warning("the host %s cannot work, others can: %s", host, text)
+    own = package_digest(_package())
+    if any(found["digest"] != own for host, found in seen.items() if host not in lacks):
         session.add_package(package_zip())
 
 
-def _look(session: _Shipper) -> tuple[str, str | None, list[str]]:
-    """A worker's Python version, digest of its own quadrat, and needed modules that it lacks."""
-    needed, digest_of = NEEDED, _digest_function()
+def _lack(found: Mapping[str, Any]) -> str | None:
+    """What a worker cannot work without, with the cure; None where it can."""
+    own = ".".join(platform.python_version_tuple()[:2])
+    if found["python"] != own:
+        return (
+            f"the workers have Python {found['python']}, this is Python {own}; set PYSPARK_PYTHON "
+            f"to one of Python {own} on the workers"
+        )
+    if found["missing"]:
+        return (
+            f"the workers' Python lacks {', '.join(found['missing'])}; install quadrat there "
+            "(pip install quadrat), or set PYSPARK_PYTHON to a Python that has it"
+        )
+    return None
 
-    def look(places: Iterable[int]) -> Iterator[Row]:
+
+def _look(session: _Shipper) -> dict[str, dict[str, Any]]:
+    """By host: Python version, digest of its own quadrat, and needed modules that it lacks."""
+    needed, digest_of, own_name = NEEDED, _digest_function(), host_function()
+
+    def look(numbers: Iterable[int]) -> Iterator[Row]:
         import importlib.util
         import json
         import platform
 
-        for place in places:
+        for number in numbers:
             spec = importlib.util.find_spec("quadrat")
             folders = list(spec.submodule_search_locations or []) if spec else []
             found = {
@@ -227,11 +272,11 @@ def _look(session: _Shipper) -> tuple[str, str | None, list[str]]:
                 "digest": digest_of(folders[0]) if folders else None,
                 "missing": [n for n in needed if importlib.util.find_spec(n) is None],
             }
-            yield place, True, json.dumps(found).encode()
+            yield number, "", json.dumps(found).encode(), own_name()
 
-    ((_, _, data),) = session.collect(look, range(1))
-    found = json.loads(data)
-    return found["python"], found["digest"], found["missing"]
+    count = max(1, min(session.slots(), LOOKS))
+    rows = session.collect(look, count, count)
+    return {host: json.loads(data) for _, _, data, host in rows}
 
 
 def _package() -> str:

@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from quadrat import storage, tiles
-from quadrat.engines import Engine
+from quadrat.engines import Engine, abilities
 from quadrat.errors import MissingExtraError, TrainError
 from quadrat.finetune.launch import launch, processes, rank
 from quadrat.finetune.result import FinetuneResult, from_dict
@@ -76,7 +76,7 @@ def finetune(
     """
     require()
     chosen, where = settings or Settings(), machine or Machine()
-    on_spark = engine is not None and engine.name == "spark"
+    on_spark = abilities(engine).starts_processes
     if (where.nproc > 1 or on_spark) and processes() == 1:
         return _launched(
             source, out, chosen, where, engine if on_spark else None,

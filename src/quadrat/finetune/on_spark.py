@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from quadrat.engines import Engine, spark_session
+from quadrat.engines import Engine, spark_errors
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import QuadratError, TrainError
 from quadrat.finetune.settings import Machine, Settings
@@ -40,13 +40,13 @@ def launch(
             "give fewer processes or a larger cluster"
         )
     engine.prepare()
-    module = spark_session.import_pyspark("pyspark.ml.torch.distributor")
+    module = spark_errors.import_pyspark("pyspark.ml.torch.distributor")
     gpu = values["machine"]["device"] == "cuda"
     try:
         starter = module.TorchDistributor(num_processes=nproc, local_mode=False, use_gpu=gpu)
         told = json.loads(starter.run(train, json.dumps(dict(values))))
     except Exception as error:
-        raise spark_session.translated(error, "fine-tuning on Spark failed") from error
+        raise spark_errors.translated(error, "fine-tuning on Spark failed") from error
     for event, heard in told["events"]:
         if on_event:
             on_event(event, heard)

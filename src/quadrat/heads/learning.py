@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from quadrat import backbones, tiles
-from quadrat.engines import Engine
+from quadrat.engines import Engine, abilities
 from quadrat.engines.local import available_cpus
 from quadrat.features import Features, Selection, cached, featurize, featurize_parts
 from quadrat.heads import samples as sampling
@@ -97,7 +97,7 @@ class Learned:
 
 def learn(job: Job, on_progress: Progress | None = None) -> Learned:
     """Features by the job's engine and a head on them; on Spark neither passes through here."""
-    if job.engine is not None and job.engine.name == "spark":
+    if abilities(job.engine).trains_heads:
         return _on_spark(job, on_progress)
     return _here(job, on_progress)
 

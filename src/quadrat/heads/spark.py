@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from quadrat import geoparquet, storage
 from quadrat import skipped as skips
-from quadrat.engines import Engine, spark_session
+from quadrat.engines import Engine, spark_errors
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import EngineError
 from quadrat.features import NOTE, FeatureParts
@@ -94,7 +94,7 @@ def fit(
     except EngineError:
         raise
     except Exception as error:
-        raise spark_session.translated(error, "training on Spark failed") from error
+        raise spark_errors.translated(error, "training on Spark failed") from error
 
 
 def _fit(
@@ -130,7 +130,7 @@ def _fit(
 def _predicted(model: Any, frame: Any, head: Head, present: Ints, k: int) -> tuple[Ints, Floats]:
     """Places of tiles in order, and their logits (N, K): Spark's, in the words of `Head`."""
     column = "rawPrediction" if isinstance(head, Logistic) else "probability"
-    arrays = spark_session.import_pyspark("pyspark.ml.functions")
+    arrays = spark_errors.import_pyspark("pyspark.ml.functions")
     chosen = model.transform(frame).select("place", arrays.vector_to_array(column).alias("v"))
     rows = sorted(chosen.collect(), key=lambda row: int(row.place))
     values = np.array([row.v for row in rows], np.float64).reshape(len(rows), -1)
@@ -176,7 +176,7 @@ def _frame(
     engine.prepare()
     read = _reader(parts, sizes, uses)
     count = len(parts.names)
-    functions = spark_session.import_pyspark("pyspark.ml.functions")
+    functions = spark_errors.import_pyspark("pyspark.ml.functions")
     rows = engine.spark.range(0, count, 1, count).mapInArrow(read, SCHEMA)
     return rows.withColumn("features", functions.array_to_vector("values")).drop("values")
 
@@ -223,8 +223,8 @@ def _train(frame: Any, present: Ints, k: int, dim: int, settings: Settings) -> t
 
 
 def _logistic(frame: Any, present: Ints, k: int, dim: int, settings: Settings) -> tuple[Head, Any]:
-    ml = spark_session.import_pyspark("pyspark.ml.classification")
-    stat = spark_session.import_pyspark("pyspark.ml.stat")
+    ml = spark_errors.import_pyspark("pyspark.ml.classification")
+    stat = spark_errors.import_pyspark("pyspark.ml.stat")
     model = ml.LogisticRegression(
         featuresCol="features", labelCol="y", weightCol="weight", family="multinomial",
         regParam=settings.reg, maxIter=settings.max_iter,
@@ -241,7 +241,7 @@ def _logistic(frame: Any, present: Ints, k: int, dim: int, settings: Settings) -
 
 
 def _forest(frame: Any, present: Ints, k: int, dim: int, settings: Settings) -> tuple[Head, Any]:
-    ml = spark_session.import_pyspark("pyspark.ml.classification")
+    ml = spark_errors.import_pyspark("pyspark.ml.classification")
     model = ml.RandomForestClassifier(
         featuresCol="features", labelCol="y", weightCol="weight",
         numTrees=settings.trees, maxDepth=settings.depth, seed=settings.seed,

@@ -21,7 +21,7 @@ from typing import Any
 
 from quadrat import backbones, graphs, metrics, model, products, storage, tiles
 from quadrat import skipped as skips
-from quadrat.engines import Engine
+from quadrat.engines import Engine, abilities
 from quadrat.errors import TrainError
 from quadrat.features import Selection
 from quadrat.heads import samples as sampling
@@ -144,7 +144,13 @@ def train(
     """
     begun = time.perf_counter()
     tell = on_event or (lambda event, values: None)
-    on_spark = engine is not None and engine.name == "spark"
+    trained_there = abilities(engine).trains_heads
+    if trained_there and head == "forest" and head not in trained_there:
+        raise TrainError(
+            "Spark Connect does not show a forest's trees; give --head logistic, or a --master "
+            "that is not sc://"
+        )
+    on_spark = bool(trained_there)
     steps = max_iter if max_iter is not None else 10 if on_spark else Settings.max_iter
     strength = reg if reg is not None else 0.01 if on_spark else Settings.reg
     if split_gap and on_spark:

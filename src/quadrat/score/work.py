@@ -10,7 +10,7 @@ from typing import Any
 from quadrat import model as models
 from quadrat import parts, products, storage, text
 from quadrat import skipped as skips
-from quadrat.engines import Engine, get_engine
+from quadrat.engines import Engine, get_engine, tasks_per_process
 from quadrat.errors import ModelError, ScoresError, TileSetError
 from quadrat.model import Model
 from quadrat.score import once, scores
@@ -214,7 +214,7 @@ def score(
         task = ScoreTask(
             bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
             opened.grid.crs if opened.grid else None, sample_frac, seed,
-            engine.slots if engine.name == "local" else 1, strict, runtime,
+            tasks_per_process(engine), strict, runtime,
         )  # fmt: skip
         if done is None:
             results = _run(task, opened, engine, on_progress)
