@@ -69,6 +69,7 @@ def change(
     bands: tuple[int, int, int] | None = None,
     nodata: float | None = None,
     stretch: tuple[float, float] | None = None,
+    alpha: int | None = None,
     engine: Engine | None = None,
     on_progress: Progress | None = None,
 ) -> ChangeResult:
@@ -105,7 +106,7 @@ def change(
         show: candidates that get a picture.
         imagery: a file, or folder of files, a date to take pictures from instead of what the
             scores name.
-        bands, nodata, stretch: how imagery is read.
+        bands, nodata, stretch, alpha: how imagery is read.
 
     Raises:
         InputError, ScoresError: one date, other grids or legends, imagery without a model.
@@ -117,7 +118,7 @@ def change(
         )
     _check(dates, imagery, smoothing, evidence_from, normalise, show)
     out = storage.normalise(out)
-    how = {"bands": bands, "nodata": nodata, "stretch": stretch}
+    how = {"bands": bands, "nodata": nodata, "stretch": stretch, "alpha": alpha}
     extra: dict[str, Any] = {}
     # scores in a folder that an earlier run began and did not finish are those of that run
     begun = products.plan_of(out).get("kind") == "change"

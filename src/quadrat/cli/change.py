@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quadrat.cli import common
+from quadrat.cli import imagery as reading
 
 if TYPE_CHECKING:
     from quadrat.change import ChangeResult
@@ -99,21 +100,7 @@ SHOWN = 12
     show_default=True,
     help="Of the intervals.",
 )
-@click.option(
-    "--bands",
-    type=click.IntRange(min=1),
-    nargs=3,
-    metavar="R G B",
-    help="Numbers of the red, green and blue band, from 1.",
-)
-@click.option("--nodata", type=float, help="Pixel value that means no data.")
-@click.option(
-    "--stretch",
-    type=float,
-    nargs=2,
-    metavar="LOW HIGH",
-    help="Values mapped to 0 and 255, for imagery that is not 8-bit.",
-)
+@reading.reading_options
 @common.seed_option
 @common.overwrite_option
 @common.engine_options

@@ -73,6 +73,32 @@ class Answer:
     made: tuple[tuple[str, str], ...] = ()
 
 
+class Command(click.Command):
+    """A command whose options of several numbers also take them with commas: `--bands 1,2,3`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, with such values taken apart first."""
+        many = {o for p in self.params if p.nargs > 1 for o in p.opts if o.startswith("--")}
+        return super().parse_args(ctx, list(_apart(args, many)))
+
+
+def _apart(args: Sequence[str], many: set[str]) -> Iterator[str]:
+    """The arguments, with `--bands 1,2,3` and `--bands=1,2,3` as `--bands 1 2 3`."""
+    is_value = False
+    for n, arg in enumerate(args):
+        if arg == "--":
+            yield from args[n:]
+            return
+        name, joined, value = arg.partition("=")
+        if is_value and "," in arg:
+            yield from (v for v in arg.split(",") if v)
+        elif joined and name in many:
+            yield from (name, *(v for v in value.split(",") if v))
+        else:
+            yield arg
+        is_value = arg in many
+
+
 class OutOption(click.Option):
     """An `--out` that knows the kind of what is written there."""
 
@@ -104,7 +130,7 @@ def verb(
                 show(answer, as_json)
 
         own = name or function.__module__.rsplit(".", 1)[-1]
-        command = (group.command if group else click.command)(own)(call)
+        command = (group.command if group else click.command)(own, cls=Command)(call)
         command.params += [
             click.Option(
                 ["--json", "as_json"], is_flag=True, help="Print the result as JSON, for scripts."
@@ -398,7 +424,7 @@ def _engine_and_master(function: F, text: str) -> F:
             help="A setting of Spark; repeat. Passwords belong in spark-defaults.conf.",
         ),
     )
-    return _with(options, function)
+    return with_options(options, function)
 
 
 @contextlib.contextmanager
@@ -425,48 +451,8 @@ def engine(name: str, master: str | None, workers: int | None) -> Iterator[Engin
         yield made
 
 
-def imagery_options(function: F) -> F:
-    """How rasters are read: `--bands` to `--date`."""
-    options = (
-        click.option(
-            "--bands",
-            type=click.IntRange(min=1),
-            nargs=3,
-            metavar="R G B",
-            help="Numbers of the red, green and blue band, from 1.",
-        ),
-        click.option("--nodata", type=float, help="Pixel value that means no data."),
-        click.option(
-            "--stretch",
-            type=float,
-            nargs=2,
-            metavar="LOW HIGH",
-            help="Values mapped to 0 and 255, for imagery that is not 8-bit.",
-        ),
-        click.option(
-            "--resampling",
-            type=click.Choice(RESAMPLINGS),
-            default="bilinear",
-            show_default=True,
-            help="Kernel where imagery is not on the grid; shrinking averages areas.",
-        ),
-        click.option(
-            "--max-nodata",
-            type=click.FloatRange(0, 1),
-            default=0.0002,
-            show_default=True,
-            help="Tiles with a larger share of nodata pixels are dropped (10 px of 224 x 224).",
-        ),
-        click.option(
-            "--within", metavar="FILE", help="Polygons; only tiles with their centre inside."
-        ),
-        click.option("--date", help="Acquisition date, YYYY-MM-DD or YYYY."),
-        click.option("--crs", help="CRS of the grid, in metres (EPSG:26917)."),
-    )
-    return _with(options, function)
-
-
-def _with(options: Sequence[Callable[[F], F]], function: F) -> F:
+def with_options(options: Sequence[Callable[[F], F]], function: F) -> F:
+    """Adds options, in their order in the help."""
     for option in reversed(options):
         function = option(function)
     return function

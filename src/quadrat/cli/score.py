@@ -9,6 +9,7 @@ import click
 
 from quadrat import skipped as skips
 from quadrat.cli import common
+from quadrat.cli import imagery as reading
 
 if TYPE_CHECKING:
     from quadrat.score import ScoresSummary
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 )
 @common.seed_option
 @click.option("--csv", metavar="URI", help="Also write filepath,pred_label to this file.")
-@common.imagery_options
+@reading.imagery_options
 @click.option("--resize", is_flag=True, help="Resize images of another size.")
 @common.overwrite_option
 @common.strict_option
@@ -68,6 +69,7 @@ def described(result: ScoresSummary) -> str:
         f"{result.uri}: {result.tiles:,} tiles scored in {result.precision}",
         f"labels: {common.counts_text(result.counts)}",
     ]
+    lines += [f"bands: {text}" for text in result.bands]
     if result.dropped:
         lines.append(f"dropped: nodata {result.dropped:,}")
     lines += common.skipped_text(skips.to_lists(result.listed), result.skipped)

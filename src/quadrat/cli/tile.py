@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quadrat.cli import common
+from quadrat.cli import imagery as reading
 
 if TYPE_CHECKING:
     from quadrat.tiles import TileSet
@@ -44,7 +45,7 @@ ENCODINGS = ("zstd", "png", "raw")
 @click.option(
     "--pixel-m", type=float, default=1.0, show_default=True, help="Side of a pixel, metres."
 )
-@common.imagery_options
+@reading.imagery_options
 @click.option(
     "--split",
     type=click.Choice(SPLITS),
@@ -127,6 +128,7 @@ def described(tiles: TileSet) -> str:
     lines = [f"{tiles.uri}: {tiles.tiles:,} tiles of {tiles.size_px} px"]
     if tiles.legend is not None:
         lines.append(f"labels: {common.counts_text(info['counts']['label'])}")
+    lines += [f"bands: {text}" for text in info.get("provenance", {}).get("bands", ())]
     dropped = {k: n for k, n in info.get("dropped", {}).items() if n}
     if dropped:
         lines.append(f"dropped: {common.counts_text(dropped)}")

@@ -4,7 +4,7 @@ The only home of rasterio. It does not know tiles' labels, tile sets or models.
 
     opening    drivers and sidecars allowed, settings and errors of GDAL
     vrt        mosaics that users give, checked; links: those that `fetch --link` wrote
-    validity   which pixels are missing
+    validity   which pixels are missing; bands: which are red, green and blue
     files      facts of one file, CRS conversions
     placement  how a file lies on the grid: turned, mirrored, warped
     ground     ground areas of tiles
@@ -14,6 +14,7 @@ The only home of rasterio. It does not know tiles' labels, tile sets or models.
     pictures   small TIFF pictures in memory
 """
 
+from quadrat.raster.bands import summary as bands_summary
 from quadrat.raster.files import (
     RasterInfo,
     crs_unit,
@@ -40,6 +41,7 @@ __all__ = [
     "RasterInfo",
     "ReadFailure",
     "ValueRaster",
+    "bands_summary",
     "create_geotiff",
     "crs_unit",
     "environment",

@@ -37,6 +37,7 @@ class RasterInfo:
         stamp: changes when the file, or a file that it reads from, is replaced; "" on the web.
         colours: each band's colour interpretation in rasterio's words. names: its description.
         remote: whether reading pixels needs the network.
+        bands: the red, green and blue band, as `bands.roles` decided.
     """
 
     uri: str
@@ -56,6 +57,14 @@ class RasterInfo:
     colours: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     remote: bool = False
+    bands: tuple[int, int, int] = (1, 2, 3)
+    bands_known_by: str = ""
+
+    @property
+    def pixel_area(self) -> float:
+        """Of a pixel, in square units of `crs`."""
+        a, b, _, d, e, _ = self.transform
+        return abs(a * e - b * d)
 
     @property
     def north_up(self) -> bool:

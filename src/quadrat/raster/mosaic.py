@@ -12,7 +12,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from quadrat import storage
 from quadrat.errors import GridError, RasterError
 from quadrat.grid import Bounds, Grid, TileRange
 from quadrat.raster import files, ground, opening, validity
+from quadrat.raster.bands import roles
 from quadrat.raster.files import RasterInfo
 from quadrat.raster.placement import on_lattice, warped
 
@@ -35,7 +36,6 @@ class Imagery:
 
     Attributes:
         infos: the files in order of priority.
-        bands: three 1-based band numbers: red, green, blue.
         nodata: value that means "no data" in all three bands; None takes each file's own.
         stretch: lowest and highest value mapped to 0 and 255; None for 8-bit imagery.
         alpha: the band that is 0 where pixels are missing, 0 for none; None takes each file's own.
@@ -45,7 +45,6 @@ class Imagery:
     grid: Grid
     infos: tuple[RasterInfo, ...]
     areas: tuple[Bounds, ...]
-    bands: tuple[int, int, int] = (1, 2, 3)
     nodata: float | None = None
     stretch: tuple[float, float] | None = None
     resampling: str = "bilinear"
@@ -57,8 +56,8 @@ class Imagery:
         return storage.digest_json(
             {
                 "grid": self.grid.to_dict(),
-                "files": [[storage.redact(i.uri), i.stamp] for i in self.infos],
-                "how": [self.bands, self.nodata, self.stretch, self.resampling, self.alpha],
+                "files": [[storage.redact(i.uri), i.stamp, i.bands] for i in self.infos],
+                "how": [self.nodata, self.stretch, self.resampling, self.alpha],
             }
         )
 
@@ -83,6 +82,7 @@ def open_imagery(
 
     Args:
         crs: CRS of the grid, projected, in metres; the first file's by default.
+        bands: three band numbers from 1: red, green, blue; by each file's own words by default.
         nodata: replaces the values that files declare.
         alpha: the band that is 0 where pixels are missing, 0 for none; the files' own by default.
 
@@ -95,30 +95,33 @@ def open_imagery(
         raise RasterError(f"no resampling {resampling!r}; choose one of {', '.join(RESAMPLING)}")
     if stretch is not None and not stretch[0] < stretch[1]:
         raise RasterError(f"--stretch {stretch[0]} {stretch[1]}: the first must be the smaller")
-    infos = tuple(files.info(u) for u in uris)
+    infos = tuple(_chosen(files.info(u), bands, nodata, alpha) for u in uris)
     for i in infos:
-        _check(i, bands or (1, 2, 3), stretch)
-        validity.check(i, bands or (1, 2, 3), nodata, alpha)
+        _check(i, stretch)
     grid = Grid(_grid_crs(infos[0], crs), tile_m, pixel_m)
     areas = tuple(files.transform_bounds(i.crs, grid.crs, i.bounds) for i in infos)
     if not all(math.isfinite(v) for a in areas for v in a):
         raise GridError(f"the imagery has no place in {grid.crs}; choose another --crs")
     ground.check(grid, areas)
-    return Imagery(grid, infos, areas, bands or (1, 2, 3), nodata, stretch, resampling, alpha)
+    return Imagery(grid, infos, areas, nodata, stretch, resampling, alpha)
 
 
-def _check(i: RasterInfo, bands: tuple[int, int, int], stretch: tuple[float, float] | None) -> None:
+def _chosen(
+    i: RasterInfo, bands: tuple[int, int, int] | None, nodata: float | None, alpha: int | None
+) -> RasterInfo:
+    """The facts of a file with the bands that are read."""
+    masked = i.alpha if alpha is None else alpha or None
+    found = roles(i, bands, masked)
+    validity.check(i, found.bands, nodata, alpha)
+    return replace(i, bands=found.bands, bands_known_by=found.known_by)
+
+
+def _check(i: RasterInfo, stretch: tuple[float, float] | None) -> None:
     name = storage.redact(i.uri)
     if not i.crs:
         raise RasterError(f"{name} has no CRS; set one with gdal_edit.py -a_srs EPSG:... on a copy")
-    if len(bands) != 3:
-        raise RasterError(f"--bands {bands}: three bands are needed, red, green and blue")
-    if min(bands) < 1 or max(bands) > i.count:
-        plural = "s" if i.count != 1 else ""
-        raise RasterError(
-            f"{name} has {i.count} band{plural}, but bands {bands} are wanted; "
-            "choose them with --bands R,G,B (1,1,1 reads one band as grey)"
-        )
+    if not np.isfinite(i.transform).all() or not i.pixel_area:
+        raise RasterError(f"{name} has pixels without an area; set them with gdal_edit.py -a_ullr")
     if i.dtype != "uint8" and stretch is None:
         raise RasterError(
             f"{name} holds {i.dtype} pixels, not 8-bit; "
@@ -156,8 +159,8 @@ class _Open:
         self.source = opening.open_dataset(i.uri)
         self.data: Any = self.source
         alpha = i.alpha if imagery.alpha is None else imagery.alpha
-        how = validity.rule(self.source, imagery.bands, imagery.nodata, alpha)
-        self.bands, self.nodata, self.least = imagery.bands, how.nodata, 1
+        how = validity.rule(self.source, i.bands, imagery.nodata, alpha)
+        self.bands, self.nodata, self.least = i.bands, how.nodata, 1
         self.masks = ((how.alpha,) if how.alpha else ()) + ((0,) if how.mask else ())
         self.views: list[Any] = []
         place = on_lattice(i, imagery.grid)
@@ -222,7 +225,7 @@ class _Reader(threading.local):
 
     def get(self, imagery: Imagery, n: int) -> _Open:
         i = imagery.infos[n]
-        key = (i, imagery.grid, imagery.bands, imagery.nodata, imagery.resampling, imagery.alpha)
+        key = (i, imagery.grid, imagery.nodata, imagery.resampling, imagery.alpha)
         found = self.open.pop(key, None)
         if found is None:
             found = _Open(i, imagery.areas[n], imagery)

@@ -70,6 +70,7 @@ def open_dataset(uri: str) -> Any:
 
     A link is opened as the remote image that it stands for.
     """
+    _refuse_virtual(uri)
     link = links.target(uri)
     if link is not None:
         return _open(link, uri, DRIVERS)
@@ -80,9 +81,24 @@ def open_dataset(uri: str) -> Any:
 
 def open_header(uri: str) -> Any:
     """A dataset to be asked for facts only: a link is opened without a request to its image."""
+    _refuse_virtual(uri)
     if links.target(uri) is not None:
         return _open(gdal_name(uri), uri, ("VRT",))
     return open_dataset(uri)
+
+
+def _refuse_virtual(uri: str) -> None:
+    """Archives, and GDAL's own names for what is no file."""
+    name = storage.redact(uri)
+    if re.match(r"/vsi(zip|tar|gzip|7z|rar)|[a-z+]*(zip|tar|tgz)[a-z0-9+]*://", uri, re.IGNORECASE):
+        raise RasterError(
+            f"{name} lies in an archive, from which windows cannot be read; unpack it and name the "
+            "raster itself"
+        )
+    if uri.startswith("/vsi"):
+        raise RasterError(
+            f"{name} is a name of GDAL's; give the file's path or https://, s3:// URI"
+        )
 
 
 def open_image(uri: str) -> Any:

@@ -36,6 +36,7 @@ class ScoreResult:
     listed: tuple[Skipped, ...]
     counts: tuple[int, ...]  # tiles labelled with each class
     span: once.Span = None
+    flat: int = 0  # tiles of imagery of a single colour
 
     @classmethod
     def of(cls, record: PartRecord, note: Mapping[str, Any]) -> ScoreResult:
@@ -44,7 +45,7 @@ class ScoreResult:
         return cls(
             record, int(note["dropped"]), int(note["skipped"]),
             skips.from_lists(note["listed"]),
-            tuple(int(n) for n in note["counts"]), span,
+            tuple(int(n) for n in note["counts"]), span, int(note["flat"]),
         )  # fmt: skip
 
 
@@ -89,12 +90,13 @@ class ScoreTask:
         tables: list[pa.Table] = []
         rows: list[NDArray[np.float32]] = []
         skipped: list[Skipped] = []
-        dropped = 0
+        dropped = flat = 0
         for batch in read_ahead(part, batch_tiles(network.info.size_px or 1)):
             skipped += batch.skipped
             if self.strict and skipped:
                 raise ModelError(f"{skipped[0]} (--strict)")
             dropped += batch.dropped
+            flat += batch.flat
             index, chips = batch.index, batch.chips
             if self.sample < 1 and len(chips):
                 take = np.flatnonzero(rng.random(len(chips)) < self.sample)
@@ -111,7 +113,7 @@ class ScoreTask:
         # no times or places: the same scores give the same bytes, and the same digest
         note = {
             "dropped": dropped, "skipped": len(skipped), "listed": skips.to_lists(skipped[:LISTED]),
-            "counts": [int(c) for c in counts], "span": once.span(whole),
+            "counts": [int(c) for c in counts], "span": once.span(whole), "flat": flat,
         }  # fmt: skip
         written = geoparquet.write_part(
             parts.place(self.out, part.name), whole, self.crs, note=note

@@ -19,6 +19,7 @@ from quadrat.score.task import ScoreResult, ScoreTask
 from quadrat.skipped import Skipped
 from quadrat.tiles import (
     Source,
+    extent,
     open_rasters,
     open_tiles,
     rasters,
@@ -40,6 +41,7 @@ class ScoresSummary:
             `listed` names some with the reason.
         seconds: of this run; tiles that an earlier run had scored are in `tiles` all the same.
         warnings: what a user should know, a sentence each.
+        bands: which bands of imagery were read as red, green and blue, and how that is known.
     """
 
     uri: str
@@ -52,6 +54,7 @@ class ScoresSummary:
     seconds: float
     csv: str | None = None
     warnings: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -60,6 +63,7 @@ class ScoresSummary:
             "counts": dict(self.counts),
             "listed": skips.to_lists(self.listed),
             "warnings": list(self.warnings),
+            "bands": list(self.bands),
         }
 
 
@@ -75,12 +79,14 @@ def open_source(
     within: str | None = None,
     date: str | None = None,
     crs: str | None = None,
+    alpha: int | None = None,
     resize: bool = False,
 ) -> Source:
     """What is to be scored: a tile set, a folder of pictures, or imagery on the model's grid.
 
     Args:
         source: one tile set or folder, or any number of raster files.
+        alpha: the band of imagery that is 0 where pixels are missing, 0 for none.
         crs: the grid's CRS for imagery, the model's by default; for ground in another UTM zone.
         resize: resize pictures of another size; pictures for a model that was trained on pictures
             are resized anyway, as in training.
@@ -96,7 +102,7 @@ def open_source(
             raise TileSetError("several sources must all be rasters; score tile sets one by one")
         given = {
             "--bands": bands, "--nodata": nodata, "--stretch": stretch, "--within": within,
-            "--crs": crs,
+            "--crs": crs, "--alpha": alpha,
         }  # fmt: skip
         for name, value in given.items():
             if value is not None:
@@ -117,7 +123,7 @@ def open_source(
     return open_rasters(
         uris, crs=crs or model.grid.crs, tile_m=model.grid.tile_m, pixel_m=model.grid.pixel_m,
         bands=bands, nodata=nodata, stretch=stretch, resampling=resampling,
-        max_nodata=max_nodata, within=within, date=date,
+        max_nodata=max_nodata, within=within, date=date, alpha=alpha,
     )  # fmt: skip
 
 
@@ -166,6 +172,7 @@ def score(
     within: str | None = None,
     date: str | None = None,
     crs: str | None = None,
+    alpha: int | None = None,
     resize: bool = False,
     overwrite: bool = False,
     strict: bool = False,
@@ -197,7 +204,8 @@ def score(
     bundle = models.load_model(model)
     opened = open_source(
         source, bundle, bands=bands, nodata=nodata, stretch=stretch, resampling=resampling,
-        max_nodata=max_nodata, within=within, date=date, crs=crs, resize=resize,
+        max_nodata=max_nodata, within=within, date=date, crs=crs, alpha=alpha,
+        resize=resize,
     )  # fmt: skip
     engine = engine or get_engine()
     chosen = models.resolve_precision(bundle, precision)
@@ -234,7 +242,11 @@ def score(
         listed=skips.from_lists(done.info["skipped"]["listed"]),
         seconds=time.perf_counter() - start,
         csv=csv,
-        warnings=source_warnings(opened),
+        bands=tuple(opened.provenance.get("bands", ())),
+        warnings=(
+            *source_warnings(opened),
+            *extent.flat_warning(int(done.info.get("flat", 0)), done.tiles),
+        ),
     )
 
 
@@ -294,6 +306,7 @@ def _collected(
             "dates": dates,
             "counts": dict(zip(bundle.legend.names, totals, strict=True)),
             "dropped": sum(r.dropped for r in results),
+            "flat": round(sample_frac * sum(r.flat for r in results)),
             "skipped": {"count": sum(r.skipped for r in results), "listed": listed[:100]},
             "provenance": dict(source.provenance),
         },

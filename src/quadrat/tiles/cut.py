@@ -27,7 +27,7 @@ from quadrat.legend import Legend
 from quadrat.parts import PartRecord
 from quadrat.skipped import Skipped
 from quadrat.split import SPLITS, Split
-from quadrat.tiles import packing, rasters
+from quadrat.tiles import extent, packing, rasters
 from quadrat.tiles.rasters import RasterPart, RasterSource, open_rasters, source_of
 from quadrat.tiles.sets import TileSet
 from quadrat.tiles.types import INDEX, row_group
@@ -69,6 +69,7 @@ class CutResult:
     dropped: int
     skipped: int
     listed: tuple[Skipped, ...]
+    flat: int
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,15 @@ class CutTask:
             if earlier is not None:
                 record, note = earlier
                 listed = skips.from_lists(note["listed"])
-                return CutResult(record, int(note["dropped"]), int(note["skipped"]), listed)
+                dropped, skipped, flat = (int(note[k]) for k in ("dropped", "skipped", "flat"))
+                return CutResult(record, dropped, skipped, listed, flat)
         except (KeyError, TypeError, ValueError):
             pass  # not of this version of Quadrat: it is cut again
         return self._cut(cut)
 
     def _cut(self, cut: CutPart) -> CutResult:
         encode = codec.get_encoding(self.encoding).encode
-        dropped = 0
+        dropped = flat = 0
         skipped: list[Skipped] = []
         box, mask = cut.part.tiles, cut.part.mask
         place = np.full(mask.shape, -1, np.int64)
@@ -106,6 +108,7 @@ class CutTask:
                 if self.strict and skipped:
                     raise RasterError(f"{skipped[0]} (--strict)")
                 dropped += batch.dropped
+                flat += batch.flat
                 if not len(batch.index):
                     continue
                 rows = batch.index["row"].to_numpy() - box.r0
@@ -114,11 +117,10 @@ class CutTask:
                 writer.write(self._table(batch.index, cut, at, images))
             listed = tuple(skipped[:LISTED])
             # no times or places: the same cut gives the same bytes, and the same digest
-            writer.note(
-                {"dropped": dropped, "skipped": len(skipped), "listed": skips.to_lists(listed)}
-            )
+            told = {"dropped": dropped, "skipped": len(skipped), "flat": flat}
+            writer.note({**told, "listed": skips.to_lists(listed)})
         record = PartRecord(cut.name, writer.rows, writer.sha256)
-        return CutResult(record, dropped, len(skipped), listed)
+        return CutResult(record, dropped, len(skipped), listed, flat)
 
     def _schema(self, cut: CutPart) -> pa.Schema:
         fields = [f for f in INDEX if f.name != "geometry"]
@@ -168,6 +170,7 @@ def tile(
     max_nodata: float = rasters.MAX_NODATA,
     within: str | None = None,
     date: str | None = None,
+    alpha: int | None = None,
     split: str | None = "block",
     validation: float = 0.2,
     test: float = 0.0,
@@ -197,7 +200,8 @@ def tile(
         rule: `nine-point` (all nine points agree) or `majority` (a class has `threshold` of the
             tile).
         crs, tile_m, pixel_m: the grid; the CRS is the first file's by default.
-        bands: 1-based numbers of the red, green and blue band.
+        bands: 1-based numbers of the red, green and blue band; what each file says by default.
+        alpha: the band that is 0 where pixels are missing, 0 for none.
         stretch: lowest and highest value mapped to 0 and 255, for imagery that is not 8-bit.
         max_nodata: tiles with a larger share of nodata pixels are dropped.
         within: polygons; only tiles with their centre inside are cut.
@@ -222,6 +226,7 @@ def tile(
     source = open_rasters(
         imagery, crs=crs, tile_m=tile_m, pixel_m=pixel_m, bands=bands, nodata=nodata,
         stretch=stretch, resampling=resampling, max_nodata=max_nodata, within=within, date=date,
+        alpha=alpha,
     )  # fmt: skip
     out = storage.normalise(out)
     options = {
@@ -256,17 +261,21 @@ def tile(
         cuts = _decide(squares, rows, cols, known, chosen, groups_of, balance, labelled_only)
         task = CutTask(out, encoding, source.grid.crs, found.names if labels else (), strict)
         results = _run(task, cuts, engine, on_progress)
+        records = tuple(r.record for r in results if r.record.rows)
+        flat = sum(r.flat for r in results)
         info: dict[str, Any] = {
             "dropped": {"nodata": sum(r.dropped for r in results)},
             "skipped": {
                 "count": sum(r.skipped for r in results),
                 "listed": skips.to_lists(s for r in results for s in r.listed)[:LISTED],
             },
-            "warnings": list(source.warnings),
+            "warnings": [
+                *source.warnings,
+                *extent.flat_warning(flat, sum(c.rows for c in records)),
+            ],
             "unknown_codes": {str(k): v for k, v in known.unknown.items()} if known else {},
             "provenance": {**source.provenance, "labels": options["labels"], "options": options},
         }
-        records = tuple(r.record for r in results if r.record.rows)
         shown = found if labels else None
         made = TileSet(out, source.grid, shown, source.size_px, encoding, records, info)
         # tiles dropped for nodata can unbalance what was balanced before the pixels were read

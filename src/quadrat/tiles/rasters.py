@@ -21,7 +21,7 @@ from quadrat.grid import Bounds, Grid, TileId, TileRange
 from quadrat.legend import Legend
 from quadrat.raster import Imagery, ReadFailure
 from quadrat.skipped import Skipped
-from quadrat.tiles import overlap
+from quadrat.tiles import extent, overlap
 from quadrat.tiles.types import Batch, Chips, Columns, empty_chips, make_index
 
 SIDE = 16  # tiles along a part: small enough that workers end together, few blocks read twice
@@ -105,15 +105,21 @@ class RasterSource:
 
     def _parts(self) -> Iterator[RasterPart]:
         grid, areas = self.imagery.grid, self.imagery.areas
+        outline = _outline(self.within, grid.crs, _around(areas)) if self.within else None
         ranges = [grid.covering(a) for a in areas]
-        most = sum((r.r1 - r.r0) * (r.c1 - r.c0) for r in ranges)
+        if outline is not None:
+            inside = grid.covering(Bounds(*outline.bounds))
+            ranges = [extent.common(r, inside) for r in ranges]
+        most = sum(r.n_tiles for r in ranges)
+        extent.check_number(self.imagery, most)
         side = SIDE if most < MANY else 2 * SIDE
         squares: dict[tuple[int, int], list[int]] = {}
         for n, r in enumerate(ranges):
+            if not r.n_tiles:
+                continue
             for i in range(r.r0 // side, (r.r1 - 1) // side + 1):
                 for j in range(r.c0 // side, (r.c1 - 1) // side + 1):
                     squares.setdefault((i, j), []).append(n)
-        outline = _outline(self.within, grid.crs, _around(areas)) if self.within else None
         number = 0
         for (i, j), members in sorted(squares.items()):
             box, mask = _cover(i, j, side, [ranges[n] for n in members])
@@ -190,12 +196,14 @@ def open_rasters(
     max_nodata: float = MAX_NODATA,
     within: str | None = None,
     date: str | None = None,
+    alpha: int | None = None,
 ) -> RasterSource:
     """Imagery as a source of tiles; reads headers only.
 
     Args:
         max_nodata: tiles with a larger share of nodata pixels (0 to 1) are dropped.
         within: polygons; only tiles with their centre inside are taken.
+        alpha: the band that is 0 where pixels are missing, 0 for none.
         date: acquisition date of all files; by default from each file's fetch record or tags.
 
     Raises:
@@ -208,8 +216,9 @@ def open_rasters(
     uris = [storage.normalise(u) if storage.is_local(u) else u for u in expand(imagery)]
     found = raster.open_imagery(
         uris, crs=crs, tile_m=tile_m, pixel_m=pixel_m, bands=bands, nodata=nodata,
-        stretch=stretch, resampling=resampling,
+        stretch=stretch, resampling=resampling, alpha=alpha,
     )  # fmt: skip
+    extent.check_size(found, max_nodata)
     records = [record.read_record(i.uri) or {} for i in found.infos]
     dates = tuple(given or _date_of(r, i.tags) for r, i in zip(records, found.infos, strict=True))
     provenance = {
@@ -217,13 +226,16 @@ def open_rasters(
             {
                 "file": storage.redact(i.uri),
                 "date": d,
+                "bands": list(i.bands),
                 **({"fetched": r} if r else {}),
                 **({"synthetic": True} if ("SYNTHETIC", "yes") in i.tags else {}),
             }
             for i, d, r in zip(found.infos, dates, records, strict=True)
         ],
+        "bands": list(raster.bands_summary(found.infos)),
+        "alpha": alpha,
         "within": within,
-    }
+    }  # fmt: skip
     said = () if given else overlap.check_dates(found, dates)
     return RasterSource(found, max_nodata, dates, within, provenance=provenance, notes=said)
 
@@ -291,7 +303,7 @@ class _Batches:
 
     def _start(self) -> None:
         self.skipped: list[Skipped] = []
-        self.dropped = 0
+        self.dropped = self.flat = 0
         self.chips: Chips | None = None
         self.rows: list[int] = []
         self.cols: list[int] = []
@@ -317,7 +329,11 @@ class _Batches:
         for t, share in zip(take[keep].tolist(), nodata[keep].tolist(), strict=True):
             if self.chips is None:
                 self.chips = np.empty((self.size, s, s, 3), np.uint8)
-            self.chips[len(self.rows)] = picture[:, t * s : (t + 1) * s]
+            chip = self.chips[len(self.rows)]
+            chip[:] = picture[:, t * s : (t + 1) * s]
+            # a few pixels tell almost always
+            if (chip[:: 1 + s // 4, 0] == chip[0, 0]).all() and (chip == chip[0, 0]).all():
+                self.flat += 1
             self.rows.append(strip.r0)
             self.cols.append(strip.c0 + t)
             self.nodata.append(share)
@@ -341,7 +357,7 @@ class _Batches:
             ),
         )
         chips = empty_chips(imagery.grid.size_px) if self.chips is None else self.chips[:n]
-        batch = Batch(index, chips, tuple(self.skipped), self.dropped)
+        batch = Batch(index, chips, tuple(self.skipped), self.dropped, self.flat)
         self._start()
         return batch
 

@@ -44,12 +44,14 @@ class Batch:
         chips: `(N, size_px, size_px, 3) uint8`, RGB; rows as in `index`.
         skipped: name and reason of each tile that could not be read.
         dropped: tiles left out for nodata.
+        flat: tiles of imagery that are of a single colour.
     """
 
     index: pa.Table
     chips: Chips
     skipped: tuple[Skipped, ...] = ()
     dropped: int = 0
+    flat: int = 0
 
 
 class Part(Protocol):
