@@ -42,7 +42,7 @@ def make_good(root: Path) -> None:
     """Imagery, labels, a tile set, a model, scores of two dates, pictures, a table of plots."""
     from PIL import Image
 
-    from quadrat import backbones, legend, model, score, tiles
+    from quadrat import backbones, graphs, legend, model, score, tiles
     from quadrat.grid import Grid
     from quadrat.heads import export_logistic
 
@@ -65,7 +65,7 @@ def make_good(root: Path) -> None:
     weights[range(3), range(3)] = 9.0
     head = export_logistic(weights, np.zeros(3), np.zeros(graph.dim), np.ones(graph.dim))
     info = model.ModelInfo(three, SIZE, grid=Grid("EPSG:26917", float(SIZE), 1.0))
-    joined = model.join_graphs(graph.onnx, head, size_px=SIZE)
+    joined = graphs.join_graphs(graph.onnx, head, size_px=SIZE)
     made = model.save_model(str(root / "model"), joined, info)
     score.score(made.uri, str(root / "tiles"), str(root / "scores_a"))
     score.score(made.uri, [str(root / "b.tif")], str(root / "scores_b"))
@@ -309,7 +309,7 @@ def spoil_onnx(root: Path, rng: Random) -> list[str]:
     if how == 0:
         node.op_type = pick(("Loop", "If", "Scan", "Random", "Identity", "Resize", "Einsum"), rng)
     elif how == 1:
-        node.attribute.append(onnx.helper.make_attribute(pick(WORDS[2:], rng)[:9] or "a", 2**62))
+        node.attribute.append(onnx.helper.make_attribute(pick(("a", "axis", "é"), rng), 2**62))
     elif how == 2 and node.attribute:
         chosen = pick(node.attribute, rng)
         node.attribute.append(onnx.helper.make_attribute(chosen.name, [-1, 2**40]))

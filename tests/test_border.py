@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import io
@@ -17,7 +18,9 @@ import pyarrow as pa
 import pytest
 import shapely
 
-from quadrat import border, cli, engines, geoparquet, storage, text
+from made_scores import write_scores
+from quadrat import border, cli, engines, geoparquet, parts, storage, text
+from quadrat.area import area
 from quadrat.cli import common
 from quadrat.errors import (
     EngineError,
@@ -25,8 +28,11 @@ from quadrat.errors import (
     LockedError,
     QuadratError,
     RasterError,
+    ScoresError,
     StorageError,
 )
+from quadrat.parts import PartRecord
+from quadrat.score import open_scores, scores
 
 
 def deep() -> None:
@@ -260,3 +266,26 @@ def test_csv_holds_no_formulas_and_reads_back_as_it_was() -> None:
     header, rows = text.read_table(out.getvalue().encode())
     assert header == ["=name", "value"]
     assert [row["=name"] for row in rows] == words and rows[0]["value"] == "-1.5"
+
+
+def test_scores_without_a_label_or_a_place_are_refused(tmp_path: Path) -> None:
+    n = np.arange(4)
+    uri = write_scores(str(tmp_path / "s"), n, n, np.full((4, 6), 1 / 6), pieces=1)
+    part = parts.place(uri, open_scores(uri).names[0])
+    whole = geoparquet.read_part(part)
+    for column, words in (("label", "without label"), ("row", "without a place")):
+        at = whole.column_names.index(column)
+        holed = whole.set_column(at, column, pa.array([None, *whole[column].to_pylist()[1:]]))
+        made = geoparquet.write_part(part, holed, None)
+        found = dataclasses.replace(
+            open_scores(uri), records=(PartRecord("part-00000", made.rows, made.sha256),)
+        )
+        scores.write_manifest(found)
+        with pytest.raises(ScoresError, match=words):
+            area(uri, unadjusted=True)
+        geoparquet.write_part(part, whole, None)
+        scores.write_manifest(
+            dataclasses.replace(
+                found, records=(PartRecord("part-00000", 4, storage.digest_file(part)),)
+            )
+        )

@@ -107,6 +107,8 @@ def read(uri: str, *, probabilities: bool = False) -> Dated:
     table = scores.table(columns)
     if not len(table):
         raise ScoresError(f"{storage.redact(uri)} has no tiles; score again")
+    if table["row"].null_count or table["col"].null_count:
+        raise ScoresError(f"{storage.redact(uri)} has tiles without a place; score again")
     rows, cols = (table[c].to_numpy().astype(np.int64) for c in ("row", "col"))
     order = np.lexsort((cols, rows))
     same = (np.diff(rows[order]) == 0) & (np.diff(cols[order]) == 0)

@@ -61,12 +61,19 @@ class Scores:
 
     def part(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One part as a table; StorageError when it is not the one that was written."""
-        return geoparquet.read_part(
+        table = geoparquet.read_part(
             parts.place(self.uri, name),
             columns,
             schema=schema(self.legend.names),
             expected=self._expected[name],
         )
+        known = {"label", *(f"p_{n}" for n in self.legend.names)}
+        lacking = [c for c in table.column_names if c in known and table[c].null_count]
+        if lacking:
+            raise StorageError(
+                f"{storage.redact(self.uri)}: {name} has tiles without {lacking[0]}; score again"
+            )
+        return table
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All scores as one table; memory grows with their number (about 100 bytes a tile)."""
