@@ -61,15 +61,30 @@ def parts_of(count: int) -> list[Part]:
     return [Part(f"part-{i:05d}", i) for i in range(count)]
 
 
+def _local() -> Engine:
+    return get_engine("local", workers=2)
+
+
+def _spark() -> Engine:
+    pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
+    return get_engine("spark", master="local[2]", conf=SMALL)
+
+
+# How each engine is made for this suite, with two slots; a further engine adds its line.
+MAKERS = {"local": _local, "spark": _spark}
+
+
+def test_every_engine_keeps_the_contract() -> None:
+    assert set(MAKERS) == set(ENGINES)
+
+
 @pytest.fixture(scope="module", params=list(ENGINES))
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    if request.param == "spark":
-        pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
-        made = get_engine("spark", master="local[2]", conf=SMALL)
-        yield made
-        made.close()
-    else:
-        yield get_engine("local", workers=2)
+    made = MAKERS[request.param]()
+    yield made
+    close = getattr(made, "close", None)
+    if close is not None:
+        close()
 
 
 @pytest.mark.parametrize(
