@@ -8,6 +8,7 @@ import fcntl
 import io
 import os
 import pickle
+import socket
 import struct
 import zlib
 from collections.abc import Callable
@@ -28,10 +29,12 @@ from quadrat.errors import (
     LockedError,
     QuadratError,
     RasterError,
+    RunError,
     ScoresError,
     StorageError,
 )
 from quadrat.parts import PartRecord
+from quadrat.runs import store
 from quadrat.score import open_scores, scores
 
 
@@ -289,3 +292,22 @@ def test_scores_without_a_label_or_a_place_are_refused(tmp_path: Path) -> None:
                 found, records=(PartRecord("part-00000", 4, storage.digest_file(part)),)
             )
         )
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql", "mysql+pymysql"])
+def test_a_history_that_does_not_answer_is_said_at_once(scheme: str) -> None:
+    with socket.socket() as free:  # bound and not listening: connections are refused
+        free.bind(("127.0.0.1", 0))
+        with pytest.raises(RunError, match="does not answer") as caught:
+            store.check_answers(f"{scheme}://user:word@127.0.0.1:{free.getsockname()[1]}/x")
+    assert "word" not in str(caught.value)
+
+
+def test_a_history_that_takes_connections_and_stays_silent_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store, "PATIENCE_S", 0.4)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(RunError, match="does not answer"):
+            store.check_answers(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        store.check_answers(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x")
