@@ -167,7 +167,7 @@ LIBRARY: dict[str, tuple[Callable[..., object], set[str]]] = {
     "map": (maps.make_map, set()),
     "report": (report.report, set()),
 }
-ENGINE = {"engine", "master", "workers"}
+ENGINE = {"engine", "master", "workers", "conf"}
 HOOKS = {"on_progress", "on_event", "run_id"}
 
 

@@ -191,7 +191,7 @@ def test_what_cannot_be_quantised_says_why() -> None:
         quantise(no_layers(), some_chips())
     with pytest.raises(ModelError, match="no tiles to calibrate"):
         quantise(network(), some_chips()[:0])
-    with pytest.raises(ModelError, match="not an ONNX graph"):
+    with pytest.raises(ModelError, match="not an ONNX network"):
         quantise(b"", some_chips())
 
 

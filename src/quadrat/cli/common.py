@@ -436,7 +436,8 @@ def engine(name: str, master: str | None, workers: int | None) -> Iterator[Engin
     """
     from quadrat.engines import get_engine
 
-    conf = click.get_current_context().meta.get(CONF) or None
+    context = click.get_current_context(silent=True)
+    conf = None if context is None else context.meta.get(CONF) or None
     if name != "spark":
         if master is not None:
             raise click.UsageError("--master needs --engine spark")
