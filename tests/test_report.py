@@ -16,17 +16,25 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
-from made_scores import certain, square, write_scores
+from geodesy import geodesic
+from made_scores import GRID, certain, square, write_scores
 from quadrat import change, storage
 from quadrat.cli import run as cli
 from quadrat.errors import InputError, LegendError, ScoresError
-from quadrat.grid import Grid
+from quadrat.grid import Grid, TileId
 from quadrat.legend import LandClass, Legend, load_legend
 from quadrat.report import report
 
 SIDE = 20
 NAMES = load_legend("nlcd6").names
-HA = 224**2 / 1e4
+HA = float(  # mean ground of the tiles
+    np.mean(
+        [
+            geodesic(GRID, TileId(r, c))
+            for r, c in zip(*(v.tolist() for v in square(SIDE)), strict=True)
+        ]
+    )
+)
 CHANGED = np.arange(0, SIDE**2, 13)
 
 

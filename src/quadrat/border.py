@@ -82,6 +82,14 @@ FOREIGN: Mapping[str, tuple[type[QuadratError], str]] = {
     "torch": (EngineError, "torch failed"),
 }  # fmt: skip
 
+TYPES: Mapping[type[OSError], int] = {
+    FileNotFoundError: errno.ENOENT,
+    PermissionError: errno.EACCES,
+    FileExistsError: errno.EEXIST,
+    IsADirectoryError: errno.EISDIR,
+    NotADirectoryError: errno.ENOTDIR,
+    ConnectionRefusedError: errno.ECONNREFUSED,
+}
 MAX_TEXT = 200
 
 
@@ -143,10 +151,15 @@ def _kind_of(error: BaseException) -> type[QuadratError] | None:
 
 def _system(error: OSError, name: str, doing: str) -> str:
     thing = name or (os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "")
-    text = SYSTEM.get(error.errno or 0)
+    text = SYSTEM.get(error.errno or _number(error))
     if text is not None:
         return text.format(name=thing or "a file", doing=doing)
     return f"{doing} {thing or 'a file'} failed: {short(error)}"
+
+
+def _number(error: OSError) -> int:
+    """The errno that an error's type stands for: remote file systems give the type alone."""
+    return next((n for kind, n in TYPES.items() if isinstance(error, kind)), 0)
 
 
 def _by_text(error: BaseException, name: str) -> QuadratError | None:
