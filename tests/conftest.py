@@ -26,11 +26,20 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def run_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One cache for the whole run, also for what a module sets up: it keeps the choice of runtime,
+    which is measured, and runtimes differ in the last bits."""
+    place = str(tmp_path_factory.getbasetemp() / "quadrat-test-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUADRAT_CACHE", place)
+        yield place
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests keep to themselves: one cache for the whole run, none of the user's settings."""
-    cache = tmp_path_factory.getbasetemp() / "quadrat-test-cache"
-    monkeypatch.setenv("QUADRAT_CACHE", str(cache))
+def _own_cache(run_cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests keep to themselves: the run's cache, none of the user's settings."""
+    monkeypatch.setenv("QUADRAT_CACHE", run_cache)
     for name in ("QUADRAT_CONFIG", "QUADRAT_TRACKING_URI", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
 
