@@ -137,8 +137,11 @@ def test_clean_asks_before_it_deletes(
     assert "nothing" in capsys.readouterr().out
 
 
-def test_words_for_people(work: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same without --json: finished parts are found, and the words name the outputs."""
+def test_words_for_people(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same without --json: features are made, and the words name the outputs."""
+    monkeypatch.setenv("QUADRAT_CACHE", str(tmp_path / "cache"))  # others have these features
     assert run(["train", "tiles", "--out", "model", "--backbone", "mean_colour"]) == 0
     out, err = capsys.readouterr()
     assert "overall accuracy 0." in out or "overall accuracy 1." in out
