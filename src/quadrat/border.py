@@ -203,14 +203,3 @@ def check_regular(path: Path) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise StorageError(f"{path} is no regular file; copy it to a file on a disk first")
     return found.st_size
-
-
-def read_file(path: Path, limit: int) -> bytes:
-    """A local file of at most `limit` bytes; StorageError when it is larger or cannot be read."""
-    with translated(str(path)):
-        check_regular(path)
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    if len(data) > limit:
-        raise StorageError(f"{path} is larger than {limit >> 20} MB; it is not what was asked for")
-    return data

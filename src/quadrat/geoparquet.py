@@ -199,9 +199,12 @@ def _open(uri: str, expected: Expected | None = None) -> Iterator[Any]:
     """
     with _readable(uri):
         if expected is None:
-            local = storage.is_local(uri)
-            storage.size(uri)  # a pipe has none
-            source: Any = str(storage.local_path(uri)) if local else storage.open_read(uri)
+            source: Any
+            if storage.is_local(uri):
+                storage.size(uri)  # a pipe has none
+                source = str(storage.local_path(uri))
+            else:
+                source = storage.open_read(uri)
             with _parquet(source) as file:
                 yield file
             return
@@ -360,9 +363,9 @@ def checked(table: Any, schema: pa.Schema | None, uri: str) -> Any:
 
 def _check_size(file: Any, names: Sequence[str], uri: str) -> None:
     """Refuse a small file that states so many rows that they would fill the memory."""
-    rows, size = int(file.metadata.num_rows), storage.size(uri)
+    rows = int(file.metadata.num_rows)
     need = rows * ROW_BYTES * len(names)
-    if need > FREE_BYTES and need > MAX_GROWTH * size:
+    if need > FREE_BYTES and need > MAX_GROWTH * (size := storage.size(uri)):
         raise StorageError(
             f"{storage.redact(uri)} states {rows:,} rows in {size:,} bytes, too many; {_AGAIN}"
         )

@@ -94,8 +94,13 @@ def parse(data: Mapping[str, Any], head: Sequence[Any]) -> tuple[PartRecord, ...
     return tuple(records)
 
 
-def found(folder: str, name: str) -> tuple[PartRecord, Mapping[str, Any]] | None:
-    """A part that an earlier run finished, and its note; None where it is to be made."""
+def found(folder: str, name: str, of: Callable[[PartRecord, Mapping[str, Any]], R]) -> R | None:
+    """What an earlier run told of a part that it finished; None where the part is to be made.
+
+    Args:
+        of: the result from the part's record and its note; KeyError, TypeError or ValueError from
+            it mean that another version of Quadrat wrote the note.
+    """
     uri = place(folder, name)
     if not storage.exists(uri):
         return None
@@ -105,7 +110,10 @@ def found(folder: str, name: str) -> tuple[PartRecord, Mapping[str, Any]] | None
         return None  # not whole: it is made again, in its place
     if not isinstance(note, dict):
         return None
-    return PartRecord(name, expected.rows, expected.sha256), note
+    try:
+        return of(PartRecord(name, expected.rows, expected.sha256), note)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -138,13 +138,19 @@ def shown(value: object) -> str:
     return said if len(said) <= 60 else f"{said[:57]}..."
 
 
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """The known name that `name` was likely to be, or None."""
+    folded = {same(k): k for k in reversed(known)}
+    found = difflib.get_close_matches(same(name[:100]), list(folded), n=1)
+    return folded[found[0]] if found else None
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """The cure for an unknown name: "did you mean X?", or the names that there are."""
     names = [str(k) for k in known]
-    folded = {same(k): k for k in reversed(names)}
-    found = difflib.get_close_matches(same(name[:100]), list(folded), n=1)
-    if found:
-        return f"did you mean {folded[found[0]]}?"
+    found = nearest(name, names)
+    if found is not None:
+        return f"did you mean {found}?"
     if not names:
         return "there is none"
     listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quadrat import dates as dating
 from quadrat import legend as legends
-from quadrat import score, storage
+from quadrat import storage
 from quadrat.area import dates as dated
 from quadrat.area import estimate, intervals, tables
 from quadrat.area import reference as references
@@ -200,8 +200,7 @@ def estimated(
             blocks; None counts the map as it is.
     """
     first = days[0]
-    made = (score.SYNTHETIC,) if any(score.is_synthetic(d.info) for d in days) else ()
-    notes = [*made, *notes, *(() if ref is None else ref.notes)]
+    notes = [*dated.synthetic_note(days), *notes, *(() if ref is None else ref.notes)]
     names, k = first.legend.names, len(first.legend)
     if len(days) == 1:
         stratum, strata = first.mapped, names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,11 @@ class Dated:
             self.uri, self.date, coarse, self.grid, self.info, self.rows, self.cols,
             to[self.mapped] if summed is None else summed.argmax(1), truth, self.split, summed,
         )  # fmt: skip
+
+
+def synthetic_note(days: Iterable[Dated]) -> tuple[str, ...]:
+    """A note where any date's imagery is generated; none elsewhere."""
+    return (score.SYNTHETIC,) if any(score.is_synthetic(d.info) for d in days) else ()
 
 
 def tile_ground(day: Dated) -> tuple[float, tuple[str, ...]]:

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from quadrat import dates as dating
-from quadrat import geoparquet, products, score, storage
+from quadrat import geoparquet, products, storage
 from quadrat import legend as legends
 from quadrat.area import dates as dated
 from quadrat.area.dates import Dated, Ints
@@ -154,8 +154,7 @@ def change(
             else work.many(days, base, options, maps)
         )
         words = _words(options.legend, from_classes, to_classes)
-        made = [score.SYNTHETIC] if any(score.is_synthetic(d.info) for d in days) else []
-        notes = [*made, *notes, *found.notes]
+        notes = [*dated.synthetic_note(days), *notes, *found.notes]
         result = _result(out, days, found, options, maps, words, notes, extra)
         rows = candidates.records(found.listed, found.when, found.path, days, options.legend)
         tiles = _transitions(days, found, options, maps)

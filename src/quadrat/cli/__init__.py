@@ -8,7 +8,6 @@ Exit codes: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 stoppe
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import io
@@ -23,7 +22,7 @@ import click
 import quadrat
 from quadrat import border
 from quadrat.redaction import redact
-from quadrat.text import printable
+from quadrat.text import nearest, printable
 
 # Verb -> (module with a click command named `command`, one line of help), in the order of the work.
 VERBS: dict[str, tuple[str, str]] = {
@@ -66,8 +65,8 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             known = self.list_commands(ctx)
-            near = difflib.get_close_matches(args[0].lower(), known, n=1)
-            cure = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+            near = nearest(args[0], known)
+            cure = f"did you mean {near}?" if near else f"choose one of {', '.join(known)}"
             ctx.fail(f"no verb {args[0]!r}; {cure}")
         return super().resolve_command(ctx, args)
 

@@ -81,9 +81,7 @@ def place_options(function: F) -> F:
             help="Their vintage (Connecticut has planning regions, not counties, since 2022).",
         ),
     )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return common.with_options(options, function)
 
 
 @click.group(cls=Sources)

@@ -73,13 +73,7 @@ class ScoreTask:
     runtime: str = "auto"
 
     def __call__(self, part: Part) -> ScoreResult:
-        earlier = parts.found(self.out, part.name)
-        try:
-            if earlier is not None:
-                return ScoreResult.of(*earlier)
-        except (KeyError, TypeError, ValueError):
-            pass  # not of this version of Quadrat: it is scored again
-        return self._score(part)
+        return parts.found(self.out, part.name, ScoreResult.of) or self._score(part)
 
     def _score(self, part: Part) -> ScoreResult:
         with _loading:

@@ -71,6 +71,12 @@ class CutResult:
     listed: tuple[Skipped, ...]
     flat: int
 
+    @classmethod
+    def of(cls, record: PartRecord, note: Mapping[str, Any]) -> CutResult:
+        """From a finished part's note; KeyError, TypeError or ValueError when it is another's."""
+        dropped, skipped, flat = (int(note[k]) for k in ("dropped", "skipped", "flat"))
+        return cls(record, dropped, skipped, skips.from_lists(note["listed"]), flat)
+
 
 @dataclass(frozen=True)
 class CutTask:
@@ -83,16 +89,7 @@ class CutTask:
     strict: bool
 
     def __call__(self, cut: CutPart) -> CutResult:
-        earlier = parts.found(self.out, cut.name)
-        try:
-            if earlier is not None:
-                record, note = earlier
-                listed = skips.from_lists(note["listed"])
-                dropped, skipped, flat = (int(note[k]) for k in ("dropped", "skipped", "flat"))
-                return CutResult(record, dropped, skipped, listed, flat)
-        except (KeyError, TypeError, ValueError):
-            pass  # not of this version of Quadrat: it is cut again
-        return self._cut(cut)
+        return parts.found(self.out, cut.name, CutResult.of) or self._cut(cut)
 
     def _cut(self, cut: CutPart) -> CutResult:
         encode = codec.get_encoding(self.encoding).encode
