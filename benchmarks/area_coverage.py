@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from change_demo import made, truth_of
-from quadrat.area import estimated
-from quadrat.area.dates import Dated, pair, read, tile_ground
-from quadrat.area.reference import Reference
+from quadrat.areas import estimated
+from quadrat.areas.dates import Dated, pair, read, tile_ground
+from quadrat.areas.reference import Reference
 from quadrat.legend import load_legend
-from quadrat.score import score
+from quadrat.scoring import score
 
 SHARE, LEAST = 0.2, 50
 

@@ -26,9 +26,9 @@ import rasterio
 import rasterio.transform
 import rasterio.warp
 
-from quadrat.area.dates import Dated, pair, read
-from quadrat.change import change
-from quadrat.demo import Demo, make_demo
+from quadrat.areas.dates import Dated, pair, read
+from quadrat.changes import change
+from quadrat.county import Demo, make_demo
 from quadrat.heads import train
 from quadrat.legend import Legend, fold, load_legend
 from quadrat.tiles import tile

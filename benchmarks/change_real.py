@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import rasterio
 
-from quadrat.change import change
+from quadrat.changes import change
 from quadrat.heads import train
 from quadrat.raster import write_geotiff
 from quadrat.tiles import tile

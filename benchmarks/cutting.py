@@ -16,7 +16,7 @@ import numpy as np
 
 import measure
 from quadrat import labels, tiles
-from quadrat.demo import make_demo
+from quadrat.county import make_demo
 from quadrat.legend import load_legend
 from quadrat.tiles import open_rasters
 

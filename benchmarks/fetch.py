@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from fetch_server import serving
 from fetch_world import make_world
 from quadrat import tiles
-from quadrat.demo import make_demo
+from quadrat.county import make_demo
 from test_fetch_link import held
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from quadrat import heads, runs, tiles
-from quadrat.finetune import Machine, Settings, finetune, stopped_run
+from quadrat.finetuning import Machine, Settings, finetune, stopped_run
 from quadrat.tiles import pack
 
 VALIDATION = 0.05  # of all pictures: a tenth of the half that trains

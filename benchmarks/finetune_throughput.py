@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from quadrat.finetune import networks
-from quadrat.finetune.cached import featurize
-from quadrat.finetune.checkpoint import Checkpoints
-from quadrat.finetune.distributed import Group, joined
-from quadrat.finetune.feed import Batch, Ids, Pictures
-from quadrat.finetune.loop import Task, Training, networks_shared, resolve_precision
-from quadrat.finetune.optimise import class_weights, make_optimizer
-from quadrat.finetune.settings import Settings
+from quadrat.finetuning import networks
+from quadrat.finetuning.cached import featurize
+from quadrat.finetuning.checkpoint import Checkpoints
+from quadrat.finetuning.distributed import Group, joined
+from quadrat.finetuning.feed import Batch, Ids, Pictures
+from quadrat.finetuning.loop import Task, Training, networks_shared, resolve_precision
+from quadrat.finetuning.optimise import class_weights, make_optimizer
+from quadrat.finetuning.settings import Settings
 
 CLASSES = 6
 

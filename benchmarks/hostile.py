@@ -92,7 +92,7 @@ def preload() -> None:
     import shapely  # noqa: F401
     from PIL import Image  # noqa: F401
 
-    from quadrat import area, change, maps, score, tiles  # noqa: F401
+    from quadrat import areas, changes, maps, scoring, tiles  # noqa: F401
     from quadrat.cli import VERBS
 
     for module, _ in VERBS.values():
@@ -209,7 +209,7 @@ def _quadrat(args: Sequence[str], inside: Path, place: Path) -> int:
 
 def check(verb: str, out: Path) -> int:
     """Raise where an accepted result is not sound."""
-    from quadrat import score, tiles
+    from quadrat import scoring, tiles
 
     if verb in ("tile", "pack"):
         made = tiles.open_tileset(str(out))
@@ -222,7 +222,7 @@ def check(verb: str, out: Path) -> int:
                 assert labels <= set(made.legend.names if made.legend else ()), labels
         assert n == made.tiles > 0
     elif verb == "score":
-        scores = score.open_scores(str(out))
+        scores = scoring.open_scores(str(out))
         p = scores.probabilities(scores.table())
         assert np.isfinite(p).all() and (p >= 0).all() and np.allclose(p.sum(1), 1, atol=1e-3)
     elif verb == "map":

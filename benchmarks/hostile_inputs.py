@@ -42,7 +42,7 @@ def make_good(root: Path) -> None:
     """Imagery, labels, a tile set, a model, scores of two dates, pictures, a table of plots."""
     from PIL import Image
 
-    from quadrat import backbones, graphs, legend, model, score, tiles
+    from quadrat import backbones, graphs, legend, model, scoring, tiles
     from quadrat.grid import Grid
     from quadrat.heads import export_logistic
 
@@ -67,8 +67,8 @@ def make_good(root: Path) -> None:
     info = model.ModelInfo(three, SIZE, grid=Grid("EPSG:26917", float(SIZE), 1.0))
     joined = graphs.join_graphs(graph.onnx, head, size_px=SIZE)
     made = model.save_model(str(root / "model"), joined, info)
-    score.score(made.uri, str(root / "tiles"), str(root / "scores_a"))
-    score.score(made.uri, [str(root / "b.tif")], str(root / "scores_b"))
+    scoring.score(made.uri, str(root / "tiles"), str(root / "scores_a"))
+    scoring.score(made.uri, [str(root / "b.tif")], str(root / "scores_b"))
     for i, kind in enumerate(("png", "jpg", "tif", "png")):
         folder = root / "pictures" / NAMES[i % 3]
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def digest_again(root: Path, name: str) -> None:
 
 def state_digest(values: Any) -> Any:
     """The manifest with the digest that follows from the rest of it, where that can be computed."""
-    from quadrat.score import scores
+    from quadrat.scoring import scores
     from quadrat.tiles import sets
 
     try:

@@ -244,10 +244,10 @@ def preload() -> None:
     import openvino
     import sklearn.linear_model
 
-    import quadrat.change
+    import quadrat.changes
     import quadrat.heads
     import quadrat.runs
-    import quadrat.score
+    import quadrat.scoring
     import quadrat.tiles
 
     _: tuple[Any, ...] = (mlflow, onnxruntime, openvino, sklearn, quadrat)

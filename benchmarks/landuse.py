@@ -18,7 +18,7 @@ from pathlib import Path
 from quadrat.heads import train
 from quadrat.legend import LandClass, Legend, load_legend
 from quadrat.maps import make_map
-from quadrat.score import open_scores, score
+from quadrat.scoring import open_scores, score
 from quadrat.tiles import pack, tile
 
 CLASSES = {

@@ -60,7 +60,7 @@ def work(what: str, folder: str, n: int) -> None:
         assert abs(made.tiles - n) < 0.02 * n, made.tiles
     else:
         from quadrat.heads import train
-        from quadrat.score import score
+        from quadrat.scoring import score
 
         if what == "score" and not Path(folder, "model").exists():
             subprocess.run(

@@ -31,7 +31,7 @@ import measure
 import scoring
 from quadrat import model as models
 from quadrat.engines import get_engine
-from quadrat.score import score
+from quadrat.scoring import score
 from quadrat.tiles import read_part
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

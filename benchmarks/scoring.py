@@ -20,10 +20,10 @@ from PIL import Image
 
 import measure
 from quadrat import model as models
-from quadrat.demo import make_demo
+from quadrat.county import make_demo
 from quadrat.engines import get_engine
 from quadrat.heads import train
-from quadrat.score import score
+from quadrat.scoring import score
 from quadrat.tiles import open_tileset, read_part, tile
 
 

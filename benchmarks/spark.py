@@ -31,7 +31,7 @@ CONF = {"spark.driver.memory": "1g", "spark.ui.enabled": "false"}
 
 def rate(model: str, source: str, engine: Any, repeats: int) -> dict[str, float]:
     """Tiles a second of `score`, after one pass that warms up."""
-    from quadrat.score import score
+    from quadrat.scoring import score
 
     seconds, tiles = [], 0
     for n in range(repeats + 1):
@@ -171,7 +171,7 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
     """Score about so many tiles of 8 x 8 pixels from a raster; peak memory of driver and Java."""
     import small_tiles
     from quadrat.engines.spark import SparkEngine
-    from quadrat.score import score
+    from quadrat.scoring import score
 
     across = max(32, round((int(args.source) ** 0.5) / 32) * 32)
     down = max(32, round(int(args.source) / across / 32) * 32)

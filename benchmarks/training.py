@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import measure
-from quadrat.demo import make_demo
+from quadrat.county import make_demo
 from quadrat.heads import train
 from quadrat.tiles import open_tileset, tile
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import QuadratError
-from quadrat.score import score
+from quadrat.scoring import score
 
 SETTINGS = {
     "spark.driver.memory": "512m",

@@ -12,7 +12,7 @@ import sys
 
 
 def main(text: str) -> None:
-    from quadrat.finetune import Machine, Settings, finetune
+    from quadrat.finetuning import Machine, Settings, finetune
 
     job = json.loads(text)
     kill_at = job.pop("kill_at", None)

@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from finetune_tiles import chips as make_chips
-from quadrat.finetune import feed, loop
-from quadrat.finetune.checkpoint import Checkpoints
-from quadrat.finetune.distributed import Group, SharedBatchNorm, joined, shared_statistics
-from quadrat.finetune.settings import Settings
+from quadrat.finetuning import feed, loop
+from quadrat.finetuning.checkpoint import Checkpoints
+from quadrat.finetuning.distributed import Group, SharedBatchNorm, joined, shared_statistics
+from quadrat.finetuning.settings import Settings
 
 CPU = torch.device("cpu")
 ALONE = Group(0, 1, CPU)

@@ -11,8 +11,8 @@ from quadrat import geoparquet, parts
 from quadrat.grid import Grid
 from quadrat.legend import Legend, load_legend
 from quadrat.parts import PartRecord
-from quadrat.score.scores import Scores, write_manifest
-from quadrat.score.task import schema
+from quadrat.scoring.scores import Scores, write_manifest
+from quadrat.scoring.task import schema
 
 GRID = Grid("EPSG:26917", 224.0, 1.0)
 

@@ -14,8 +14,8 @@ from scipy.stats import binomtest
 
 from geodesy import geodesic
 from made_scores import GRID, certain, square, write_scores
-from quadrat.area import ACRES, area, estimate, from_confusion, reference, tables
-from quadrat.area.estimate import Sample
+from quadrat.areas import ACRES, area, estimate, from_confusion, reference, tables
+from quadrat.areas.estimate import Sample
 from quadrat.cli import run
 from quadrat.errors import InputError, LabelError, ScoresError
 from quadrat.grid import Grid, TileId

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, hypergeom
 
-from quadrat.area import estimate, from_confusion, intervals, tables
-from quadrat.area.estimate import Sample
+from quadrat.areas import estimate, from_confusion, intervals, tables
+from quadrat.areas.estimate import Sample
 
 
 def drawn_of(strata: np.ndarray, each: list[int], rng: np.random.Generator) -> np.ndarray:

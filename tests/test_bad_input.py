@@ -21,7 +21,7 @@ from quadrat.errors import (
     StorageError,
     TileSetError,
 )
-from quadrat.score import score
+from quadrat.scoring import score
 
 
 def truncated(path: str, share: float = 0.5) -> str:

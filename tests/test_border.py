@@ -21,7 +21,7 @@ import shapely
 
 from made_scores import write_scores
 from quadrat import border, cli, engines, geoparquet, parts, storage, text
-from quadrat.area import area
+from quadrat.areas import area
 from quadrat.cli import common
 from quadrat.errors import (
     EngineError,
@@ -35,7 +35,7 @@ from quadrat.errors import (
 )
 from quadrat.parts import PartRecord
 from quadrat.runs import store
-from quadrat.score import open_scores, scores
+from quadrat.scoring import open_scores, scores
 
 
 def deep() -> None:

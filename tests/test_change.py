@@ -15,7 +15,7 @@ from PIL import Image
 
 from made_scores import GRID, certain, square, write_scores
 from quadrat import raster, storage
-from quadrat.change import change, pictures, read_result
+from quadrat.changes import change, pictures, read_result
 from quadrat.cli import run
 from quadrat.errors import InputError, ScoresError
 from quadrat.grid import Grid, TileId
@@ -262,7 +262,7 @@ def test_pictures_from_a_tile_set(county: Any, county_tiles: Any, tmp_path: Path
 
 
 def _dated(uri: str, row: int, col: int) -> Any:
-    from quadrat.area.dates import Dated
+    from quadrat.areas.dates import Dated
 
     one = np.array([0])
     return Dated(
@@ -297,7 +297,7 @@ def test_the_recoloured_model_is_the_model_on_recoloured_pixels(
     county_model: str, tmp_path: Path
 ) -> None:
     from quadrat import model as models
-    from quadrat.change import radiometry, recolour
+    from quadrat.changes import radiometry, recolour
 
     rng = np.random.default_rng(0)
     pixels = rng.uniform(0, 200, (500, 3))

@@ -14,7 +14,7 @@ import pytest
 from made_scores import square
 from quadrat import backbones
 from quadrat import model as models
-from quadrat.change import align, change, radiometry, recolour
+from quadrat.changes import align, change, radiometry, recolour
 from quadrat.errors import ModelError
 from quadrat.legend import from_names
 from quadrat.tiles import index
@@ -154,8 +154,8 @@ def test_all_labels_check_the_scores_where_no_layer_behind_these_saw_them(
     known = ~table["label"].is_null().to_numpy()
     held = int((known & (splits == "validation")).sum())
     assert 40 <= held < 0.5 * known.sum() >= 50
-    monkeypatch.setattr("quadrat.change.LEAST_TILES", 100)
-    monkeypatch.setattr("quadrat.change.evidence.LEAST_REFERENCE", 40)
+    monkeypatch.setattr("quadrat.changes.LEAST_TILES", 100)
+    monkeypatch.setattr("quadrat.changes.evidence.LEAST_REFERENCE", 40)
     dates = [county_tiles.uri, county.imagery[1]]
 
     def found(model: str, **how: Any) -> Any:

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from quadrat.change import posterior, radiometry, recalibrate, series, spread
+from quadrat.changes import posterior, radiometry, recalibrate, series, spread
 from quadrat.errors import InputError
 
 K = 4

@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from quadrat.change import ChangeResult, change
+from quadrat.changes import ChangeResult, change
 from small_tiles import GRID, NAMES, SIDE, SIZE, save_model
 
 ACROSS = 24  # tiles a side

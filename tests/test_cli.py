@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import quadrat.cli as frame
-from quadrat import codec, config, heads, labels, maps, report, score, split, tiles, workspace
+from quadrat import codec, config, heads, labels, maps, reports, scoring, split, tiles, workspace
 from quadrat.cli import clean as cli_clean
 from quadrat.cli import common
 from quadrat.cli import tile as cli_tile
@@ -163,9 +163,9 @@ LIBRARY: dict[str, tuple[Callable[..., object], set[str]]] = {
     "pack": (tiles.pack, set()),
     "unpack": (tiles.unpack, set()),
     "train": (heads.train, {"name", "tracking_uri"}),
-    "score": (score.score, set()),
+    "score": (scoring.score, set()),
     "map": (maps.make_map, set()),
-    "report": (report.report, set()),
+    "report": (reports.report, set()),
 }
 ENGINE = {"engine", "master", "workers", "conf"}
 HOOKS = {"on_progress", "on_event", "run_id"}

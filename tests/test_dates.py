@@ -11,9 +11,9 @@ import pytest
 
 from conftest import Writer, scene
 from made_scores import certain, square, write_scores
-from quadrat import area, change, dates, tiles
+from quadrat import areas, changes, dates, tiles
 from quadrat.errors import InputError, RasterError
-from quadrat.report import report
+from quadrat.reports import report
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_reversed_dates_are_refused(tmp_path: Path) -> None:
     early = write_scores(str(tmp_path / "a"), rows, cols, p, date="2014")
     late = write_scores(str(tmp_path / "b"), rows, cols, p, date="2016-07-03")
     for work in (
-        lambda: change.change([late, early], str(tmp_path / "c")),
+        lambda: changes.change([late, early], str(tmp_path / "c")),
         lambda: report([late, early], str(tmp_path / "r.html")),
-        lambda: area.area(late, early),
+        lambda: areas.area(late, early),
     ):
         with pytest.raises(InputError, match=r"\(2014\) is earlier than .* \(2016-07-03\)"):
             work()

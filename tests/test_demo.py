@@ -15,12 +15,12 @@ import rasterio
 from rasterio.warp import transform
 
 from quadrat import storage
-from quadrat.demo import NOTE, Demo, make_demo
-from quadrat.demo.county import shape
-from quadrat.demo.land import CLASS_NAMES, Land
-from quadrat.demo.palette import season
-from quadrat.demo.render import Painter
-from quadrat.demo.texture import TEXTURES, atlas
+from quadrat.county import NOTE, Demo, make_demo
+from quadrat.county.county import shape
+from quadrat.county.land import CLASS_NAMES, Land
+from quadrat.county.palette import season
+from quadrat.county.render import Painter
+from quadrat.county.texture import TEXTURES, atlas
 from quadrat.errors import InputError, LockedError, StorageError
 from quadrat.grid import TileId
 from quadrat.legend import load_legend

@@ -17,10 +17,10 @@ import pytest
 
 from fetch_server import Fault, FetchServer, serving
 from quadrat.errors import FetchError, RasterError, StorageError
-from quadrat.fetch import http
-from quadrat.fetch.download import Wanted, download, download_one
-from quadrat.fetch.http import Policy, retry_after
-from quadrat.fetch.signing import Signer
+from quadrat.fetching import http
+from quadrat.fetching.download import Wanted, download, download_one
+from quadrat.fetching.http import Policy, retry_after
+from quadrat.fetching.signing import Signer
 
 QUICK = Policy(attempts=4, base_s=0.01, longest_s=0.05, connect_s=2, read_s=5)
 SIZE = 3_000_000

@@ -24,7 +24,7 @@ from rasterio.warp import transform_bounds
 from conftest import ROOT
 from fetch_server import serving
 from fetch_world import World, make_world, small_world
-from quadrat.fetch import link
+from quadrat.fetching import link
 from quadrat.raster import RasterInfo, info
 
 

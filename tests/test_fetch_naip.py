@@ -19,9 +19,9 @@ from shapely.geometry import box, mapping, shape
 from fetch_server import Fault
 from fetch_world import DAYS, World, small_world
 from quadrat.errors import FetchError, InputError, LockedError
-from quadrat.fetch import Fetched, Place, http, naip, read_record
-from quadrat.fetch.http import Policy
-from quadrat.fetch.stac import read_item
+from quadrat.fetching import Fetched, Place, http, naip, read_record
+from quadrat.fetching.http import Policy
+from quadrat.fetching.stac import read_item
 
 QUICK = Policy(attempts=4, base_s=0.01, longest_s=0.05, connect_s=2, read_s=5)
 

@@ -19,8 +19,8 @@ from shapely.geometry import box, shape
 from fetch_server import COVERAGE, Fault
 from fetch_world import World, small_world
 from quadrat.errors import FetchError, InputError
-from quadrat.fetch import FetchedCover, Place, http, landcover, nlcd, read_record
-from quadrat.fetch.http import Policy
+from quadrat.fetching import FetchedCover, Place, http, landcover, nlcd, read_record
+from quadrat.fetching.http import Policy
 
 QUICK = Policy(attempts=4, base_s=0.01, longest_s=0.05, connect_s=2, read_s=5)
 

@@ -15,9 +15,9 @@ from shapely.geometry import Polygon, box, shape
 
 from fetch_world import World, small_world
 from quadrat.errors import FetchError, InputError
-from quadrat.fetch import find_place, places, read_outline
-from quadrat.fetch.cover import cover, greedy, solve
-from quadrat.fetch.names import Row, choose_county, key, split_name, state_code
+from quadrat.fetching import find_place, places, read_outline
+from quadrat.fetching.cover import cover, greedy, solve
+from quadrat.fetching.names import Row, choose_county, key, split_name, state_code
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import torchvision  # noqa: E402
 
 from quadrat import model, tiles  # noqa: E402
 from quadrat.errors import BackboneError, LockedError, TrainError  # noqa: E402
-from quadrat.finetune import Machine, Settings, export, finetune, stopped_run  # noqa: E402
+from quadrat.finetuning import Machine, Settings, export, finetune, stopped_run  # noqa: E402
 
 NETWORK = "shufflenet_v2_x0_5"  # the smallest of torchvision's
 ONE = Machine(device="cpu", threads=1)
@@ -99,7 +99,7 @@ def test_a_fine_tuned_model_scores_without_torch(small: Any, tmp_path: Path) -> 
     code = (
         "import sys\n"
         "for name in ('torch', 'torchvision', 'timm', 'sklearn'): sys.modules[name] = None\n"
-        "from quadrat.score import score\n"
+        "from quadrat.scoring import score\n"
         f"print(score({result.uri!r}, {small.uri!r}, {str(tmp_path / 'scores')!r}).tiles)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -176,7 +176,7 @@ def test_the_head_is_fitted_first(small: Any, tmp_path: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
     result = finetune(small.uri, str(tmp_path / "model"), pretrained(epochs=1, lr=1e-12), ONE)
-    from quadrat.finetune import augment, networks
+    from quadrat.finetuning import augment, networks
 
     network = networks.build("efficientnet_lite0", 3, None, 32)
     body = networks.without_head(network)
@@ -274,7 +274,7 @@ def test_a_graph_that_differs_from_the_network_is_refused(
 def test_exported_graphs_agree_with_torch(name: str) -> None:
     import dataclasses
 
-    from quadrat.finetune import networks
+    from quadrat.finetuning import networks
 
     side = 64 if name == "alexnet" else 48
     network = dataclasses.replace(networks.build(name, 5, "random", side), name=name)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quad
 import torchvision.transforms.functional as reference  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from quadrat.finetune.augment import augmented, draw, plain  # noqa: E402
+from quadrat.finetuning.augment import augmented, draw, plain  # noqa: E402
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 

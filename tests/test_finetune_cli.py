@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quad
 
 from quadrat import runs  # noqa: E402
 from quadrat.cli import run  # noqa: E402
-from quadrat.finetune.settings import Machine, Settings  # noqa: E402
+from quadrat.finetuning.settings import Machine, Settings  # noqa: E402
 
 SMALL = ("--backbone", "shufflenet_v2_x0_5", "--weights", "random", "--pixels", "32", "--batch",
          "16", "--epochs", "3", "--threads", "1", "--precision", "fp32")  # fmt: skip
@@ -32,7 +32,7 @@ def test_two_trainings_one_stopped_and_resumed_make_one_chart(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """Each is one run with one whole learning curve, the one that `--json` prints."""
-    from quadrat.finetune import loop
+    from quadrat.finetuning import loop
 
     monkeypatch.chdir(tmp_path)
     epoch = loop.Training._epoch

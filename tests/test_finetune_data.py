@@ -15,10 +15,10 @@ torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quad
 
 from quadrat import tiles  # noqa: E402
 from quadrat.errors import TrainError  # noqa: E402
-from quadrat.finetune.data import loaded  # noqa: E402
-from quadrat.finetune.distributed import Group  # noqa: E402
-from quadrat.finetune.sets import open_sets  # noqa: E402
-from quadrat.finetune.settings import Machine, Settings  # noqa: E402
+from quadrat.finetuning.data import loaded  # noqa: E402
+from quadrat.finetuning.distributed import Group  # noqa: E402
+from quadrat.finetuning.sets import open_sets  # noqa: E402
+from quadrat.finetuning.settings import Machine, Settings  # noqa: E402
 
 ALONE = Group(0, 1, torch.device("cpu"))
 

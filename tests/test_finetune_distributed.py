@@ -20,8 +20,8 @@ torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quad
 
 from quadrat import runs, storage  # noqa: E402
 from quadrat.errors import BackboneError, TrainError  # noqa: E402
-from quadrat.finetune import Machine, Settings, finetune  # noqa: E402
-from quadrat.finetune.launch import launch  # noqa: E402
+from quadrat.finetuning import Machine, Settings, finetune  # noqa: E402
+from quadrat.finetuning.launch import launch  # noqa: E402
 
 TESTS = Path(__file__).parent
 CHOSEN = Settings(
@@ -109,7 +109,7 @@ def test_a_process_that_just_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 def test_processes_end_with_the_one_that_started_them(small: Any, tmp_path: Path) -> None:
     """A kill that cannot be caught leaves no process that trains on."""
     code = (
-        "from quadrat.finetune import *\n"
+        "from quadrat.finetuning import *\n"
         f"finetune({small.uri!r}, {str(tmp_path / 'model')!r}, Settings(backbone='shufflenet_v2_"
         "x0_5', weights='random', pixels=32, epochs=100000, batch=15),"
         " Machine('cpu', 2, 1), on_event=lambda e, v: print(e, flush=True))"

@@ -17,10 +17,10 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from quadrat.errors import TrainError  # noqa: E402
-from quadrat.finetune import feed, loop, optimise  # noqa: E402
-from quadrat.finetune.checkpoint import Checkpoints  # noqa: E402
-from quadrat.finetune.distributed import Group  # noqa: E402
-from quadrat.finetune.settings import Settings  # noqa: E402
+from quadrat.finetuning import feed, loop, optimise  # noqa: E402
+from quadrat.finetuning.checkpoint import Checkpoints  # noqa: E402
+from quadrat.finetuning.distributed import Group  # noqa: E402
+from quadrat.finetuning.settings import Settings  # noqa: E402
 
 CPU = torch.device("cpu")
 

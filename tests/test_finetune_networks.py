@@ -18,8 +18,8 @@ from torch import nn  # noqa: E402
 
 from quadrat import backbones  # noqa: E402
 from quadrat.errors import BackboneError, TrainError  # noqa: E402
-from quadrat.finetune import networks, recipes  # noqa: E402
-from quadrat.finetune.augment import prepared  # noqa: E402
+from quadrat.finetuning import networks, recipes  # noqa: E402
+from quadrat.finetuning.augment import prepared  # noqa: E402
 from quadrat.model import compile_network  # noqa: E402
 
 
@@ -48,7 +48,7 @@ def test_lite0_is_the_network_of_the_onnx_graph(side: int) -> None:
 @pytest.mark.parametrize("side", [128, 75])
 def test_lite0_is_timms_network(side: int) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed")
-    from quadrat.finetune.lite0 import Lite0
+    from quadrat.finetuning.lite0 import Lite0
 
     ours, theirs = Lite0().eval(), timm.create_model("tf_efficientnet_lite0").eval()
     names = [[k for k in m.state_dict() if "tracked" not in k] for m in (theirs, ours)]

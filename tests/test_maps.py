@@ -21,7 +21,7 @@ from quadrat.legend import Legend, from_names, load_legend
 from quadrat.maps import NO_TILE, fold, frame, make_map, plurality, summarise
 from quadrat.maps.picture import round_length
 from quadrat.parts import PartRecord
-from quadrat.score.scores import Scores, write_manifest
+from quadrat.scoring.scores import Scores, write_manifest
 
 NLCD6 = load_legend("nlcd6")
 GRID = Grid("EPSG:26917", 224.0, 1.0)

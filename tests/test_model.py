@@ -323,7 +323,7 @@ def test_features_must_be_finite_and_may_be_any_number(runtime: str) -> None:
 def test_a_model_that_gives_no_numbers_labels_no_tile(tmp_path: Path) -> None:
     from PIL import Image
 
-    from quadrat.score import score
+    from quadrat.scoring import score
 
     (tmp_path / "pictures").mkdir()
     for i, chip in enumerate(random_chips(5)):

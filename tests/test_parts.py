@@ -20,13 +20,13 @@ import small_tiles
 from conftest import Writer, scene
 from crafted import relist
 from quadrat import backbones, geoparquet, parts, tiles
-from quadrat.area import dates
+from quadrat.areas import dates
 from quadrat.errors import QuadratError, ScoresError, StorageError, TileSetError
 from quadrat.features import featurize
 from quadrat.geoparquet import Expected
 from quadrat.heads import train
 from quadrat.maps import make_map
-from quadrat.score import open_scores, score
+from quadrat.scoring import open_scores, score
 from quadrat.tiles import TileSet
 
 CHANGED = r"part-0000\d\.parquet is not the part that was written there.*run the command again"

@@ -15,11 +15,11 @@ import made_scores
 import small_tiles
 from conftest import Writer, scene
 from quadrat import codec, products, storage, tiles
-from quadrat.change import change
-from quadrat.demo import make_demo
+from quadrat.changes import change
+from quadrat.county import make_demo
 from quadrat.errors import LabelError, QuadratError, ScoresError, TileSetError
 from quadrat.heads import train
-from quadrat.score import open_scores, score
+from quadrat.scoring import open_scores, score
 
 
 def everything(folder: Path) -> dict[str, bytes]:

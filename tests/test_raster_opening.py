@@ -15,7 +15,7 @@ from conftest import Writer, scene
 from fetch_server import FetchServer, serving
 from quadrat import raster, storage
 from quadrat.errors import RasterError
-from quadrat.fetch import link
+from quadrat.fetching import link
 from quadrat.grid import TileRange
 from quadrat.raster import opening
 from quadrat.tiles import open_rasters

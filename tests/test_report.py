@@ -18,12 +18,12 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from geodesy import geodesic
 from made_scores import GRID, certain, square, write_scores
-from quadrat import change, storage
+from quadrat import changes, storage
 from quadrat.cli import run as cli
 from quadrat.errors import InputError, LegendError, ScoresError
 from quadrat.grid import Grid, TileId
 from quadrat.legend import LandClass, Legend, load_legend
-from quadrat.report import report
+from quadrat.reports import report
 
 SIDE = 20
 NAMES = load_legend("nlcd6").names
@@ -121,7 +121,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, first: dict[str, np.ndarray
     write_scores(str(where / "b"), first["rows"], first["cols"], p, date="2016-08-02")
     dates, found = [str(where / "a"), str(where / "b")], str(where / "two_change")
     # no more than scattered tiles differ: there is no season to take out
-    change.change(dates, found, recalibrate=False)
+    changes.change(dates, found, recalibrate=False)
     report(dates, str(where / "two.html"), change=found)
     for date in ("a", "b"):
         report([str(where / date)], str(where / f"one_{date}.html"))
@@ -220,7 +220,7 @@ def test_a_date_without_labels_is_marked(folder: Path) -> None:
 
 def test_an_area_has_one_estimate_on_a_page(folder: Path, two: Page) -> None:
     """With change, areas of all dates are those of `quadrat change`, in the summary as below."""
-    said = change.read_result(str(folder / "two_change"))
+    said = changes.read_result(str(folder / "two_change"))
     captions = [c for c in two.tables if c.startswith("Area of")]
     assert captions == ["Area of each class; 95% intervals"]
     rows = {r[0]: r for r in two.table("Area of each class; 95% intervals")}
@@ -251,7 +251,7 @@ def test_the_map_has_each_tile_in_its_class_colour(two: Page, first: dict[str, n
 
 
 def test_change_and_candidates_are_those_of_quadrat_change(folder: Path, two: Page) -> None:
-    said = change.read_result(str(folder / "two_change"))
+    said = changes.read_result(str(folder / "two_change"))
     listed = list(
         csv.DictReader((folder / "two_change" / "candidates.csv").read_text().splitlines())
     )

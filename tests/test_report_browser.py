@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from made_scores import certain, square, write_scores
-from quadrat import score
-from quadrat.change import change
+from quadrat import scoring
+from quadrat.changes import change
 from quadrat.legend import SHIPPED, LandClass, Legend, load_legend
-from quadrat.report import layers, report
+from quadrat.reports import layers, report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is in the extra 'test'")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -30,8 +30,8 @@ def made(
     """The report on a small synthetic county of two dates; a candidate list of several pages."""
     folder = tmp_path_factory.mktemp("page")
     first, second = (str(folder / n) for n in ("a", "b"))
-    score.score(county_model, county_tiles.uri, first)
-    score.score(county_model, county.imagery[1], second, date="2014-09-30")
+    scoring.score(county_model, county_tiles.uri, first)
+    scoring.score(county_model, county.imagery[1], second, date="2014-09-30")
     out = folder / "report.html"
     report([first, second], str(out), split="all", pictures=18)
     many(out)
@@ -219,7 +219,7 @@ def test_the_map_works_from_the_keyboard(shown: Any) -> None:
 def test_pointing_says_what_the_scores_say(shown: Any, made: Path) -> None:
     from selenium.webdriver import ActionChains
 
-    table = score.open_scores(str(made.parent / "a")).table(["row", "col", "label"])
+    table = scoring.open_scores(str(made.parent / "a")).table(["row", "col", "label"])
     labels = {(r["row"], r["col"]): r["label"] for r in table.to_pylist()}
     canvas = shown.find_element("id", "map-canvas")
     shown.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)

@@ -17,7 +17,7 @@ import pytest
 from quadrat import tiles
 from quadrat.engines import get_engine
 from quadrat.errors import ModelError, ScoresError
-from quadrat.score import open_scores, score
+from quadrat.scoring import open_scores, score
 
 
 def by_tile(uri: str) -> dict[tuple[int, int], dict]:
@@ -93,7 +93,7 @@ def test_a_folder_of_pictures_is_scored(
 KILLED = """
 import sys, time
 from quadrat.engines import get_engine
-from quadrat.score import score, task
+from quadrat.scoring import score, task
 read = task.read_ahead
 def slow(part, size):
     for batch in read(part, size):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from quadrat.score.once import meeting, span
+from quadrat.scoring.once import meeting, span
 
 
 def table(rows: Any = None, cols: Any = None, paths: Any = None) -> pa.Table:

@@ -24,7 +24,7 @@ import pytest
 import cluster as clusters
 import small_tiles
 from quadrat import tiles
-from quadrat.score import open_scores, score
+from quadrat.scoring import open_scores, score
 
 pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
 

@@ -10,7 +10,7 @@ import pytest
 
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import TrainError
-from quadrat.finetune import Machine, Settings, finetune
+from quadrat.finetuning import Machine, Settings, finetune
 
 pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
 pytest.importorskip("torchvision", reason="fine-tuning needs torch and torchvision")

@@ -163,7 +163,7 @@ def test_train_on_spark_makes_a_bundle_that_scores_without_spark(
 ) -> None:
     from quadrat.heads import train
     from quadrat.model import load_model
-    from quadrat.score import score
+    from quadrat.scoring import score
 
     done = train(
         county_tiles.uri,

@@ -14,7 +14,7 @@ from quadrat import storage, tiles
 from quadrat.engines import get_engine
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import ModelError
-from quadrat.score import open_scores, score
+from quadrat.scoring import open_scores, score
 
 pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
 

@@ -9,7 +9,7 @@ import click
 from quadrat.cli import common
 
 if TYPE_CHECKING:
-    from quadrat.area import AreaResult
+    from quadrat.areas import AreaResult
 
 
 @common.verb()
@@ -61,7 +61,7 @@ def command(
 
     With SCORES_B, a later date of the same ground: hectares of each change between the two.
     """
-    from quadrat.area import area
+    from quadrat.areas import area
 
     result = area(
         scores,
@@ -79,7 +79,7 @@ def command(
 
 def described(result: AreaResult) -> str:
     """The table in words, for a terminal."""
-    from quadrat.area.tables import number
+    from quadrat.areas.tables import number
 
     heads = ["", "tiles", "mapped ha"]
     if result.adjusted:

@@ -11,7 +11,7 @@ from quadrat.cli import common
 from quadrat.cli import imagery as reading
 
 if TYPE_CHECKING:
-    from quadrat.change import ChangeResult
+    from quadrat.changes import ChangeResult
 
 SHOWN = 12
 
@@ -118,7 +118,7 @@ def command(
     Dates are scores of the same ground, earliest first; with --model they are imagery or tile
     sets, the first of which may be labelled.
     """
-    from quadrat.change import change
+    from quadrat.changes import change
 
     if model is None:
         places = [common.place("scores", d) for d in dates]
@@ -131,7 +131,7 @@ def command(
 
 def described(result: ChangeResult) -> str:
     """The changes in words."""
-    from quadrat.change.result import spread, total
+    from quadrat.changes.result import spread, total
 
     rows = [
         [m.source, m.target, f"{m.compared:,}", spread(m.expected, 1),

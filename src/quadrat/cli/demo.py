@@ -10,11 +10,11 @@ import click
 from quadrat.cli import common
 
 if TYPE_CHECKING:
-    from quadrat.demo import Demo
+    from quadrat.county import Demo
     from quadrat.engines import Engine
     from quadrat.heads import TrainResult
     from quadrat.maps import MapResult
-    from quadrat.score import ScoresSummary
+    from quadrat.scoring import ScoresSummary
     from quadrat.tiles import TileSet
 
 
@@ -93,10 +93,9 @@ def command(
 
 def run_all(out: str, size: int, seed: int, dates: int, tracking_uri: str, engine: Engine) -> Made:
     """The documented steps, one after the other; a second run replaces what the first made."""
-    from quadrat import heads, maps, storage
-    from quadrat import score as scoring
+    from quadrat import heads, maps, scoring, storage
     from quadrat import tiles as cutting
-    from quadrat.demo import make_demo
+    from quadrat.county import make_demo
     from quadrat.errors import InputError
 
     if storage.list_names(out) and not storage.exists(storage.join(out, "county")):

@@ -10,8 +10,8 @@ import click
 from quadrat.cli import common
 
 if TYPE_CHECKING:
-    from quadrat.fetch import Fetched, FetchedCover, Place
-    from quadrat.fetch.plan import Plan
+    from quadrat.fetching import Fetched, FetchedCover, Place
+    from quadrat.fetching.plan import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
 PLACE = ("county", "state", "bbox", "polygon", "boundaries", "boundary_year")
@@ -119,7 +119,7 @@ def command() -> None:
 @click.option("--asset", default="image", show_default=True, help="The items' name of the image.")
 def naip_(out: str, years: Sequence[int], **options: Any) -> common.Answer:
     """Fetch the fewest NAIP images that cover a place, for each year."""
-    from quadrat import fetch
+    from quadrat import fetching
 
     unit = "links" if options["link"] else "MB"
     with common.progress("fetch naip", unit) as report:
@@ -131,7 +131,7 @@ def naip_(out: str, years: Sequence[int], **options: Any) -> common.Answer:
             common.echo(plan.text(), err=True)
 
         place = _place(options)
-        result = fetch.naip(place, years, out, on_plan=show, on_progress=tell, **options)
+        result = fetching.naip(place, years, out, on_plan=show, on_progress=tell, **options)
     return common.Answer(result, _fetched(result, options["sas"]))
 
 
@@ -159,25 +159,25 @@ def naip_(out: str, years: Sequence[int], **options: Any) -> common.Answer:
 )
 def nlcd_(out: str, years: Sequence[int], **options: Any) -> common.Answer:
     """Fetch Annual NLCD land cover of a place, one raster a year, as stored."""
-    from quadrat import fetch
+    from quadrat import fetching
 
     with common.progress("fetch nlcd", "pixels") as report:
         place = _place(options)
-        result = fetch.nlcd(place, years, out, on_progress=report, **options)
+        result = fetching.nlcd(place, years, out, on_progress=report, **options)
     return common.Answer(result, _cut(result))
 
 
 def _place(options: dict[str, Any]) -> Place:
     """The place that the options name; takes them out of `options`."""
-    from quadrat import fetch
+    from quadrat import fetching
 
-    return fetch.find_place(**{k: options.pop(k) for k in PLACE})
+    return fetching.find_place(**{k: options.pop(k) for k in PLACE})
 
 
 def _fetched(result: Fetched, sas: str | None) -> str:
     if result.dry_run:
         return "nothing written (--dry-run)"
-    from quadrat.fetch.plan import size_text
+    from quadrat.fetching.plan import size_text
 
     kind = "links" if result.plan.link else "files"
     sized = "" if result.plan.link else f", {size_text(result.bytes)}"

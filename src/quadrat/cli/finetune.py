@@ -14,7 +14,7 @@ from quadrat.cli import common
 from quadrat.errors import RunError
 
 if TYPE_CHECKING:
-    from quadrat.finetune import FinetuneResult
+    from quadrat.finetuning import FinetuneResult
     from quadrat.runs import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -120,7 +120,7 @@ def command(
     Needs pip install 'quadrat[finetune]'. Under torchrun each process runs the same command; with
     --engine spark the --nproc processes are tasks of the cluster.
     """
-    from quadrat.finetune import Machine, Settings, finetune, rank, require
+    from quadrat.finetuning import Machine, Settings, finetune, rank, require
     from quadrat.tiles import open_tiles
 
     require()
@@ -167,7 +167,7 @@ def _history(
 ) -> Iterator[Run]:
     """The run of this training; that of the stopped one when it goes on."""
     from quadrat import runs
-    from quadrat.finetune import stopped_run
+    from quadrat.finetuning import stopped_run
 
     stopped = stopped_run(out) if resume else None
     if stopped is not None:

@@ -10,7 +10,7 @@ import click
 from quadrat.cli import common
 
 if TYPE_CHECKING:
-    from quadrat.report import ReportResult
+    from quadrat.reports import ReportResult
 
 
 @common.verb()
@@ -61,7 +61,7 @@ def command(
     training's own validation.
     """
     from quadrat import storage
-    from quadrat.report import report
+    from quadrat.reports import report
 
     placed = [common.place("scores", s) for s in sources]
     named = [p if storage.exists(p) else s for p, s in zip(placed, sources, strict=True)]

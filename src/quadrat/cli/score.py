@@ -12,7 +12,7 @@ from quadrat.cli import common
 from quadrat.cli import imagery as reading
 
 if TYPE_CHECKING:
-    from quadrat.score import ScoresSummary
+    from quadrat.scoring import ScoresSummary
 
 
 @common.verb()
@@ -54,7 +54,7 @@ def command(
     SOURCE is a tile set, a folder of images, or raster files, which are read on the model's grid
     with no tile files in between. Stopped at any moment, the same command goes on where it was.
     """
-    from quadrat.score import score
+    from quadrat.scoring import score
 
     with common.engine(engine, master, workers) as made, common.progress("score") as report:
         sources = source[0] if len(source) == 1 else list(source)

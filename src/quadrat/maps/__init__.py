@@ -26,7 +26,7 @@ from quadrat.grid import Bounds, Grid
 from quadrat.legend import Legend
 from quadrat.maps.arrays import NO_TILE, Frame, fold, frame, plurality, summarise
 from quadrat.maps.picture import picture
-from quadrat.score import Scores, is_synthetic, open_scores
+from quadrat.scoring import Scores, is_synthetic, open_scores
 
 __all__ = [
     "NO_TILE",

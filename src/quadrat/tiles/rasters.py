@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from quadrat import dates as dating
 from quadrat import raster, storage, vectors
 from quadrat.errors import RasterError
-from quadrat.fetch import record
+from quadrat.fetching import record
 from quadrat.grid import Bounds, Grid, TileId, TileRange
 from quadrat.legend import Legend
 from quadrat.raster import Imagery, ReadFailure

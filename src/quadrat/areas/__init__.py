@@ -1,0 +1,379 @@
+"""Areas that can be published: hectares a class, or a change, adjusted for the map's errors.
+
+Counting a map's tiles counts its mistakes too. `area` estimates from a sample of reference tiles
+what lies in each map class and puts standard errors and intervals to it (`estimate`, after Olofsson
+et al. 2014). Without reference labels it refuses, unless `unadjusted` is asked for, and then says
+so in every output. It does not know pixels or models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from quadrat import dates as dating
+from quadrat import legend as legends
+from quadrat import storage
+from quadrat.areas import dates as dated
+from quadrat.areas import estimate, intervals, tables
+from quadrat.areas import reference as references
+from quadrat.areas.dates import Dated, Ints
+from quadrat.areas.estimate import Accuracy, Sample
+from quadrat.areas.reference import Reference
+from quadrat.areas.tables import ACRES
+from quadrat.errors import InputError, LabelError
+from quadrat.metrics import Figure
+
+__all__ = ["ACRES", "Accuracy", "AreaResult", "AreaRow", "Sample", "area", "from_confusion"]
+
+Floats = NDArray[np.float64]
+EXACT_WORDS = (
+    f"{intervals.EXACT}: fewer than {intervals.FEW} reference tiles of the row's kind or of all "
+    "others, or as unsure as if there were. It has an interval even where the sample holds none "
+    "(standard error 0)."
+)
+STRATA_POOLED = "with fewer than two reference tiles are estimated together, without regard to them"
+
+
+@dataclass(frozen=True)
+class AreaRow:
+    """One line of the table.
+
+    Attributes:
+        kind: `class`, `transition` (from one class to another), `stable` (a class that stayed) or
+            `net` (a class's gain less its loss).
+        tiles: tiles mapped so (net: mapped gain less loss).
+        reference: reference tiles mapped so.
+        raw_ha: hectares as mapped.
+        adjusted: hectares adjusted for the map's errors; None where it was not asked for.
+        interval: which interval that is, `Wald` or `Clopper-Pearson` (see `area.intervals`).
+    """
+
+    name: str
+    kind: str
+    tiles: int
+    reference: int
+    raw_ha: float
+    adjusted: Figure | None
+    se_ha: float | None
+    interval: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "tiles": self.tiles,
+            "reference_tiles": self.reference,
+            "mapped_ha": self.raw_ha,
+            "adjusted_ha": None if self.adjusted is None else self.adjusted.to_dict(),
+            "se_ha": self.se_ha,
+            "interval": self.interval,
+        }
+
+
+@dataclass(frozen=True)
+class AreaResult:
+    """Areas of one date's classes, or of the changes between two dates.
+
+    Attributes:
+        dates: one or two.
+        names: the legend's classes; `strata` names the map classes or transitions that `accuracy`
+            is about.
+        adjusted: False when areas are the map's own, errors included.
+        tile_ha: mean ground area of the tiles; None where areas do not come from tiles.
+        unlisted_ha: upper end of the interval of any transition that was neither mapped nor found,
+            which has no row; None where there is none.
+        notes: what a reader must know: where references came from, what was pooled.
+        files: what was written, by kind.
+    """
+
+    title: str
+    dates: tuple[str, ...]
+    names: tuple[str, ...]
+    strata: tuple[str, ...]
+    colors: tuple[str, ...]
+    adjusted: bool
+    tile_ha: float | None
+    total_ha: float
+    level: float
+    rows: tuple[AreaRow, ...]
+    accuracy: Accuracy | None
+    notes: tuple[str, ...]
+    files: dict[str, str]
+    unlisted_ha: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "title": self.title,
+            "dates": list(self.dates),
+            "adjusted": self.adjusted,
+            "tile_ha": self.tile_ha,
+            "total_ha": self.total_ha,
+            "level": self.level,
+            "rows": [r.to_dict() for r in self.rows],
+            "strata": list(self.strata),
+            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
+            "unlisted_ha": self.unlisted_ha,
+            "notes": list(self.notes),
+            "files": dict(self.files),
+        }
+
+    def to_markdown(self) -> str:
+        """The tables in hectares and acres, with notes."""
+        return tables.markdown(self)
+
+
+def area(
+    scores: str,
+    scores_b: str | None = None,
+    out: str | None = None,
+    *,
+    reference: str | None = None,
+    split: str = "auto",
+    legend: str | None = None,
+    unadjusted: bool = False,
+    blocks: int | None = None,
+    level: float = 0.95,
+) -> AreaResult:
+    """Hectares of each class, or of each change between two dates, with standard errors.
+
+    Args:
+        scores: a folder of scores.
+        scores_b: the later date's scores, for the area of change.
+        out: folder for `area.md`, `area.csv`, `area.json` and `area.png`; None writes nothing.
+        reference: a CSV of interpreted plots: `row,col` (or `x,y` in the grid's CRS) and `label`
+            (for two dates `label_a`, `label_b`). None takes the scores' own reference labels.
+        split: which of the scores' labelled tiles are the reference: `test`, `validation`, `all`,
+            or `auto` (the first of test, validation, tiles in no split that has some).
+        legend: a coarser legend (name or TOML file) to fold the classes into first.
+        unadjusted: count the map as it is, errors included; every output says so.
+        blocks: side of the blocks, in tiles, that the reference tiles were drawn in; 0 for tiles
+            drawn one by one; None looks how they lie.
+        level: of the intervals.
+
+    Raises:
+        LabelError: no reference labels, or only of training tiles, and not `unadjusted`.
+        ScoresError: scores without a grid, or two dates on different grids or legends.
+    """
+    fold = legend is not None  # the folded map takes probabilities, as `quadrat map` does
+    days = tuple(
+        dated.read(uri, probabilities=fold) for uri in (scores, scores_b) if uri is not None
+    )
+    dating.check_order([(storage.redact(d.uri), d.date) for d in days])
+    if legend is not None:
+        coarse = legends.load_legend(legend)
+        days = tuple(d.folded(coarse) for d in days)
+    notes: list[str] = []
+    if len(days) == 2:
+        whole = days
+        days = dated.pair(*days)
+        lost = sum(len(d) for d in whole) - 2 * len(days[0])
+        if lost:
+            notes.append(f"{lost:,} tiles are in the scores of one date only and were left out.")
+    if unadjusted:
+        ref = None
+    elif reference is None:
+        ref = references.from_scores(days, split, blocks)
+    else:
+        ref = references.from_table(reference, days, blocks)
+    result = estimated(days, ref, level, notes)
+    return result if out is None else write(result, out)
+
+
+def estimated(
+    days: tuple[Dated, ...],
+    ref: Reference | None,
+    level: float = 0.95,
+    notes: Sequence[str] = (),
+) -> AreaResult:
+    """Areas of one date's tiles, or of the changes between two dates' (see `dates.pair`).
+
+    Args:
+        ref: reference labels, drawn at random from each class (each transition) of the map, or in
+            blocks; None counts the map as it is.
+    """
+    first = days[0]
+    notes = [*dated.synthetic_note(days), *notes, *(() if ref is None else ref.notes)]
+    names, k = first.legend.names, len(first.legend)
+    if len(days) == 1:
+        stratum, strata = first.mapped, names
+        title = f"Area of {len(names)} classes, {first.date}"
+    else:
+        stratum = days[0].mapped * k + days[1].mapped
+        strata = tuple(f"{a} → {b}" if a != b else f"{a} (stable)" for a in names for b in names)
+        title = f"Area of change, {first.date} to {days[1].date}"
+    counts = np.bincount(stratum, minlength=len(strata))
+    tile_ha, uneven = dated.tile_ground(first)
+    notes += uneven
+    total_ha = float(counts.sum() * tile_ha)
+    rows = _lines(names, strata, counts, tile_ha, change=len(days) == 2)
+    accuracy = None
+    if ref is not None:
+        sample, mapped, pooled = _sample(stratum, counts, ref, k)
+        if pooled:
+            notes.append(f"Map classes {STRATA_POOLED}: {', '.join(strata[i] for i in pooled)}.")
+        rows = [
+            _adjust(row, weights, sample, mapped, total_ha, level)
+            for row, weights in zip(rows, _contrasts(rows, names, strata), strict=True)
+        ]
+        accuracy = estimate.accuracy(sample, mapped, level)
+        right = sample.values[np.arange(len(mapped)), mapped]
+        if (right == 1).all() and counts.sum() > len(mapped):
+            notes.append(
+                f"The map errs on none of {len(mapped):,} reference tiles, so standard errors are "
+                f"0; up to {1 - 0.05 ** (1 / len(mapped)):.1%} of the tiles may be wrong all the "
+                "same (95% bound)."
+            )
+    left = [r.adjusted.high for r in rows if not _shown(r) and r.adjusted is not None]
+    rows = [r for r in rows if _shown(r)]
+    unlisted = max(left, default=None)
+    if unlisted is not None:
+        notes.append(
+            f"{len(left)} transitions were neither mapped nor found and have no row; each has a "
+            f"{level:.0%} interval of 0 to {tables.number(unlisted)} ha."
+        )
+    notes += _exact_note(rows)
+    return AreaResult(
+        title=title,
+        dates=tuple(d.date for d in days),
+        names=names,
+        strata=tuple(strata),
+        colors=tuple(c.color for c in first.legend.classes),
+        adjusted=ref is not None,
+        tile_ha=tile_ha,
+        total_ha=total_ha,
+        level=level,
+        rows=tuple(rows),
+        accuracy=accuracy,
+        notes=tuple(notes),
+        files={},
+        unlisted_ha=unlisted,
+    )
+
+
+def _shown(row: AreaRow) -> bool:
+    """Whether a row says anything: not a transition of which nothing was mapped or found."""
+    found = row.adjusted is not None and row.adjusted.value > 0
+    return bool(row.tiles or row.reference or row.kind in ("class", "net") or found)
+
+
+def _exact_note(rows: Sequence[AreaRow]) -> tuple[str, ...]:
+    """What the rows' exact intervals mean, where any row has one."""
+    return (EXACT_WORDS,) if any(r.interval == intervals.EXACT for r in rows) else ()
+
+
+def _lines(
+    names: tuple[str, ...], strata: tuple[str, ...], counts: Ints, tile_ha: float, *, change: bool
+) -> list[AreaRow]:
+    """The rows with the map's own counts: classes; or changes by size, stable classes, net."""
+
+    def row(name: str, kind: str, tiles: int) -> AreaRow:
+        return AreaRow(name, kind, tiles, 0, tiles * tile_ha, None, None)
+
+    if not change:
+        return [row(n, "class", int(c)) for n, c in zip(names, counts, strict=True)]
+    k = len(names)
+    table = counts.reshape(k, k)
+    by_size = [int(s) for s in np.argsort(-counts, kind="stable") if s // k != s % k]
+    moves = [row(strata[s], "transition", int(counts[s])) for s in by_size]
+    stay = [row(strata[i * k + i], "stable", int(table[i, i])) for i in range(k)]
+    net = [row(f"{n}, net", "net", int(table[:, i].sum() - table[i].sum()))
+           for i, n in enumerate(names)]  # fmt: skip
+    return [*moves, *stay, *net]
+
+
+def _contrasts(
+    rows: list[AreaRow], names: tuple[str, ...], strata: tuple[str, ...]
+) -> list[Floats]:
+    """For each row, the weights (strata,) whose sum over reference values is its area."""
+    k = len(names)
+    place = {name: i for i, name in enumerate(strata)}
+    found = []
+    for row in rows:
+        w = np.zeros(len(strata))
+        if row.kind == "net":
+            i = names.index(row.name.removesuffix(", net"))
+            w.reshape(k, k)[:, i] += 1
+            w.reshape(k, k)[i, :] -= 1
+        else:
+            w[place[row.name]] = 1
+        found.append(w)
+    return found
+
+
+def _sample(stratum: Ints, counts: Ints, ref: Reference, k: int) -> tuple[Sample, Ints, list[int]]:
+    """The sample with small strata pooled, each reference tile's map class, and what was pooled."""
+    truth = ref.truth[:, 0] if ref.truth.shape[1] == 1 else ref.truth[:, 0] * k + ref.truth[:, 1]
+    mapped = stratum[ref.places]
+    held = np.bincount(mapped, minlength=len(counts))
+    place = estimate.pool_small(held, counts)
+    sizes = np.bincount(place, weights=counts, minlength=len(counts)).astype(np.float64)
+    pooled = [int(i) for i in np.flatnonzero((held < 2) & (counts > 0))]
+    sample = Sample(
+        place[mapped], np.eye(len(counts))[truth], sizes, counted=True, clusters=ref.clusters
+    )
+    return sample, mapped, pooled
+
+
+def _adjust(
+    row: AreaRow, weights: Floats, sample: Sample, mapped: Ints, total_ha: float, level: float
+) -> AreaRow:
+    share, se, kind = intervals.interval(sample, sample.values @ weights, level)
+    figure = Figure(*(v * total_ha for v in (share.value, share.low, share.high)))
+    held = int((weights[mapped] != 0).sum())
+    return replace(row, reference=held, adjusted=figure, se_ha=se * total_ha, interval=kind)
+
+
+def from_confusion(
+    matrix: ArrayLike,
+    mapped_ha: ArrayLike,
+    names: tuple[str, ...] | list[str],
+    *,
+    level: float = 0.95,
+    title: str = "Area",
+) -> AreaResult:
+    """Error-adjusted areas from a confusion matrix of any map.
+
+    Args:
+        matrix: (K, K) counts of reference plots, rows = truth, columns = map. The plots are a
+            random sample of each map class.
+        mapped_ha: (K,) hectares of each map class.
+    """
+    sizes = np.asarray(mapped_ha, np.float64)
+    if len(names) != len(sizes):
+        raise InputError(f"{len(sizes)} areas for {len(names)} classes; give one a class")
+    sample = estimate.sample_of_confusion(matrix, sizes)
+    held = sample.counts
+    if ((held < 2) & (sizes > 0)).any():
+        small = names[int(np.flatnonzero((held < 2) & (sizes > 0))[0])]
+        raise LabelError(f"map class {small} has fewer than 2 reference plots; add some")
+    rows = []
+    for i, name in enumerate(names):
+        bare = AreaRow(name, "class", 0, 0, float(sizes[i]), None, None)
+        pick = np.eye(len(names))[i]
+        rows.append(_adjust(bare, pick, sample, sample.stratum, float(sizes.sum()), level))
+    return AreaResult(
+        title=title, dates=("",), names=tuple(names), strata=tuple(names), colors=(),
+        adjusted=True, tile_ha=None, total_ha=float(sizes.sum()), level=level,
+        rows=tuple(rows), accuracy=estimate.accuracy(sample, sample.stratum, level),
+        notes=_exact_note(rows),
+        files={},
+    )  # fmt: skip
+
+
+def write(result: AreaResult, out: str) -> AreaResult:
+    """Write `area.md`, `area.csv`, `area.png` and `area.json`; the result with its files named."""
+    files = {kind: storage.join(out, f"area.{kind}") for kind in ("md", "csv", "png", "json")}
+    done = AreaResult(**{**result.__dict__, "files": files})
+    storage.write_bytes(files["md"], tables.markdown(done).encode())
+    storage.write_bytes(files["csv"], tables.csv_text(done).encode())
+    storage.write_bytes(files["png"], tables.figure_png(done, done.colors))
+    storage.write_bytes(files["json"], json.dumps(done.to_dict(), indent=2).encode())
+    return done

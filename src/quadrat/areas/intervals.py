@@ -1,0 +1,148 @@
+"""Intervals of an estimated share: normal ones, and exact ones where the sample holds few.
+
+A normal (Wald) interval, estimate ± 1.96 standard errors, shrinks to nothing when the sample holds
+none of a class, though the ground may hold some; with a few it is too short. Where fewer than `FEW`
+sampled tiles say what a share is, Clopper and Pearson's interval (1934) takes its place, with the
+number of tiles that the sample is worth: Korn & Graubard 1998, Survey Methodology 24:193-201. As
+that number cannot be told from a sample without any, the upper end is reckoned as if one more tile
+had been found where a tile stands for most ground: Fay & Feuer 1997, Statistics in Medicine
+16:791-801. A gain less a loss takes Newcombe's difference of the two (1998). Estimates and standard
+errors stay those of `estimate`. It does not know classes or areas.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat.areas import estimate
+from quadrat.areas.estimate import Sample
+from quadrat.metrics import Figure
+
+Floats = NDArray[np.float64]
+
+FEW = 20  # sampled tiles of a class, or of all others: fewer, and a normal interval is not trusted
+WALD, EXACT = "Wald", "Clopper-Pearson"
+
+
+def interval(sample: Sample, values: Floats, level: float) -> tuple[Figure, float, str]:
+    """The population mean of `values`, its standard error, and which interval it has.
+
+    Args:
+        values: (n,) what each reference tile counts: 1 or 0 (shares between are allowed), or less
+            than 0 where it is lost from a net sum.
+    """
+    z = estimate.quantile(level)
+    value, se = _mean(sample, values)
+    gain, loss = np.maximum(values, 0.0), np.maximum(-values, 0.0)
+    net = bool(loss.any())
+    if not _few(sample, gain) and not (net and _few(sample, loss)):
+        ends = np.clip([value - z * se, value + z * se], -1.0 if net else 0.0, 1.0)
+        return Figure(value, float(ends[0]), float(ends[1])), se, WALD
+    got = exact(sample, gain, level)
+    if net:
+        got = newcombe(got, exact(sample, loss, level))
+    return Figure(value, got.low, got.high), se, EXACT
+
+
+def _mean(sample: Sample, values: Floats) -> tuple[float, float]:
+    """The mean of `values` (n,) and its standard error."""
+    column = values[:, None]
+    found = estimate.mean(sample, column), estimate.standard_error(sample, column)
+    return float(found[0][0]), float(found[1][0])
+
+
+def _few(sample: Sample, values: Floats) -> bool:
+    """Whether too few sampled tiles tell the share for a normal interval.
+
+    That is: fewer than FEW of it or of all else (tiles of a stratum that is sampled whole tell
+    nothing of the others); or a share as unsure as fewer would give, by (share / standard error)^2,
+    which is about the number found where all weigh alike; or a standard error below what a single
+    tile makes where tiles stand for most ground, and there may be more of those than were met.
+    """
+    opened = _open(sample)
+    inside = values[opened[sample.stratum]]
+    if not len(inside):
+        return False
+    found = int((inside > 0).sum())
+    if min(found, len(inside) - found) < FEW:
+        return True
+    value, se = _mean(sample, values)
+    single = _design_effect(sample) * _unseen(sample)[opened].max() / sample.sizes.sum()
+    return bool(min(value, 1 - value) ** 2 < FEW * se**2 or se < single)
+
+
+def _unseen(sample: Sample) -> Floats:
+    """Ground of a class in each stratum, (H,), m times which goes unseen in one sample of e^m."""
+    counts, sizes = np.maximum(sample.counts, 1), np.maximum(sample.sizes, 1e-300)
+    kept = np.minimum(counts / sizes, 1 - 1e-12)
+    if not sample.counted or sample.clusters is not None:
+        return np.asarray(sizes / counts)
+    return np.asarray(-1 / np.log1p(-kept))
+
+
+def _open(sample: Sample) -> NDArray[np.bool_]:
+    """Strata that are not sampled whole, (H,)."""
+    whole = sample.counted & (sample.counts >= sample.sizes) & (sample.clusters is None)
+    opened: NDArray[np.bool_] = (sample.sizes > 0) & ~whole
+    return opened
+
+
+def exact(sample: Sample, values: Floats, level: float) -> Figure:
+    """Clopper and Pearson's interval of the mean of `values` (n,), from 0 to 1.
+
+    With strata of equal weights and tiles drawn from endless ground it is theirs.
+    """
+    opened, total = _open(sample), float(sample.sizes.sum())
+    found = np.bincount(sample.stratum, weights=values, minlength=len(sample.sizes))
+    known, ground = float(found[~opened].sum()), float(sample.sizes[opened].sum())
+    counts, sizes, found = sample.counts[opened].astype(float), sample.sizes[opened], found[opened]
+    weights = sizes / np.maximum(counts, 1)  # ground that a sampled tile stands for
+    kept = counts / sizes if sample.counted and sample.clusters is None else np.zeros(len(sizes))
+    effect = _design_effect(sample)
+    share = float(weights @ found)
+    flip = share > ground / 2  # the upper end is the sure one: take it of what is rarer
+    if flip:
+        found, share = counts - found, ground - share
+    variance = effect * float((weights**2 * (1 - kept)) @ found)
+    more = effect * float(_unseen(sample)[opened].max(initial=0.0))
+    low = _end(share, variance, ground, (1 - level) / 2) if share else 0.0
+    high = _end(share + more, variance + more**2, ground, (1 + level) / 2)
+    low, high, share = (ground - high, ground - low, ground - share) if flip else (low, high, share)
+    value, ends = (known + share) / total, [(known + low) / total, (known + high) / total]
+    if sample.counted:  # what the sample holds is there, and what it does not hold may not be
+        bounds = values.sum() / total, 1 - (1 - values).sum() / total
+        ends = [max(ends[0], bounds[0]), min(ends[1], bounds[1])]
+    return Figure(value, float(min(ends[0], value)), float(max(ends[1], value)))
+
+
+def _end(share: float, variance: float, ground: float, quantile: float) -> float:
+    """An end of the interval: a quantile of the beta distribution, in the unit of `ground`.
+
+    Args:
+        share: ground found. variance: what it would vary by, were findings a Poisson process.
+    """
+    from scipy.special import betaincinv
+
+    if share >= ground or not variance:
+        return min(share, ground)
+    tiles = share**2 / variance
+    return float(ground * betaincinv(tiles, ground * share / variance - tiles + 1, quantile))
+
+
+def _design_effect(sample: Sample) -> float:
+    """Variance between blocks over that of tiles drawn one by one, all classes together; >= 1."""
+    if sample.clusters is None:
+        return 1.0
+    single = Sample(sample.stratum, sample.values, sample.sizes)
+    between = float((estimate.standard_error(sample, sample.values) ** 2).sum())
+    alone = float((estimate.standard_error(single, sample.values) ** 2).sum())
+    return max(1.0, between / alone) if alone > 0 else 1.0
+
+
+def newcombe(gain: Figure, loss: Figure) -> Figure:
+    """The difference of two shares that err independently (Newcombe 1998, method 10)."""
+    value = gain.value - loss.value
+    down = np.hypot(gain.value - gain.low, loss.high - loss.value)
+    up = np.hypot(gain.high - gain.value, loss.value - loss.low)
+    return Figure(value, float(value - down), float(value + up))

@@ -1,0 +1,133 @@
+"""What `change` found, as Markdown and CSV tables. It knows results, not how they came about."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from quadrat import text
+from quadrat.areas.tables import ACRES, number
+from quadrat.changes.result import ChangeResult, spread, total
+from quadrat.metrics import Figure
+
+
+def markdown(r: ChangeResult) -> str:
+    """Transition matrix, transitions, net change and areas a date; tiles, hectares and acres."""
+    parts = [f"# Change, {r.dates[0]} to {r.dates[-1]}", "", *_summary(r), ""]
+    for unit, factor in (("tiles", 1.0), ("hectares", r.tile_ha)):
+        parts += [*_matrix(r, unit, factor), ""]
+    parts += [*_moves(r), "", *_net(r), "", *_areas(r), ""]
+    return "\n".join(parts + [f"- {n}" for n in r.notes]).rstrip() + "\n"
+
+
+def _summary(r: ChangeResult) -> list[str]:
+    bare = [
+        "**No intervals**: the first date has too few reference tiles to say how wrong these "
+        "figures may be.",
+        "",
+    ]
+    return [
+        *(() if r.reference else bare),
+        f"{r.tiles:,} tiles on every date. Comparing the first and last maps, "
+        f"{r.compared_changed:,} differ; given all evidence, "
+        f"{spread(total(r.changed), 1)} changed.",
+        "",
+        f"{r.candidates:,} candidates ({r.wanted}) have a probability of at least "
+        f"{r.least:g}; about {r.expected_false:.1f} of them are expected to be false.",
+    ]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+
+def _matrix(r: ChangeResult, unit: str, factor: float) -> list[str]:
+    """Rows = class on the first date, columns = on the last."""
+    head = [f"{r.dates[0]} ↓ {r.dates[-1]} →, {unit} expected", *r.names, "All"]
+    lines = [_line(head), "|---|" + "---:|" * (len(r.names) + 1)]
+    values = [[cell.value * factor for cell in row] for row in r.matrix]
+    for name, row in zip(r.names, values, strict=True):
+        lines.append(_line([name, *(number(v) for v in row), number(sum(row))]))
+    sums = [sum(column) for column in zip(*values, strict=True)]
+    lines.append(_line(["All", *(number(v) for v in sums), number(sum(sums))]))
+    return lines
+
+
+def _moves(r: ChangeResult) -> list[str]:
+    lines = [
+        "| From | To | Tiles, maps compared | Tiles expected | Hectares | Acres |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for m in r.moves:
+        units = (spread(m.expected, f) for f in (1, r.tile_ha, r.tile_ha * ACRES))
+        lines.append(_line([m.source, m.target, f"{m.compared:,}", *units]))
+    return lines
+
+
+def _net(r: ChangeResult) -> list[str]:
+    lines = ["| Class | Net tiles | Net hectares | Net acres |", "|---|---:|---:|---:|"]
+    for name, f in zip(r.names, r.net, strict=True):
+        lines.append(_line([name, *(spread(f, k) for k in (1, r.tile_ha, r.tile_ha * ACRES))]))
+    return lines
+
+
+def _areas(r: ChangeResult) -> list[str]:
+    lines = [
+        "| Class | " + " | ".join(f"{d}, ha" for d in r.dates) + " |",
+        "|---|" + "---:|" * len(r.dates),
+    ]
+    for k, name in enumerate(r.names):
+        lines.append(_line([name, *(spread(day[k], r.tile_ha) for day in r.areas)]))
+    return lines
+
+
+MEASURES = (
+    "tiles",
+    "tiles_low",
+    "tiles_high",
+    "ha",
+    "ha_low",
+    "ha_high",
+    "ac",
+    "ac_low",
+    "ac_high",
+)
+
+
+def _measures(figure: Figure, tile_ha: float) -> list[Any]:
+    """A figure in three units; empty where it has no interval."""
+    ends = (figure.value, figure.low, figure.high)
+    return [
+        v * factor if math.isfinite(v) else ""
+        for factor in (1.0, tile_ha, tile_ha * ACRES)
+        for v in ends
+    ]
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    text.write_table(out, head, rows)
+    return out.getvalue()
+
+
+def matrix_csv(r: ChangeResult) -> str:
+    """The transition matrix, one line a transition; `compared` counts the two maps as they are."""
+    compared = {(m.source, m.target): m.compared for m in r.moves}
+    rows = (
+        [a, b, compared.get((a, b), 0) if a != b else "", *_measures(cell, r.tile_ha)]
+        for a, row in zip(r.names, r.matrix, strict=True)
+        for b, cell in zip(r.names, row, strict=True)
+    )
+    return _csv(["from", "to", "compared", *MEASURES], rows)
+
+
+def areas_csv(r: ChangeResult) -> str:
+    """Area of each class on each date, one line each."""
+    rows = (
+        [date, name, *_measures(figure, r.tile_ha)]
+        for date, day in zip(r.dates, r.areas, strict=True)
+        for name, figure in zip(r.names, day, strict=True)
+    )
+    return _csv(["date", "class", *MEASURES], rows)

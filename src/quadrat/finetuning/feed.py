@@ -1,0 +1,154 @@
+"""What the training loop eats: batches of inputs for tiles named by their places, in order.
+
+Batches are prepared on a thread of their own while the network works on the last one. It does not
+know labels, networks or optimisers.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quadrat.finetuning import augment
+from quadrat.finetuning.settings import Settings
+
+Ids = NDArray[np.int64]
+T = TypeVar("T")
+AHEAD = 2  # batches prepared in advance
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of a step.
+
+    Attributes:
+        step: the step's number in its epoch.
+        size: tiles of the step over all processes.
+        ids: (n,) places of this process's tiles.
+        inputs: (n, ...) what the network takes.
+    """
+
+    step: int
+    size: int
+    ids: Ids
+    inputs: Tensor
+
+
+class Feed(Protocol):
+    """Inputs by the places of tiles."""
+
+    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[Batch]:
+        """This process's part of every step of an epoch, augmented."""
+
+    def plain(self, ids: Ids, batch: int) -> Iterator[tuple[Ids, Tensor]]:
+        """The tiles as they are, in batches."""
+
+
+def plan(ids: Ids, batch: int, seed: int, epoch: int) -> list[Ids]:
+    """The steps of an epoch: every tile once, in a new order, in batches of nearly one size.
+
+    The batches differ by one tile at most: a small rest would have batch statistics of its own.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(ids)
+    return np.array_split(order, max(1, -(-len(ids) // batch)))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Feeds tiles as pictures.
+
+    Attributes:
+        chips: (N, S, S, 3) uint8, in memory or mapped from a file.
+        pixels, mean, std: what the network takes.
+    """
+
+    chips: NDArray[np.uint8]
+    pixels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    settings: Settings
+    device: torch.device
+
+    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[Batch]:
+        """Augmented pictures; the choices depend on seed, epoch and step alone."""
+
+        def batches() -> Iterator[Batch]:
+            for step, ids in enumerate(plan):
+                mine = slice(rank, None, size)
+                inputs = self.augmented(ids, (self.settings.seed, epoch, step), mine)
+                yield Batch(step, len(ids), ids[mine], inputs)
+
+        return ahead(batches())
+
+    def augmented(self, ids: Ids, key: tuple[int, ...], mine: slice = slice(None)) -> Tensor:
+        """Augmented pictures of some of the tiles of a batch."""
+        chosen = augment.draw(
+            len(ids), key, jitter=self.settings.jitter, flips=self.settings.flips
+        ).rows(mine)
+        return augment.augmented(
+            self.chips[ids[mine]], chosen, crop=self.settings.crop, pixels=self.pixels,
+            mean=self.mean, std=self.std, device=self.device,
+        )  # fmt: skip
+
+    def plain(self, ids: Ids, batch: int) -> Iterator[tuple[Ids, Tensor]]:
+        """Whole tiles."""
+
+        def batches() -> Iterator[tuple[Ids, Tensor]]:
+            for start in range(0, len(ids), batch):
+                some = ids[start : start + batch]
+                yield some, augment.plain(
+                    self.chips[some], pixels=self.pixels, mean=self.mean, std=self.std,
+                    device=self.device,
+                )  # fmt: skip
+
+        return ahead(batches())
+
+
+def ahead(items: Iterator[T], depth: int = AHEAD) -> Iterator[T]:
+    """The same items, made on another thread while the last one is used.
+
+    An error there is raised here; when the caller stops early, so does the thread.
+    """
+    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: T | None, error: BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put((item, error), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        torch.set_num_threads(1)  # of this thread alone: the network has the others
+        try:
+            for item in items:
+                if not put(item, None):
+                    return
+            put(None, StopIteration())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            put(None, error)
+
+    thread = threading.Thread(target=work, name="quadrat-feed", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()

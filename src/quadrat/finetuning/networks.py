@@ -1,0 +1,285 @@
+"""Networks with a new last layer and pretrained weights, and how deep to retrain them.
+
+A network here is a torch module from `(N, 3, P, P)` normalised pictures to logits, whose last
+linear layer is new. It does not know tiles, training or files of models.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from quadrat import storage
+from quadrat.backbones.weights import read_weights
+from quadrat.errors import BackboneError, TrainError
+from quadrat.finetuning.depthwise import in_float
+from quadrat.finetuning.recipes import Recipe, find
+from quadrat.finetuning.settings import FROM, RANDOM
+
+# Containers whose children are the network's stages: `from:features.4`, `from:blocks.10`.
+CONTAINERS = ("features", "blocks", "stages", "layers", "encoder")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network ready to train.
+
+    Attributes:
+        module: the torch module, `(N, 3, pixels, pixels) float32` -> `(N, classes)` logits.
+        head: dotted name of its last linear layer, which is new.
+        classifier: the top-level part that holds the head.
+        weights_sha256: of the file of pretrained weights; "" for random ones.
+    """
+
+    name: str
+    module: nn.Module
+    head: str
+    classifier: str
+    pixels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    weights: str
+    weights_sha256: str
+    licence: str
+
+    @property
+    def dim(self) -> int:
+        """Features that the last layer sees."""
+        return int(linear(self.module, self.head).in_features)
+
+
+def build(
+    name: str,
+    classes: int,
+    weights: str | None = None,
+    pixels: int | None = None,
+    seed: int = 0,
+) -> Network:
+    """A pretrained network with a new last layer.
+
+    Args:
+        name: see `Settings.backbone`.
+        classes: outputs of the new last layer.
+        weights: a file, "random", or None for the published ones.
+        pixels: side of the pictures that it will see; its own when None.
+        seed: of the new layer (and of all layers with random weights).
+
+    Raises:
+        BackboneError: an unknown network, weights that cannot be had or that belong to another.
+    """
+    recipe = find(name)
+    torch.manual_seed(seed)
+    module = in_float(recipe.make())
+    head = _head_name(recipe.name, module)
+    if weights == RANDOM:
+        digest, described, licence = "", RANDOM, ""
+    elif weights is None:
+        state, digest, described = recipe.fetch()
+        _load(recipe, module, head, state, described)
+        licence = recipe.licence
+    else:
+        arrays, digest = read_weights(weights)
+        described, licence = storage.basename(weights), "unknown: a file of the user's"
+        tensors = {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
+        _load(recipe, module, head, tensors, described)
+    # Seeded again: how many random numbers the discarded initial weights took does not matter.
+    torch.manual_seed(seed)
+    old = linear(module, head)
+    module.set_submodule(head, nn.Linear(old.in_features, classes))
+    nn.init.zeros_(linear(module, head).bias)
+    side = pixels or recipe.pixels
+    _try(recipe.name, module, classes, side)
+    return Network(
+        recipe.name, module.float(), head, head.split(".")[0], side, recipe.mean, recipe.std,
+        described, digest, licence,
+    )  # fmt: skip
+
+
+def _try(name: str, module: nn.Module, classes: int, pixels: int) -> None:
+    """Look whether the network takes pictures of this size, before any work is done."""
+    try:
+        with torch.inference_mode():
+            shape = tuple(module.eval()(torch.zeros(1, 3, pixels, pixels)).shape)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise BackboneError(
+            f"{name} cannot see pictures of {pixels} px ({reason}); use other --pixels"
+        ) from None
+    if shape != (1, classes):
+        raise BackboneError(
+            f"{name} gives {shape}, not one row of {classes} logits a tile; choose another network"
+        )
+
+
+def depths(network: Network) -> tuple[str, ...]:
+    """The depths to which a network can be retrained, shallowest first."""
+    full = ("fully_connected",) if len(_connected(network)) > 1 else ()
+    return ("last_only", *full, *(FROM + stage for stage in reversed(stages(network))), "all")
+
+
+def stages(network: Network) -> tuple[str, ...]:
+    """Names of the parts with weights, from the picture to the classes, for `from:LAYER`."""
+    names: list[str] = []
+    for child, module in network.module.named_children():
+        inner = [f"{child}.{n}" for n, m in module.named_children() if _count(m)]
+        names += inner if child in CONTAINERS else [child] * bool(_count(module))
+    return tuple(names)
+
+
+def retrain(network: Network, depth: str, batch_norm: str = "batch") -> tuple[str, ...]:
+    """Mark what is retrained: its parameters get `requires_grad`, all others lose it.
+
+    Args:
+        depth: see `Settings.depth`.
+        batch_norm: "frozen" keeps the statistics of retrained batch normalisation too.
+
+    Returns:
+        Names of the modules to put in training mode; every other stays in eval mode, so that the
+        statistics and dropout of frozen layers stay put.
+
+    Raises:
+        TrainError: the network has no such depth; the message names those it has.
+    """
+    params = [name for name, _ in network.module.named_parameters()]
+    if depth == "all":
+        first = 0
+    elif depth == "last_only":
+        first = params.index(f"{network.head}.weight")
+    elif depth == "fully_connected":
+        layers = _connected(network)
+        if len(layers) < 2:
+            raise TrainError(
+                f"{network.name} has one fully connected layer, which is its last; "
+                f"its depths are {_listed(depths(network))}"
+            )
+        first = params.index(f"{layers[0]}.weight")
+    else:
+        layer = depth.removeprefix(FROM)
+        inside = [i for i, name in enumerate(params) if name.startswith(f"{layer}.")]
+        if not inside:
+            raise TrainError(
+                f"{network.name} has no layer {layer!r} with weights; "
+                f"its depths are {_listed(depths(network))}"
+            )
+        first = min(inside)
+    chosen = set(params[first:])
+    for name, parameter in network.module.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    return _training_modules(network.module, chosen, first == 0, batch_norm)
+
+
+def set_training(module: nn.Module, names: tuple[str, ...]) -> None:
+    """Put the named modules, and only those, in training mode."""
+    module.eval()
+    for name in names:
+        module.get_submodule(name).training = True
+
+
+def without_head(network: Network) -> nn.Module:
+    """A copy that gives `(N, dim)` features: the inputs of the last linear layer, in eval mode."""
+    module = copy.deepcopy(network.module)
+    module.set_submodule(network.head, nn.Identity())
+    return module.eval()
+
+
+def linear(module: nn.Module, name: str) -> nn.Linear:
+    """The linear layer of that name."""
+    layer = module.get_submodule(name)
+    if not isinstance(layer, nn.Linear):
+        raise BackboneError(f"{name} is no linear layer; choose another network")
+    return layer
+
+
+def _training_modules(
+    root: nn.Module, chosen: set[str], whole: bool, batch_norm: str
+) -> tuple[str, ...]:
+    """Names of the modules that train.
+
+    A layer with weights trains when they are retrained; a part that holds others (it acts only
+    through them, but for stochastic depth) when all that is in it does; what has no weights
+    (dropout) when it comes after the first retrained layer or its neighbours are all retrained.
+    """
+    names: list[str] = []
+    reached = whole
+    for name, module in root.named_modules():
+        own = [_dotted(name, p) for p, _ in module.named_parameters(recurse=False)]
+        inside = [_dotted(name, p) for p, _ in module.named_parameters()]
+        reached = reached or any(p in chosen for p in own)
+        if inside:
+            trains = all(p in chosen for p in inside)
+        else:
+            above = name.rpartition(".")[0]
+            near = [_dotted(above, p) for p, _ in root.get_submodule(above).named_parameters()]
+            trains = reached or (bool(near) and all(p in chosen for p in near))
+        still = batch_norm == "frozen" and isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if trains and not still:
+            names.append(name)
+    return tuple(names)
+
+
+def _dotted(above: str, name: str) -> str:
+    return f"{above}.{name}" if above else name
+
+
+def _connected(network: Network) -> list[str]:
+    """Linear layers of the part that holds the head: the classifier's fully connected layers."""
+    part = network.module.get_submodule(network.classifier)
+    if isinstance(part, nn.Linear):
+        return [network.classifier]
+    return [
+        f"{network.classifier}.{n}" for n, m in part.named_modules() if isinstance(m, nn.Linear)
+    ]
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    if len(names) > 14:
+        names = (*names[:8], "...", *names[-4:])
+    return ", ".join(names)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(1 for _ in module.parameters())
+
+
+def _head_name(name: str, module: nn.Module) -> str:
+    found = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
+    params = [n for n, _ in module.named_parameters()]
+    if not found or params[-1] not in (f"{found[-1]}.weight", f"{found[-1]}.bias"):
+        raise BackboneError(
+            f"{name} does not end in a linear layer, so it cannot be given new classes; "
+            "choose another, such as resnet50"
+        )
+    return str(found[-1])
+
+
+def _load(
+    recipe: Recipe, module: nn.Module, head: str, state: Mapping[str, Tensor], what: str
+) -> None:
+    """Fill a network; all of it but the last layer must be there and fit."""
+    given = {recipe.rename(k): v for k, v in state.items()}
+    wanted = module.state_dict()
+    skip = {f"{head}.weight", f"{head}.bias"}
+    missing = [
+        k for k in wanted if k not in given and k not in skip and "num_batches_tracked" not in k
+    ]
+    unknown = [k for k in given if k not in wanted and k not in skip]
+    wrong = [
+        k for k in wanted if k in given and k not in skip and given[k].shape != wanted[k].shape
+    ]
+    if missing or unknown or wrong:
+        if wrong:
+            had, has = (tuple(each[wrong[0]].shape) for each in (given, wanted))
+            problem = f"{wrong[0]} has shape {had}, not {has}"
+        elif missing:
+            problem = f"no {missing[0]} ({len(missing)} missing)"
+        else:
+            problem = f"an unknown {unknown[0]}"
+        raise BackboneError(
+            f"{what} does not fit {recipe.name}: {problem}; name the network that it belongs to"
+        )
+    kept = {k: v for k, v in given.items() if k in wanted and k not in skip}
+    module.load_state_dict({**wanted, **kept})

@@ -1,0 +1,53 @@
+"""How steps are taken: the optimiser, its learning rate, and the classes' weights in the loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from quadrat.finetuning.feed import Ids
+from quadrat.finetuning.settings import Settings
+
+
+def make_optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """The optimiser of the retrained parameters; only weights decay, not biases and norms."""
+    chosen = [p for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in chosen if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in chosen if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [g for g in groups if g["params"]]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, settings.peak_lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, settings.peak_lr)
+
+
+def learning_rate(settings: Settings, passed: float, steps: int) -> float:
+    """Linear warm-up, then half a cosine down to nearly 0 (Loshchilov & Hutter 2017).
+
+    Args:
+        passed: epochs passed at the step's start, with their fraction.
+        steps: steps of an epoch.
+    """
+    if passed < settings.warmup:
+        return settings.peak_lr * min(1.0, (passed + 1 / steps) / settings.warmup)
+    span = max(settings.epochs - settings.warmup, 1e-9)
+    return settings.peak_lr * 0.5 * (1 + math.cos(math.pi * (passed - settings.warmup) / span))
+
+
+def class_weights(labels: Ids, classes: int, settings: Settings) -> Tensor:
+    """(K,) weights of the loss with mean 1 over the training tiles.
+
+    Args:
+        labels: (N,) class ids of the training tiles.
+    """
+    if settings.class_weight == "none":
+        return torch.ones(classes)
+    counts = np.bincount(labels, minlength=classes)
+    there = counts > 0
+    weights = np.where(there, len(labels) / (there.sum() * np.maximum(counts, 1)), 0.0)
+    return torch.tensor(weights, dtype=torch.float32)

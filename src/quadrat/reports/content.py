@@ -1,0 +1,333 @@
+"""What a report shows, gathered from scores, a change folder, a model and the run history."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quadrat import areas, changes, codec, geoparquet, metrics, scoring, storage, text
+from quadrat import legend as legends
+from quadrat import model as models
+from quadrat import runs as history
+from quadrat.areas import AreaResult, dates, reference
+from quadrat.areas.dates import Dated
+from quadrat.changes import pictures
+from quadrat.errors import InputError, LabelError, QuadratError
+from quadrat.fetching import record
+from quadrat.grid import Grid
+from quadrat.legend import Legend
+from quadrat.metrics import Metrics
+from quadrat.model import ModelInfo
+
+Ints = NDArray[np.int64]
+COARSE = "nlcd3"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A tile that the model is sure of and wrong about."""
+
+    where: str
+    truth: str
+    label: str
+    probability: float
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A raster and what its fetch record says of it, {} without one."""
+
+    file: str
+    date: str
+    fetched: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Day:
+    """One date's scores and what they are worth.
+
+    Attributes:
+        accuracy: on reference tiles; None without any. `coarse`: folded to three classes.
+        area: error-adjusted where there are reference tiles, else the map's own.
+        tiles: None for pictures without a place.
+        labels: where the reference labels come from, when the tile set says it.
+    """
+
+    uri: str
+    date: str
+    legend: Legend
+    grid: Grid | None
+    info: Mapping[str, Any]
+    count: int
+    accuracy: Metrics | None
+    coarse: Metrics | None
+    area: AreaResult | None
+    tiles: Dated | None
+    mistakes: tuple[Mistake, ...]
+    notes: tuple[str, ...]
+    labels: Origin | None = None
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that the page shows.
+
+    Attributes:
+        change: what `change.json` says; `rows` its candidates, `shots` their pictures by rank.
+        transitions: the table of all tiles of the change.
+        synthetic: whether any imagery says of itself that it is generated.
+    """
+
+    title: str
+    days: tuple[Day, ...]
+    change: Mapping[str, Any] | None
+    rows: tuple[Mapping[str, str], ...]
+    shots: Mapping[int, bytes]
+    transitions: pa.Table | None
+    model: ModelInfo | None
+    run: history.Record | None
+    notes: tuple[str, ...] = field(default=())
+    synthetic: bool = False
+
+
+def read_day(
+    uri: str,
+    split: str,
+    most_mistakes: int,
+    imagery: Sequence[str] = (),
+    legend: str | None = None,
+) -> Day:
+    """One date, with accuracy and area where reference labels are.
+
+    Args:
+        legend: a coarser legend that everything is folded into.
+    """
+    opened = scoring.open_scores(uri)
+    coarser = None if legend is None else legends.load_legend(legend)
+    if opened.grid is None:
+        return _pictures_day(opened, split, most_mistakes, coarser)
+    day = dates.read(uri, probabilities=True)
+    day = day if coarser is None else day.folded(coarser)
+    names = day.legend.names
+    notes: list[str] = []
+    accuracy = coarse = None
+    wrong: tuple[Mistake, ...] = ()
+    try:
+        ref = reference.from_scores((day,), split)
+        notes += ref.notes
+    except LabelError as error:
+        ref = None
+        notes.append(f"No accuracy: {error}.")
+    if ref is not None:
+        blocks = metrics.block_ids(day.rows, day.cols, reference.BLOCK)[ref.places]
+        p = _probabilities(day)[ref.places]
+        truth = ref.truth[:, 0]
+        accuracy = metrics.summarise(truth, p, names, groups=blocks)
+        coarse = _folded(day.legend, truth, p, blocks)
+        wrong, said = _mistakes(day, ref.places, truth, most_mistakes, imagery)
+        notes += said
+    table = areas.estimated((day,), ref)
+    return Day(
+        uri, day.date, day.legend, opened.grid, opened.info, len(day), accuracy, coarse, table,
+        day, wrong, tuple(dict.fromkeys((*notes, *table.notes))), _labels(opened.info),
+    )  # fmt: skip
+
+
+def _labels(info: Mapping[str, Any]) -> Origin | None:
+    """The label raster of the tile set that was scored."""
+    uri = (info.get("provenance") or {}).get("labels")
+    if not uri:
+        return None
+    try:
+        found = record.read_record(str(uri)) or {}
+    except QuadratError:  # the raster's record is damaged; its name is known all the same
+        found = {}
+    return Origin(storage.redact(str(uri)), str(found.get("date", "")), found)
+
+
+def imagery_of(day: Day) -> list[Origin]:
+    """The rasters that the tiles were cut from, as the scores name them."""
+    listed = (day.info.get("provenance") or {}).get("imagery") or []
+    return [
+        Origin(str(i.get("file", "")), str(i.get("date") or ""), i.get("fetched") or {})
+        for i in listed
+    ]
+
+
+def _probabilities(day: Dated) -> NDArray[np.float32]:
+    if day.probabilities is None:
+        raise InputError(f"{day.uri} was read without probabilities")
+    return day.probabilities
+
+
+def _folded(own: Legend, truth: Ints, p: NDArray[Any], blocks: Ints | None) -> Metrics | None:
+    """The accuracy of three classes, where the legend folds into them."""
+    coarse = legends.load_legend(COARSE)
+    if len(own) <= len(coarse):
+        return None
+    try:
+        to = legends.fold(own, coarse)
+    except QuadratError:  # a legend of its own kind has no place in three NLCD classes
+        return None
+    return metrics.summarise(
+        to[truth], metrics.fold_probabilities(p, to), coarse.names, groups=blocks
+    )
+
+
+def _mistakes(
+    day: Dated, places: Ints, truth: Ints, most: int, imagery: Sequence[str]
+) -> tuple[tuple[Mistake, ...], list[str]]:
+    """Reference tiles with the wrong class, the surest first, each with its picture."""
+    p = _probabilities(day)[places]
+    shown, sure = p.argmax(1), p.max(1)
+    order = np.flatnonzero(shown != truth)
+    order = order[np.argsort(-sure[order], kind="stable")][:most]
+    at = places[order]
+    tiles = list(zip(day.rows[at].tolist(), day.cols[at].tolist(), strict=True))
+    look, said = None, []
+    if tiles:
+        try:
+            look = pictures.open_ground(day, tiles, imagery)
+        except QuadratError as error:
+            said.append(str(error).capitalize() + ".")
+    names = day.legend.names
+    found = []
+    for i, (row, col) in zip(order, tiles, strict=True):
+        found.append(
+            Mistake(
+                f"tile ({row}, {col})", names[truth[i]], names[shown[i]], float(sure[i]),
+                None if look is None else _centre(look, row, col),
+            )
+        )  # fmt: skip
+    return tuple(found), said
+
+
+def _centre(look: pictures.Ground, row: int, col: int) -> str | None:
+    from quadrat.reports import images
+
+    try:
+        pixels = look(row, col)
+    except QuadratError:  # one damaged window: the row is shown without its picture
+        return None
+    s = pixels.shape[0] // 3
+    return images.thumbnail(np.ascontiguousarray(pixels[s : 2 * s, s : 2 * s]))
+
+
+def _pictures_day(opened: scoring.Scores, split: str, most: int, coarser: Legend | None) -> Day:
+    """Scores of a folder of pictures: accuracy and mistakes, no map and no area."""
+    table = opened.table(["path", "truth", "split", "date"])
+    legend, names = opened.legend, opened.legend.names
+    p = opened.probabilities(opened.table([f"p_{n}" for n in names]))
+    truth = np.array([names.index(t) if t in names else -1 for t in table["truth"].to_pylist()])
+    if coarser is not None and coarser.names != names:
+        to = legends.fold(legend, coarser)
+        truth = np.where(truth >= 0, to[truth], -1)
+        p = metrics.fold_probabilities(p, to).astype(np.float32)
+        legend, names = coarser, coarser.names
+    known = truth >= 0
+    held, _ = reference.of_split(
+        np.array([s or "" for s in table["split"].to_pylist()], np.str_), known, split
+    )
+    inside = known & held
+    accuracy = coarse = None
+    wrong: list[Mistake] = []
+    if inside.any():
+        accuracy = metrics.summarise(truth[inside], p[inside], names)
+        coarse = _folded(legend, truth[inside], p[inside], None)
+        bad = np.flatnonzero(inside & (p.argmax(1) != truth))
+        paths, root = table["path"].to_pylist(), str((opened.info.get("source") or {}).get("uri"))
+        for i in bad[np.argsort(-p[bad].max(1), kind="stable")][:most]:
+            picture = _file(storage.join(root, str(paths[i])))
+            wrong.append(
+                Mistake(
+                    str(paths[i]), names[truth[i]], names[int(p[i].argmax())], float(p[i].max()),
+                    picture,
+                )
+            )  # fmt: skip
+    said = "The scores are of pictures without a place: there is no map, no area and no change."
+    return Day(
+        opened.uri, storage.basename(opened.uri), legend, None, opened.info, len(table),
+        accuracy, coarse, None, None, tuple(wrong), (said,),
+    )  # fmt: skip
+
+
+def _file(uri: str) -> str | None:
+    from quadrat.reports import images
+
+    try:
+        return images.thumbnail(codec.read_image(uri))
+    except QuadratError:  # moved or damaged since it was scored
+        return None
+
+
+def read_change(uri: str) -> tuple[Mapping[str, Any], tuple[Mapping[str, str], ...], pa.Table]:
+    """A change folder: its result, candidates and transitions."""
+    said = changes.read_result(uri)
+    listed = storage.join(uri, "candidates.csv")
+    try:
+        _, records = text.read_table(storage.read_bytes(listed))
+    except InputError as error:
+        raise InputError(f"{storage.redact(listed)} cannot be read: {error}") from None
+    rows = tuple({k: v or "" for k, v in r.items()} for r in records)
+    kinds = {"row": pa.int32(), "col": pa.int32()}
+    kinds |= {f"class_{n}": pa.string() for n in range(1, len(said["dates"]) + 1)}
+    kinds |= {f"changed_{n}": pa.float32() for n in range(1, len(said["dates"]))}
+    table = geoparquet.read_part(
+        storage.join(uri, "transitions.parquet"), list(kinds), schema=pa.schema(kinds)
+    )
+    return said, rows, table
+
+
+def read_shots(said: Mapping[str, Any], uri: str, most: int) -> dict[int, bytes]:
+    """Pictures of the first candidates by rank, as they are on disk now."""
+    found = {}
+    folder = storage.join(uri, "pictures")
+    for name in storage.list_names(folder, ".jpg"):
+        rank = name.split("_", 1)[0]
+        if rank.isdigit() and int(rank) <= most:
+            found[int(rank)] = storage.read_bytes(storage.join(folder, name))
+    return found
+
+
+def model_of(days: Sequence[Day], given: str | None) -> tuple[ModelInfo | None, list[str]]:
+    """The model that scored, when it is still where it was."""
+    stated = [str((d.info.get("model") or {}).get("uri", "")) for d in days]
+    uri = given or next((u for u in stated if u), None)
+    if uri is None:
+        return None, []
+    try:
+        return models.load_model(uri).info, []
+    except QuadratError as error:
+        if given is not None:
+            raise
+        return None, [f"The model is not described: {error}."]
+
+
+def run_of(name: str, tracking_uri: str | None) -> history.Record:
+    """A run of the history by id or name."""
+    return history.show_run(name, tracking_uri=tracking_uri)
+
+
+def told_apart(days: Sequence[Day]) -> tuple[Day, ...]:
+    """The days with names that differ: a date that occurs twice gets its folder's name.
+
+    Raises:
+        ScoresError: days on other grids or with other classes, with the cure.
+    """
+    placed = [d.tiles for d in days if d.tiles is not None]
+    for other in placed[1:]:
+        dates.pair(placed[0], other)
+    names = [d.date for d in days]
+    return tuple(
+        dataclasses.replace(d, date=f"{d.date} ({storage.basename(d.uri)})")
+        if names.count(d.date) > 1
+        else d
+        for d in days
+    )

@@ -1,0 +1,119 @@
+"""The map's layers: classes and certainty of each date, and what changed, in one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import maps
+from quadrat.errors import ScoresError
+from quadrat.maps.arrays import Frame
+from quadrat.reports import images
+from quadrat.reports.content import Content, Day
+from quadrat.reports.images import Layer
+from quadrat.reports.transitions import colors_of
+
+UNCHANGED = "#dedede"
+MOST_KINDS = 250  # of classes or changes that the page can tell apart
+
+
+def layers(found: Content) -> tuple[list[Layer], dict[str, int]]:
+    """The map's layers in one frame, and the frame's first row and column."""
+    days = [d.tiles for d in found.days if d.tiles is not None]
+    if not days:
+        return [], {"row": 0, "col": 0}
+    rows, cols = [d.rows for d in days], [d.cols for d in days]
+    if found.transitions is not None:
+        rows.append(found.transitions["row"].to_numpy().astype(np.int64))
+        cols.append(found.transitions["col"].to_numpy().astype(np.int64))
+    both = np.unique(np.stack([np.concatenate(rows), np.concatenate(cols)]), axis=1)
+    frame = maps.frame(both[0], both[1])
+    origin = {"row": int(frame.area.r0), "col": int(frame.area.c0)}
+    made = [one for day in found.days for one in _day(day, frame)]
+    if found.transitions is not None:
+        made.append(_change(found, frame))
+    return made, origin
+
+
+def _place(frame: Frame, rows: NDArray[Any], cols: NDArray[Any]) -> NDArray[np.int64]:
+    width = frame.area.c1 - frame.area.c0
+    at: NDArray[np.int64] = (rows.astype(np.int64) - frame.area.r0) * width + (cols - frame.area.c0)
+    return at
+
+
+def _day(day: Day, frame: Frame) -> list[Layer]:
+    tiles = day.tiles
+    if tiles is None or tiles.probabilities is None:
+        return []
+    if len(day.legend) > MOST_KINDS:
+        raise ScoresError(
+            f"a page's map tells at most {MOST_KINDS} classes apart, not {len(day.legend)}; "
+            "fold them with --legend"
+        )
+    at = _place(frame, tiles.rows, tiles.cols)
+    ids = np.full(frame.shape, images.EMPTY, np.uint8)
+    ids.ravel()[at] = tiles.mapped
+    sure = np.full(frame.shape, np.nan, np.float32)
+    sure.ravel()[at] = tiles.probabilities.max(1)
+    colors = apart([c.color for c in day.legend.classes])
+    return [
+        images.layer(day.date, "The class of each tile.", ids, day.legend.names, colors),
+        images.certainty(f"{day.date}, certainty", "The probability of the class shown.", sure),
+    ]
+
+
+def _change(found: Content, frame: Frame) -> Layer:
+    """What each tile became, where change is likelier than not; light grey elsewhere."""
+    table, said = found.transitions, found.change
+    if table is None or said is None:
+        raise ScoresError("there is no change to draw")
+    last = len(said["dates"])
+    first, after = (table[f"class_{n}"].to_pylist() for n in (1, last))
+    steps = [table[f"changed_{n}"].to_numpy() for n in range(1, last)]
+    moved = 1 - np.prod([1 - s for s in steps], axis=0) > 0.5
+    kinds: dict[tuple[str, str], int] = {}
+    ids = np.zeros(len(table), np.uint8)
+    for i in np.flatnonzero(moved):
+        pair = (str(first[i]), str(after[i]))
+        if pair[0] == pair[1]:
+            continue
+        if pair not in kinds and len(kinds) >= MOST_KINDS:
+            pair = ("another class", pair[1])
+        ids[i] = kinds.setdefault(pair, len(kinds) + 1)
+    palette = dict(zip(said["names"], colors_of(found, said), strict=True))
+    labels = ["no change", *(f"{a} → {b}" for a, b in kinds)]
+    colors = apart([UNCHANGED, *(palette[b] for _, b in kinds)])
+    picture = np.full(frame.shape, images.EMPTY, np.uint8)
+    picture.ravel()[_place(frame, table["row"].to_numpy(), table["col"].to_numpy())] = ids
+    return images.layer(
+        f"change, {said['dates'][0]} to {said['dates'][-1]}",
+        "Tiles that changed, in the colour of what they became.", picture, labels, colors,
+        _became(kinds, said["names"]),
+    )  # fmt: skip
+
+
+def _became(kinds: dict[tuple[str, str], int], names: Sequence[str]) -> tuple[tuple[int, str], ...]:
+    """The legend: one line a class that tiles became, as many pairs share its colour."""
+    first: dict[str, int] = {}
+    for (_, target), i in kinds.items():
+        first.setdefault(target, i)
+    lines = [(first[n], f"became {n}") for n in names if n in first]
+    return ((0, "no change"), *lines)
+
+
+def apart(colors: Sequence[str]) -> list[str]:
+    """The colours, each a trifle other than those before, so that the page can tell them by it."""
+    seen: set[str] = set()
+    result = []
+    for color in colors:
+        r, g, b = images.rgb(color)
+        color = f"#{r:02x}{g:02x}{b:02x}"
+        while color in seen:
+            b = b + 1 if b < 255 else b - 40
+            color = f"#{r:02x}{g:02x}{b:02x}"
+        seen.add(color)
+        result.append(color)
+    return result

@@ -1,0 +1,127 @@
+"""Areas of each date and the changes between them, as `quadrat change` estimated them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quadrat.areas.tables import ACRES
+from quadrat.metrics import Figure
+from quadrat.reports import charts
+from quadrat.reports.content import Content
+from quadrat.reports.markup import matrix, named, notes, quantity, signed, table, text
+
+NO_REFERENCE = (
+    '<p class="warn"><strong>No reference labels.</strong> The first date’s errors are not '
+    "known, so these figures have no intervals.</p>"
+)
+LIKELY = 0.5  # tiles expected; rarer transitions are folded away
+
+
+def areas(said: Mapping[str, Any], colors: Sequence[str]) -> str:
+    """The area of each class on each date; with change, the page's only estimate of it.
+
+    Args:
+        said: what `change.json` says. colors: one a class.
+    """
+    names, ha = [str(n) for n in said["names"]], float(said["tile_ha"])
+    days = [str(d) for d in said["dates"]]
+    figures = [[Figure.from_dict(f) for f in day] for day in said["areas"]]
+    words = (
+        "<p>Estimated from all dates’ probabilities and their known errors, so that areas and "
+        'changes agree; <a href="#change">Change</a> says how.</p>'
+    )
+    if not said["reference_tiles"]:
+        words += NO_REFERENCE
+    rows = [
+        [named(n, colors[k]), *(quantity(day[k], unit) for unit in (ha, ha * ACRES)
+                                for day in figures)]
+        for k, n in enumerate(names)
+    ]  # fmt: skip
+    heads = ["Class", *(f"{text(d)}, {unit}" for unit in ("ha", "acres") for d in days)]
+    caption = f"Area of each class; {float(said['level']):.0%} intervals"
+    chart = charts.curves(days, names, colors, figures, ha, "hectares")
+    return words + chart + table(heads, rows, caption)
+
+
+def change(content: Content) -> str:
+    """Transitions and net change, with intervals."""
+    said = content.change
+    if said is None:
+        return ""
+    names, ha = [str(n) for n in said["names"]], float(said["tile_ha"])
+    days = [str(d) for d in said["dates"]]
+    level = f"{float(said['level']):.0%} intervals"
+    colors = colors_of(content, said)
+    body = (
+        "<p>Estimated from both dates’ probabilities, their known errors and how common each "
+        "change is. Comparing two maps tile by tile would count the mistakes of both as change."
+        "</p>"
+    )
+    if not said["reference_tiles"]:
+        body += NO_REFERENCE
+    rows = [
+        [named(n, colors[k]), quantity(f, ha), quantity(f, ha * ACRES)]
+        for k, (n, f) in enumerate(zip(names, said["net"], strict=True))
+    ]
+    heads = ["Class", "Net change, ha", "Net change, acres"]
+    body += table(heads, rows, f"Net change of each class, {days[0]} to {days[-1]}; {level}")
+    body += _moves(said, names, colors, ha, f"Changes, {days[0]} to {days[-1]}; {level}")
+    if said.get("matrix"):
+        caption = f"From (rows) to (columns): hectares expected, {days[0]} to {days[-1]}"
+        full = _matrix(said["matrix"], names, colors, ha, caption)
+        body += f"<details><summary>All transitions as a matrix</summary>{full}</details>"
+    return body + notes(str(n) for n in said["notes"])
+
+
+def colors_of(content: Content, said: Mapping[str, Any]) -> list[str]:
+    """The colours of the change's classes, from its file or from the dates' legends."""
+    given = [str(c) for c in said.get("colors") or ()]
+    if len(given) == len(said["names"]):
+        return given
+    known = {c.name: c.color for d in content.days for c in d.legend.classes}
+    return [known.get(n, "#4477aa") for n in said["names"]]
+
+
+def _moves(
+    said: Mapping[str, Any], names: Sequence[str], colors: Sequence[str], ha: float, caption: str
+) -> str:
+    palette = dict(zip(names, colors, strict=True))
+    likely: list[list[str]] = []
+    rare: list[list[str]] = []
+    for m in said["moves"]:
+        row = [
+            named(m["from"], palette[m["from"]]), named(m["to"], palette[m["to"]]),
+            quantity(m["expected"], ha), quantity(m["expected"], ha * ACRES),
+            quantity(m["expected"]), f"{m['compared']:,}",
+        ]  # fmt: skip
+        (likely if m["expected"]["value"] >= LIKELY else rare).append(row)
+    heads = ["From", "To", "Hectares", "Acres", "Tiles", "Tiles, two maps compared"]
+    body = table(heads, likely, caption, words=2) if likely else ""
+    if not likely:
+        body = "<p>No transition is expected of as much as half a tile.</p>"
+    if rare:
+        body += (
+            f"<details><summary>{len(rare):,} transitions of less than half a tile each</summary>"
+            f"{table(heads, rare, f'{caption}, rarer ones', words=2)}</details>"
+        )
+    return body
+
+
+def _matrix(
+    cells: Sequence[Sequence[Mapping[str, Any]]],
+    names: Sequence[str],
+    colors: Sequence[str],
+    ha: float,
+    caption: str,
+) -> str:
+    heads = ["From ↓, to →", *(named(n, c) for n, c in zip(names, colors, strict=True))]
+    lines = []
+    for i, row in enumerate(cells):
+        inner = "".join(
+            f'<td class="n">{signed(float(f["value"]) * ha)}<br>'
+            f"<small>{signed(float(f['value']))} tiles</small></td>"
+            for f in row
+        )
+        lines.append(f'<tr><th scope="row">{named(names[i], colors[i])}</th>{inner}</tr>')
+    return matrix(heads, lines, caption)
