@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from quadrat import heads, runs, tiles
-from quadrat.finetuning import Machine, Settings, finetune, stopped_run
+from quadrat.finetuning import FinetuneSettings, Machine, finetune, stopped_run
 from quadrat.tiles import pack
 
 VALIDATION = 0.05  # of all pictures: a tenth of the half that trains
@@ -83,7 +83,7 @@ def tested(model: str, uri: str) -> float:
 
 
 def retrained(
-    arguments: argparse.Namespace, settings: Settings, few: str, work: Path
+    arguments: argparse.Namespace, settings: FinetuneSettings, few: str, work: Path
 ) -> dict[str, Any]:
     """Retrain the network, its learning curve in the run history; what came out."""
     name = arguments.name or f"{settings.backbone}-{settings.depth}-{settings.pixels}"
@@ -137,7 +137,7 @@ def main() -> None:
     few = packed(arguments.folder, work, arguments.pixels, arguments.seed, VALIDATION)
     half = packed(arguments.folder, work, arguments.pixels, arguments.seed, 0.5)
     head = frozen(arguments, few, half, work)
-    settings = Settings(
+    settings = FinetuneSettings(
         backbone=arguments.backbone, depth=arguments.depth, weights=arguments.weights,
         pixels=arguments.pixels, epochs=arguments.epochs, lr=arguments.lr, seed=arguments.seed,
         keep=arguments.keep,

@@ -22,10 +22,10 @@ from quadrat.finetuning import networks
 from quadrat.finetuning.cached import featurize
 from quadrat.finetuning.checkpoint import Checkpoints
 from quadrat.finetuning.distributed import Group, joined
-from quadrat.finetuning.feed import Batch, Ids, Pictures
+from quadrat.finetuning.feed import Ids, Pictures, TrainBatch
 from quadrat.finetuning.loop import Task, Training, networks_shared, resolve_precision
 from quadrat.finetuning.optimise import class_weights, make_optimizer
-from quadrat.finetuning.settings import Settings
+from quadrat.finetuning.settings import FinetuneSettings
 
 CLASSES = 6
 
@@ -36,12 +36,12 @@ class Still:
 
     inputs: torch.Tensor
 
-    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[Batch]:
+    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[TrainBatch]:
         for step, ids in enumerate(plan):
-            yield Batch(step, len(ids), ids, self.inputs[: len(ids)])
+            yield TrainBatch(step, len(ids), ids, self.inputs[: len(ids)])
 
 
-def made(settings: Settings, tiles: int, side: int, group: Group, folder: str) -> Training:
+def made(settings: FinetuneSettings, tiles: int, side: int, group: Group, folder: str) -> Training:
     """A training on tiles of random pixels; its epochs are called one by one."""
     network = networks.build(settings.backbone, CLASSES, settings.weights, settings.pixels)
     names = networks.retrain(network, settings.depth, settings.batch_norm)
@@ -75,7 +75,7 @@ def measured(training: Training, rounds: int, warm: int) -> tuple[list[float], l
     return found
 
 
-def last_only(settings: Settings, tiles: int, side: int, group: Group, folder: str) -> None:
+def last_only(settings: FinetuneSettings, tiles: int, side: int, group: Group, folder: str) -> None:
     """Seconds of one pass of features and of ten epochs of a last layer on them."""
     import time
 
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--json")
     arguments = parser.parse_args()
     with joined(arguments.device, arguments.threads) as group, tempfile.TemporaryDirectory() as t:
-        settings = Settings(
+        settings = FinetuneSettings(
             backbone=arguments.backbone, weights="random", pixels=arguments.pixels,
             epochs=1000, batch=arguments.batch, lr=1e-6, batch_norm="frozen",
             precision=resolve_precision(arguments.precision, group.device),

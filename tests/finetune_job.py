@@ -12,7 +12,7 @@ import sys
 
 
 def main(text: str) -> None:
-    from quadrat.finetuning import Machine, Settings, finetune
+    from quadrat.finetuning import FinetuneSettings, Machine, finetune
 
     job = json.loads(text)
     kill_at = job.pop("kill_at", None)
@@ -27,7 +27,7 @@ def main(text: str) -> None:
         training = training or name == "epoch"
 
     result = finetune(
-        job.pop("source"), job.pop("out"), Settings(**job.pop("settings")),
+        job.pop("source"), job.pop("out"), FinetuneSettings(**job.pop("settings")),
         Machine(**job.pop("machine", {"threads": 1})), **job, on_event=event,
         on_progress=progress,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from finetune_tiles import chips as make_chips
 from quadrat.finetuning import feed, loop
 from quadrat.finetuning.checkpoint import Checkpoints
 from quadrat.finetuning.distributed import Group, SharedBatchNorm, joined, shared_statistics
-from quadrat.finetuning.settings import Settings
+from quadrat.finetuning.settings import FinetuneSettings
 
 CPU = torch.device("cpu")
 ALONE = Group(0, 1, CPU)
@@ -77,7 +77,7 @@ class Double(nn.Module):
 
 def check_training(group: Group, optimizer: str) -> None:
     """31 tiles, which two processes cannot share evenly, in batches of 11, 10 and 10."""
-    settings = Settings(
+    settings = FinetuneSettings(
         epochs=4, batch=11, lr=0.02, optimizer=optimizer, precision="fp32",
         class_weight="balanced",
     )  # fmt: skip

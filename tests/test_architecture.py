@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -105,6 +109,57 @@ def test_heavy_dependencies_have_one_home() -> None:
                     wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}: its home is "
                                  f"{' or '.join(sorted(found[words]))}")  # fmt: skip
     assert wrong == []
+
+
+def test_what_is_imported_is_declared() -> None:
+    """A library that another one happens to bring may be gone with that one's next release."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    listed = [*project["dependencies"], *itertools.chain.from_iterable(extras)]
+    declared = {re.split(r"[^\w.-]", line)[0].lower() for line in listed}
+    distributions = packages_distributions()
+    wrong = []
+    for _, path, tree in sources():
+        for name, line in imports(tree):
+            top = name.split(".")[0]
+            if top == "quadrat" or top in sys.stdlib_module_names:
+                continue
+            if declared.isdisjoint(n.lower() for n in distributions.get(top, [top])):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {top}")
+    assert wrong == []
+
+
+def test_a_class_name_stands_once() -> None:
+    places: dict[str, list[str]] = {}
+    for _, path, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def loaded_at_once(tree: ast.Module) -> Iterator[str]:
+    """What a module imports when it is loaded: neither in functions nor for type checkers."""
+    waiting: list[ast.AST] = [*tree.body]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not isinstance(node, ast.FunctionDef) and "TYPE_CHECKING" not in ast.dump(node):
+            waiting += ast.iter_child_nodes(node)
+
+
+def test_no_modules_load_each_other() -> None:
+    modules = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): tree
+               for _, path, tree in sources()}  # fmt: skip
+    modules = {name.removesuffix(".__init__"): tree for name, tree in modules.items()}
+    graph = {}
+    for module, tree in modules.items():
+        names = {n if n in modules else n.rpartition(".")[0] for n in loaded_at_once(tree)}
+        graph[module] = names & modules.keys() - {module}
+    TopologicalSorter(graph).prepare()  # CycleError names a circle
 
 
 def test_loading_the_librarys_modules_loads_nothing_heavy() -> None:

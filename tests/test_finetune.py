@@ -18,19 +18,19 @@ import torchvision  # noqa: E402
 
 from quadrat import model, tiles  # noqa: E402
 from quadrat.errors import BackboneError, LockedError, TrainError  # noqa: E402
-from quadrat.finetuning import Machine, Settings, export, finetune, stopped_run  # noqa: E402
+from quadrat.finetuning import FinetuneSettings, Machine, export, finetune, stopped_run  # noqa: E402
 
 NETWORK = "shufflenet_v2_x0_5"  # the smallest of torchvision's
 ONE = Machine(device="cpu", threads=1)
 JOB = Path(__file__).with_name("finetune_job.py")
 
 
-def settings(**options: Any) -> Settings:
+def settings(**options: Any) -> FinetuneSettings:
     defaults = {"backbone": NETWORK, "weights": "random", "pixels": 32, "epochs": 3, "batch": 16}
-    return Settings(**{**defaults, "precision": "fp32", "lr": 0.005, **options})
+    return FinetuneSettings(**{**defaults, "precision": "fp32", "lr": 0.005, **options})
 
 
-def pretrained(**options: Any) -> Settings:
+def pretrained(**options: Any) -> FinetuneSettings:
     """The default network with its published weights: it learns these tiles at once."""
     defaults = {"backbone": "efficientnet_lite0", "weights": None, "lr": 1e-4}
     return settings(**{**defaults, "epochs": 2, **options})

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quad
 
 from quadrat import runs  # noqa: E402
 from quadrat.cli import run  # noqa: E402
-from quadrat.finetuning.settings import Machine, Settings  # noqa: E402
+from quadrat.finetuning.settings import FinetuneSettings, Machine  # noqa: E402
 
 SMALL = ("--backbone", "shufflenet_v2_x0_5", "--weights", "random", "--pixels", "32", "--batch",
          "16", "--epochs", "3", "--threads", "1", "--precision", "fp32")  # fmt: skip
@@ -81,6 +81,6 @@ def test_every_setting_is_an_option_with_the_same_default() -> None:
     from quadrat.cli.finetune import command
 
     options = command.make_context("finetune", ["tiles"], resilient_parsing=True).params
-    for kind in (Settings, Machine):
+    for kind in (FinetuneSettings, Machine):
         for field in fields(kind):
             assert options[field.name] == field.default, field.name

@@ -18,7 +18,7 @@ from quadrat.errors import TrainError  # noqa: E402
 from quadrat.finetuning.data import loaded  # noqa: E402
 from quadrat.finetuning.distributed import Group  # noqa: E402
 from quadrat.finetuning.sets import open_sets  # noqa: E402
-from quadrat.finetuning.settings import Machine, Settings  # noqa: E402
+from quadrat.finetuning.settings import FinetuneSettings, Machine  # noqa: E402
 
 ALONE = Group(0, 1, torch.device("cpu"))
 
@@ -26,7 +26,7 @@ ALONE = Group(0, 1, torch.device("cpu"))
 def load(source: Any, validation: Any = None, memory_mb: int = 64, **options: Any) -> Any:
     sets = open_sets(source, validation)
     machine = Machine(memory_mb=memory_mb, threads=2)
-    return loaded(sets, Settings(**options), machine, ALONE, lambda done, total: None)
+    return loaded(sets, FinetuneSettings(**options), machine, ALONE, lambda done, total: None)
 
 
 def pixels(data: Any, split: str) -> set[bytes]:

@@ -20,11 +20,11 @@ torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quad
 
 from quadrat import runs, storage  # noqa: E402
 from quadrat.errors import BackboneError, TrainError  # noqa: E402
-from quadrat.finetuning import Machine, Settings, finetune  # noqa: E402
+from quadrat.finetuning import FinetuneSettings, Machine, finetune  # noqa: E402
 from quadrat.finetuning.launch import launch  # noqa: E402
 
 TESTS = Path(__file__).parent
-CHOSEN = Settings(
+CHOSEN = FinetuneSettings(
     backbone="shufflenet_v2_x0_5", weights="random", pixels=32, epochs=3, batch=15, lr=0.02,
     precision="fp32", batch_norm="frozen",
 )  # fmt: skip
@@ -73,7 +73,7 @@ def test_two_processes_follow_the_curve_of_one(small: Any, tmp_path: Path) -> No
 
 
 def test_frozen_parts_and_cached_features_work_in_two_processes(small: Any, tmp_path: Path) -> None:
-    chosen = Settings(
+    chosen = FinetuneSettings(
         depth="last_only", views=2, pixels=32, epochs=8, batch=16, precision="fp32",
     )  # fmt: skip
     one = finetune(small.uri, str(tmp_path / "one"), chosen, machine(1))
@@ -110,8 +110,8 @@ def test_processes_end_with_the_one_that_started_them(small: Any, tmp_path: Path
     """A kill that cannot be caught leaves no process that trains on."""
     code = (
         "from quadrat.finetuning import *\n"
-        f"finetune({small.uri!r}, {str(tmp_path / 'model')!r}, Settings(backbone='shufflenet_v2_"
-        "x0_5', weights='random', pixels=32, epochs=100000, batch=15),"
+        f"finetune({small.uri!r}, {str(tmp_path / 'model')!r}, FinetuneSettings(backbone="
+        "'shufflenet_v2_x0_5', weights='random', pixels=32, epochs=100000, batch=15),"
         " Machine('cpu', 2, 1), on_event=lambda e, v: print(e, flush=True))"
     )
     started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -20,7 +20,7 @@ from quadrat.errors import TrainError  # noqa: E402
 from quadrat.finetuning import feed, loop, optimise  # noqa: E402
 from quadrat.finetuning.checkpoint import Checkpoints  # noqa: E402
 from quadrat.finetuning.distributed import Group  # noqa: E402
-from quadrat.finetuning.settings import Settings  # noqa: E402
+from quadrat.finetuning.settings import FinetuneSettings  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def training(
     folder: Path, module: nn.Module | None = None, *, n: int = 48, classes: int = 3, **options: Any
 ) -> loop.Training:
     options = {"epochs": 3, "batch": 12, "lr": 0.02, "precision": "fp32"} | options
-    settings = Settings(**options)
+    settings = FinetuneSettings(**options)
     chips, labels = make_chips(n + 24)
     task = loop.Task(labels, np.arange(n), np.arange(n, n + 24), classes, lambda i: f"tile{i}")
     pictures = feed.Pictures(chips, 32, (128.0,) * 3, (64.0,) * 3, settings, CPU)
@@ -335,7 +335,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
-    settings = Settings(epochs=10, warmup=2.0, lr=0.5)
+    settings = FinetuneSettings(epochs=10, warmup=2.0, lr=0.5)
     rates = [optimise.learning_rate(settings, e + s / 4, 4) for e in range(10) for s in range(4)]
     assert rates[:8] == pytest.approx([0.5 * (i + 1) / 8 for i in range(8)])
     assert rates[24] == pytest.approx(0.25)
@@ -347,14 +347,16 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     labels = np.repeat([0, 1, 3], [5, 20, 75])
-    found = optimise.class_weights(labels, 4, Settings(class_weight="balanced")).numpy()
+    found = optimise.class_weights(labels, 4, FinetuneSettings(class_weight="balanced")).numpy()
     expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
     np.testing.assert_allclose(found[[0, 1, 3]], expected, rtol=1e-6)
     assert found[2] == 0 and found[labels].mean() == pytest.approx(1)
 
 
 def test_only_weights_decay() -> None:
-    groups = optimise.make_optimizer(small_network(), Settings(weight_decay=0.1)).param_groups
+    groups = optimise.make_optimizer(
+        small_network(), FinetuneSettings(weight_decay=0.1)
+    ).param_groups
     assert {g["weight_decay"]: {p.ndim for p in g["params"]} for g in groups} == {
         0.1: {2, 4}, 0.0: {1}
     }  # fmt: skip
@@ -391,4 +393,4 @@ def test_an_error_while_preparing_batches_reaches_the_loop_and_ends_the_thread()
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(TrainError, match=says):
-        Settings(**options)
+        FinetuneSettings(**options)

@@ -23,7 +23,7 @@ from quadrat.finetuning.augment import prepared  # noqa: E402
 from quadrat.model import compile_network  # noqa: E402
 
 
-def build(name: str, **options: Any) -> networks.Network:
+def build(name: str, **options: Any) -> networks.TorchNetwork:
     return networks.build(name, 3, options.pop("weights", "random"), **options)
 
 
@@ -129,7 +129,7 @@ def test_unknown_and_unfit_networks_are_named(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(BackboneError, match="no network 'resnet19'"):
         build("resnet19")
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(BackboneError, match=r"resnet19.*pip install timm"):
+    with pytest.raises(BackboneError, match=r"resnet19.*pip install 'quadrat\[timm\]'"):
         build("resnet19")
     with pytest.raises(BackboneError, match="googlenet has side branches"):
         build("googlenet")
@@ -147,7 +147,7 @@ def test_timms_networks_by_name() -> None:
     assert "from:layer4" in networks.depths(network)
 
 
-def retrained(network: networks.Network, depth: str) -> set[str]:
+def retrained(network: networks.TorchNetwork, depth: str) -> set[str]:
     networks.retrain(network, depth)
     return {n for n, p in network.module.named_parameters() if p.requires_grad}
 

@@ -10,7 +10,7 @@ import pytest
 
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import TrainError
-from quadrat.finetuning import Machine, Settings, finetune
+from quadrat.finetuning import FinetuneSettings, Machine, finetune
 
 pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
 pytest.importorskip("torchvision", reason="fine-tuning needs torch and torchvision")
@@ -32,7 +32,7 @@ def test_two_processes_on_spark_follow_the_curve_of_one(
     from finetune_tiles import write_tiles
 
     source = write_tiles(tmp_path, {"train": 60, "validation": 30}).uri
-    settings = Settings(
+    settings = FinetuneSettings(
         backbone="resnet18",
         weights="random",
         depth="all",

@@ -107,7 +107,7 @@ class Grid:
     def centres(
         self, rows: NDArray[np.integer[Any]], cols: NDArray[np.integer[Any]]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x and y of the tiles' centres, shapes (N,) float64."""
+        """Centres of tiles, x and y in metres, (N,) float64 each."""
         r, c = np.asarray(rows, np.float64), np.asarray(cols, np.float64)
         return (c + 0.5) * self.tile_m, -(r + 0.5) * self.tile_m
 

@@ -40,7 +40,7 @@ KINDS = (*PRODUCTS, "files", "runs", "cache")
 
 
 @dataclass(frozen=True)
-class Item:
+class WorkspaceItem:
     """One thing that was made and is still there.
 
     Attributes:
@@ -68,7 +68,7 @@ class Cleaned:
         kept: uri and reason of what could not be deleted.
     """
 
-    items: tuple[Item, ...]
+    items: tuple[WorkspaceItem, ...]
     deleted: bool
     kept: tuple[tuple[str, str], ...] = ()
 
@@ -118,7 +118,7 @@ def note(kind: str, uri: str, *, run: str | None = None, workspace: str = ".") -
         ledger.write(json.dumps(entry) + "\n")
 
 
-def inventory(workspace: str = ".", *, kinds: Sequence[str] = ()) -> tuple[Item, ...]:
+def inventory(workspace: str = ".", *, kinds: Sequence[str] = ()) -> tuple[WorkspaceItem, ...]:
     """What was made in a working folder and is still there.
 
     Args:
@@ -210,7 +210,7 @@ def _place(uri: str) -> str:
     return os.path.realpath(storage.local_path(uri)) if storage.is_local(uri) else uri
 
 
-def _item(entry: Mapping[str, Any]) -> Item | None:
+def _item(entry: Mapping[str, Any]) -> WorkspaceItem | None:
     kind, uri = str(entry["kind"]), str(entry["uri"])
     if kind == "runs":
         return _run_item(uri, str(entry.get("run")))
@@ -218,11 +218,11 @@ def _item(entry: Mapping[str, Any]) -> Item | None:
     if proof is None or proof != entry.get("sha256") or _place(uri) != entry.get("place"):
         return None  # gone, or another thing by now
     if kind == "files":
-        return Item(kind, uri, storage.size(uri), (uri,))
+        return WorkspaceItem(kind, uri, storage.size(uri), (uri,))
     return _folder_item(kind, uri)
 
 
-def _folder_item(kind: str, uri: str) -> Item:
+def _folder_item(kind: str, uri: str) -> WorkspaceItem:
     ours = products.own_files(kind)
     fetched = _fetched(uri) if kind == "imagery" else frozenset()
     files, foreign = [], []
@@ -231,7 +231,9 @@ def _folder_item(kind: str, uri: str) -> Item:
             files.append(storage.join(uri, *name.split("/")))
         else:
             foreign.append(name)
-    return Item(kind, uri, sum(map(storage.size, files)), tuple(files), tuple(foreign[:10]))
+    return WorkspaceItem(
+        kind, uri, sum(map(storage.size, files)), tuple(files), tuple(foreign[:10])
+    )
 
 
 def _fetched(uri: str) -> frozenset[str]:
@@ -260,7 +262,7 @@ def _names(uri: str) -> Iterator[str]:
             yield name
 
 
-def _run_item(tracking_uri: str, run: str) -> Item | None:
+def _run_item(tracking_uri: str, run: str) -> WorkspaceItem | None:
     """A run of the history that was noted, which the configured address may have a password for."""
     from quadrat import runs
 
@@ -271,20 +273,20 @@ def _run_item(tracking_uri: str, run: str) -> Item | None:
     if files is None:
         return None
     size = sum(map(storage.size, files.own))
-    return Item("runs", tracking_uri, size, files.own, files.foreign[:10], run)
+    return WorkspaceItem("runs", tracking_uri, size, files.own, files.foreign[:10], run)
 
 
-def _caches() -> Iterator[Item]:
+def _caches() -> Iterator[WorkspaceItem]:
     """What may be cached is made again when it is needed."""
     for name, patterns in CACHES.items():
         folder, ours = storage.cache_dir() / name, products.matching(patterns)
         if folder.is_dir():
             files = tuple(str(folder / inner) for inner in _names(str(folder)) if ours(inner))
             if files:
-                yield Item("cache", str(folder), sum(map(storage.size, files)), files)
+                yield WorkspaceItem("cache", str(folder), sum(map(storage.size, files)), files)
 
 
-def _delete(item: Item) -> None:
+def _delete(item: WorkspaceItem) -> None:
     if item.kind == "runs":
         from quadrat import runs
 
@@ -317,7 +319,7 @@ def _remove_empty(uri: str) -> None:
             Path(folder).rmdir()
 
 
-def _remove_parents(item: Item, workspace: str) -> None:
+def _remove_parents(item: WorkspaceItem, workspace: str) -> None:
     """Remove folders of the working folder that the item leaves empty (`deep/` of `deep/tiles`)."""
     uri = item.uri.removeprefix("sqlite:///")
     if not storage.is_local(uri):

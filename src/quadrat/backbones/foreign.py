@@ -180,7 +180,7 @@ def _output(network: Any, what: str) -> Any:
 def _join(
     network: Any, entry: _Input, shape: tuple[int, ...], numbers: tuple[Pixels, Pixels] | None
 ) -> Any:
-    """chips -> planes or not -> float -> normalised -> the network -> pooled -> features."""
+    """The whole graph: chips -> planes -> floats -> normalised -> network -> pooled -> features."""
     before: list[Any] = []
     after: list[Any] = []
     constants: list[Any] = []

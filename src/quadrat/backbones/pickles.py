@@ -85,7 +85,7 @@ class _Mark:
 _MARK = _Mark()
 
 
-class _Refused(Exception):
+class _RefusedPickle(Exception):
     """Carries the reason out of the interpreter; becomes a BackboneError with the file's name."""
 
 
@@ -106,7 +106,7 @@ def load(data: bytes | memoryview, what: str, start: int = 0) -> Loaded:
     machine = _Machine(memoryview(data)[start : start + MAX_PICKLE])
     try:
         value = machine.run()
-    except _Refused as refused:
+    except _RefusedPickle as refused:
         raise BackboneError(
             f"{what} is refused: {refused}; save the weights alone: "
             "torch.save(network.state_dict(), FILE)"
@@ -131,7 +131,7 @@ class _Machine:
                 return self.pop()
             step = _STEPS.get(op)
             if step is None:
-                raise _Refused(f"its pickle holds the instruction {_opcode_name(op)}")
+                raise _RefusedPickle(f"its pickle holds the instruction {_opcode_name(op)}")
             step(self)
 
     def take(self, count: int) -> memoryview:
@@ -196,13 +196,13 @@ class _Machine:
             raise TypeError("a name is text")
         text = f"{module}.{attribute}"
         if text not in ALLOWED and text not in STORAGES:
-            raise _Refused(f"its pickle asks for {printable(text)}")
+            raise _RefusedPickle(f"its pickle asks for {printable(text)}")
         self.push(_Name(text))
 
     def call(self) -> None:
         arguments, called = self.pop(), self.pop()
         if not isinstance(called, _Name) or type(arguments) is not tuple:
-            raise _Refused("its pickle calls what is no name")
+            raise _RefusedPickle("its pickle calls what is no name")
         if called.text == ORDERED_DICT:
             self.push({})
             for pair in arguments[0] if arguments else ():
@@ -214,14 +214,14 @@ class _Machine:
                 raise TypeError("a parameter is a tensor")
             self.push(arguments[0])
         else:
-            raise _Refused(f"its pickle calls {called.text}")
+            raise _RefusedPickle(f"its pickle calls {called.text}")
 
     def build(self) -> None:
         # torch hangs `_metadata` on the state dict; it says nothing about the numbers
         state = self.pop()
         self.top(dict)
         if type(state) is not dict:
-            raise _Refused("its pickle sets the state of an object")
+            raise _RefusedPickle("its pickle sets the state of an object")
 
     def storage(self) -> None:
         identity = self.pop()
@@ -229,7 +229,7 @@ class _Machine:
             raise TypeError("unknown persistent identity")
         _, kind, key, _location, count = identity[:5]
         if len(identity) == 6 and identity[5] is not None:
-            raise _Refused("one of its storages is a view of another")
+            raise _RefusedPickle("one of its storages is a view of another")
         if not isinstance(kind, _Name) or kind.text not in STORAGES or not isinstance(key, str):
             raise TypeError("unknown storage")
         ref = StorageRef(key, STORAGES[kind.text], _count(count))
@@ -240,7 +240,7 @@ class _Machine:
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_COUNT:
-        raise _Refused("one of its sizes, offsets or strides is negative or absurdly large")
+        raise _RefusedPickle("one of its sizes, offsets or strides is negative or absurdly large")
     return value
 
 
@@ -256,7 +256,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> TensorRef:
     reach = start + sum((n - 1) * s for n, s in zip(sides, steps, strict=True)) if count else 0
     # more elements than the storage holds would mean that some are seen twice
     if count > storage.length or (count and reach >= storage.length):
-        raise _Refused("one of its tensors reaches outside its storage")
+        raise _RefusedPickle("one of its tensors reaches outside its storage")
     return TensorRef(storage, start, sides, steps)
 
 

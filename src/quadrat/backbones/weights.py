@@ -134,7 +134,7 @@ def _item_size(dtype: str) -> int:
 
 
 def _read_zip(data: bytes, name: str) -> State:
-    """torch's present format: a zip of `X/data.pkl`, `X/data/KEY`, `X/byteorder`."""
+    """The present format of torch: a zip of `X/data.pkl`, `X/data/KEY`, `X/byteorder`."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _read_archive(archive, len(data), name)
@@ -180,7 +180,7 @@ def _read_archive(archive: zipfile.ZipFile, total: int, name: str) -> State:
 
 
 def _read_legacy(data: bytes, name: str) -> State:
-    """torch's format before 1.6: five pickles, then each storage's count and numbers."""
+    """The format of torch before 1.6: five pickles, then each storage's count and numbers."""
     version = pickles.load(data, name, len(_LEGACY_START))
     system = pickles.load(data, name, version.end)
     loaded = pickles.load(data, name, system.end)

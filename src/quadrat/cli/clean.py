@@ -11,7 +11,7 @@ import click
 from quadrat.cli import common
 
 if TYPE_CHECKING:
-    from quadrat.workspace import Cleaned, Item
+    from quadrat.workspace import Cleaned, WorkspaceItem
 
 KINDS = ("tiles", "models", "scores", "county", "change", "imagery", "files", "runs", "cache")
 
@@ -40,7 +40,7 @@ def command(only: Sequence[str], dry_run: bool, yes: bool) -> common.Answer:
     return common.Answer(result, _described(result))
 
 
-def _agreed(items: Sequence[Item]) -> bool:
+def _agreed(items: Sequence[WorkspaceItem]) -> bool:
     if not sys.stdin.isatty():
         raise click.UsageError("nobody is there to ask; say --yes to delete, or --dry-run to list")
     common.echo(_table(items), err=True)
@@ -60,7 +60,7 @@ def _described(result: Cleaned) -> str:
     return "\n".join(lines)
 
 
-def _table(items: Sequence[Item]) -> str:
+def _table(items: Sequence[WorkspaceItem]) -> str:
     rows = [
         [i.kind, _size(i.bytes), f"{len(i.files):,}", f"{i.uri} {i.run}" if i.run else i.uri]
         for i in items

@@ -120,12 +120,12 @@ def command(
     Needs pip install 'quadrat[finetune]'. Under torchrun each process runs the same command; with
     --engine spark the --nproc processes are tasks of the cluster.
     """
-    from quadrat.finetuning import Machine, Settings, finetune, rank, require
+    from quadrat.finetuning import FinetuneSettings, Machine, finetune, rank, require
     from quadrat.tiles import open_tiles
 
     require()
     machine = Machine(**_taken(Machine, options))
-    settings = Settings(**_taken(Settings, options))
+    settings = FinetuneSettings(**_taken(FinetuneSettings, options))
     open_tiles(source)  # before the run starts: a mistyped name is no run
     arguments: dict[str, Any] = {
         "validation": validation,

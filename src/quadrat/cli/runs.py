@@ -10,7 +10,7 @@ import click
 from quadrat.cli import common
 
 if TYPE_CHECKING:
-    from quadrat.runs import Comparison, Record
+    from quadrat.runs import Comparison, RunRecord
 
 
 @click.group()
@@ -92,13 +92,13 @@ def ui(port: int, host: str, tracking_uri: str | None) -> None:
     run_ui(port, host=host, tracking_uri=tracking_uri)
 
 
-def _about(record: Record) -> list[str]:
+def _about(record: RunRecord) -> list[str]:
     seconds = "" if record.seconds is None else f"{record.seconds:,.1f}"
     started = record.started.replace("T", " ").removesuffix("+00:00")
     return [record.id[:12], record.name, record.kind, record.status, started, seconds]
 
 
-def _figures(record: Record, sort: str | None) -> list[str]:
+def _figures(record: RunRecord, sort: str | None) -> list[str]:
     names = [sort] if sort else ["validation/overall", "validation/macro_f1"]
     return [_number(record.metrics.get(name)) for name in names]
 
@@ -109,7 +109,7 @@ def _number(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def _described(record: Record) -> str:
+def _described(record: RunRecord) -> str:
     lines = ["  ".join(_about(record)), f"files: {record.artifacts}"]
     for title, values in (
         ("settings", record.params),

@@ -40,8 +40,9 @@ def read(data: bytes, max_side: int) -> NDArray[np.uint8] | None:
 
 @lru_cache(maxsize=1)
 def _fast_png() -> tuple[Callable[[bytes, bytes], Any], ...]:
-    """Decoders that are installed, best first, of a file and its packed rows: imagecodecs decodes
-    on several threads at once, pyspng keeps the interpreter lock meanwhile.
+    """Installed decoders, the fastest first; each takes a file and its packed rows.
+
+    imagecodecs decodes on several threads at once, pyspng holds the interpreter lock meanwhile.
     """
     found: list[Callable[[bytes, bytes], Any]] = []
     with suppress(ImportError, AttributeError):
@@ -82,8 +83,10 @@ def _by_two_libraries(imagecodecs: Any, data: bytes, packed: bytes) -> Any:
 
 
 def _packed_rows(data: bytes) -> bytes | None:
-    """A PNG's compressed rows; None when a chunk does not match its checksum or the end is missing,
-    which not every decoder checks, or when it may say that the picture is turned.
+    """The compressed rows of a PNG file, or None where only Pillow reads it right.
+
+    That is where a chunk does not match its checksum or the end is missing, which not every decoder
+    checks, and where EXIF data may turn the picture.
     """
     view, at, rows = memoryview(data), 8, []
     while at + 12 <= len(data):

@@ -52,8 +52,9 @@ class Layout:
 
     @property
     def is_raster(self) -> bool:
-        """Whether its bands are such as raster programs write and picture libraries do not read:
-        three or more that say MinIsBlack, or more than RGB and three.
+        """Whether only raster libraries read these bands.
+
+        Those are three or more of photometric type MinIsBlack, or more than six.
         """
         return (self.bands >= 3 and self.colours == _BLACK) or self.bands > 6
 

@@ -256,8 +256,10 @@ def _write_labels(uri: str, land: Land, date: int) -> None:
 def _projected(
     left: float, top: float, width: int, height: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres of label cells in the imagery's CRS, (height, width): exact every 8 cells, straight
-    between (a millimetre off at most, at a fraction of the time)."""
+    """Centres of label cells in the imagery's CRS, x and y, (height, width).
+
+    Every eighth cell is projected and those between are interpolated: at most a millimetre off.
+    """
     every = 8
     i = np.arange(0, -(-width // every) + 2) * every
     j = np.arange(0, -(-height // every) + 2) * every

@@ -18,7 +18,7 @@ Picture = tuple[Groups, F]
 
 
 def grid() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """y and x of every pixel, (SIDE, SIDE)."""
+    """Row and column of every pixel, (SIDE, SIDE) each."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     return y, x
 

@@ -1,0 +1,1 @@
+"""Legends that ship with the package, one TOML file each."""

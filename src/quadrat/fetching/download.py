@@ -183,7 +183,7 @@ class _Transfer:
                         f"{error}, {failed} times; run the same command again (what came is kept)"
                     ) from None
                 self.client.sleep(self.client.wait(failed))
-            except _Refused as error:
+            except _RefusedRequest as error:
                 refused = 1 if _length(self.wanted.part) > before else refused + 1
                 renewed = self.signer is not None and self.signer.renew(error.url)
                 if not renewed or refused > 2:
@@ -193,7 +193,7 @@ class _Transfer:
                     ) from None
 
     def _request(self) -> None:
-        """One request for what is missing. CutError and _Refused mean: try again."""
+        """One request for what is missing. CutError and _RefusedRequest mean: try again."""
         wanted = self.wanted
         have, note = _resumable(wanted)
         if have and have == note.get("size"):
@@ -205,7 +205,7 @@ class _Transfer:
         also = (*REFUSED, UNRANGED)
         with self.client.stream(url, headers=headers, accept=also) as (head, chunks):
             if head.status in REFUSED:
-                raise _Refused(url, head.status)
+                raise _RefusedRequest(url, head.status)
             goes_on = head.status == 206 and head.start == have and head.etag == note.get("etag")
             if have and head.status != 200 and not goes_on:
                 self._drop()  # of another version, or not the range that was asked for
@@ -223,7 +223,7 @@ class _Transfer:
         self.wanted.part.unlink(missing_ok=True)
         self.wanted.note.unlink(missing_ok=True)
 
-    def _check_length(self, head: http.Answer) -> None:
+    def _check_length(self, head: http.Response) -> None:
         size = self.wanted.size
         if size is not None and head.length is not None and head.length != size:
             raise FetchError(
@@ -231,7 +231,7 @@ class _Transfer:
                 "announced: it changes at this moment; run the same command again"
             )
 
-    def _append(self, head: http.Answer, chunks: Any, have: int) -> None:
+    def _append(self, head: http.Response, chunks: Any, have: int) -> None:
         wanted = self.wanted
         with _writing(wanted.path):
             if not have:
@@ -254,7 +254,7 @@ class _Transfer:
         self.add(len(chunk))
 
 
-class _Refused(Exception):
+class _RefusedRequest(Exception):
     """The server refuses a signature."""
 
     def __init__(self, url: str, status: int) -> None:

@@ -64,7 +64,7 @@ class CutError(FetchError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """The head of an answer: status, and headers by lower-case name."""
 
     status: int
@@ -147,12 +147,12 @@ class Client:
                     "not JSON; check the address"
                 ) from None
 
-    def whole(self, url: str, *, params: Mapping[str, Any] | None = None) -> tuple[Answer, bytes]:
+    def whole(self, url: str, *, params: Mapping[str, Any] | None = None) -> tuple[Response, bytes]:
         """A whole answer in memory, for small ones."""
         with self._send("GET", url, params=params) as response:
             return _head(response), bytes(response.content)
 
-    def head(self, url: str) -> Answer:
+    def head(self, url: str) -> Response:
         """The head of what a GET would bring."""
         with self._send("HEAD", url, headers={"Accept-Encoding": "identity"}) as response:
             return _head(response)
@@ -160,7 +160,7 @@ class Client:
     @contextmanager
     def stream(
         self, url: str, *, headers: Mapping[str, str] | None = None, accept: tuple[int, ...] = ()
-    ) -> Iterator[tuple[Answer, Iterator[bytes]]]:
+    ) -> Iterator[tuple[Response, Iterator[bytes]]]:
         """An answer's head and its bytes as they come, as stored (never re-encoded).
 
         The iterator raises CutError when the connection ends before the answer does.
@@ -270,8 +270,8 @@ def _requests() -> Any:
     return requests
 
 
-def _head(response: Any) -> Answer:
-    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()})
+def _head(response: Any) -> Response:
+    return Response(response.status_code, {k.lower(): v for k, v in response.headers.items()})
 
 
 def _chunks(response: Any, url: str) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from quadrat.fetching.download import WORKERS, Failure, Wanted, download
 from quadrat.fetching.link import vrt
 from quadrat.fetching.places import Place
 from quadrat.fetching.plan import Image, Plan, YearPlan, year_dict
-from quadrat.fetching.record import Record
+from quadrat.fetching.record import FileRecord
 from quadrat.fetching.signing import Signer, planetary_service
 from quadrat.fetching.stac import PLANETARY, Catalogue, Item
 from quadrat.raster.whole import verify
@@ -323,9 +323,9 @@ class _Job:
         record.write_record(image.uri, self._record(image, None, digest))
         storage.write_bytes(image.uri, content)
 
-    def _record(self, image: Image, size: int | None, link: str = "") -> Record:
+    def _record(self, image: Image, size: int | None, link: str = "") -> FileRecord:
         item = image.item
-        return Record(
+        return FileRecord(
             "naip", item.id, item.year, item.date, item.gsd, item.crs, self.plan.source, item.href,
             self.plan.licence, size, self.plan.place.name, link,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from quadrat import products, raster, storage
 from quadrat.errors import FetchError, InputError
 from quadrat.fetching import folder, http, record, wcs
 from quadrat.fetching.places import LONLAT, Place, reproject
-from quadrat.fetching.record import Record
+from quadrat.fetching.record import FileRecord
 from quadrat.raster.whole import read_values, verify
 from quadrat.redaction import redact
 
@@ -244,7 +244,7 @@ def _run(
     windows = [_window(place, s.grid, s.name) for s in sources]
     uris = [storage.join(out, f"nlcd_{y}.tif") for y in years]
     records = [
-        Record("nlcd", f"Annual NLCD {y}", y, str(y), s.grid.pixel, s.grid.crs, s.name, "",
+        FileRecord("nlcd", f"Annual NLCD {y}", y, str(y), s.grid.pixel, s.grid.crs, s.name, "",
                LICENCE, None, place.name)
         for y, s in zip(years, sources, strict=True)
     ]  # fmt: skip
@@ -295,7 +295,7 @@ class _Count:
             self._tell(self._done, self._total)
 
 
-def _is_whole(uri: str, known: Record) -> bool:
+def _is_whole(uri: str, known: FileRecord) -> bool:
     """Whether a year is there: from the same source, of the size that its record says."""
     beside = record.sidecar(uri)
     if not (storage.exists(uri) and storage.exists(beside)):
@@ -308,7 +308,7 @@ def _is_whole(uri: str, known: Record) -> bool:
     )
 
 
-def _write(uri: str, source: _Source, window: Window, known: Record, count: _Count) -> None:
+def _write(uri: str, source: _Source, window: Window, known: FileRecord, count: _Count) -> None:
     r0, r1, c0, c1 = window
     grid = source.grid
     pieces = _pieces(window)

@@ -218,7 +218,7 @@ def read_outline(uri: str) -> Any:
     return _whole(vectors.read(uri))
 
 
-def _whole(features: vectors.Features) -> Any:
+def _whole(features: vectors.VectorLayer) -> Any:
     import shapely
 
     shapes, _ = vectors.polygons(features, LONLAT)

@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Record:
+class FileRecord:
     """Where a raster comes from.
 
     Attributes:
@@ -61,7 +61,7 @@ def sidecar(uri: str) -> str:
     return uri + SUFFIX
 
 
-def write_record(uri: str, record: Record) -> None:
+def write_record(uri: str, record: FileRecord) -> None:
     """Write the record beside a raster, in one step."""
     storage.write_json(sidecar(uri), record.to_dict())
 

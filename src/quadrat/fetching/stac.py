@@ -50,7 +50,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search gave: usable items, and why others are not (id, reason)."""
 
     items: tuple[Item, ...]
@@ -70,7 +70,7 @@ class Catalogue:
             # asked for first: a search for a collection that is not there just finds nothing
             self._facts = self._api.get_collection(collection).to_dict()
 
-    def search(self, area: Any, year: int) -> Found:
+    def search(self, area: Any, year: int) -> SearchResult:
         """The items of one year that meet an area.
 
         Args:
@@ -96,7 +96,7 @@ class Catalogue:
                     continue
                 if item.year == year and item.footprint.intersects(area):
                     items[item.id] = item
-        return Found(
+        return SearchResult(
             tuple(items[k] for k in sorted(items)), skips.from_lists(sorted(skipped.items()))
         )
 

@@ -26,9 +26,11 @@ from quadrat.engines import Engine, abilities
 from quadrat.errors import MissingExtraError, TrainError
 from quadrat.finetuning.launch import launch, processes, rank
 from quadrat.finetuning.result import FinetuneResult, from_dict
-from quadrat.finetuning.settings import RANDOM, Machine, Settings
+from quadrat.finetuning.settings import RANDOM, FinetuneSettings, Machine
 
-__all__ = ["FinetuneResult", "Machine", "Settings", "finetune", "rank", "require", "stopped_run"]
+__all__ = [
+    "FinetuneResult", "FinetuneSettings", "Machine", "finetune", "rank", "require", "stopped_run",
+]  # fmt: skip
 
 CHECKPOINTS = "checkpoints"
 RUN_FILE = "run.json"
@@ -37,7 +39,7 @@ RUN_FILE = "run.json"
 def finetune(
     source: tiles.Source | str,
     out: str,
-    settings: Settings | None = None,
+    settings: FinetuneSettings | None = None,
     machine: Machine | None = None,
     *,
     validation: tiles.Source | str | None = None,
@@ -75,7 +77,7 @@ def finetune(
         InputError, StorageError: tiles or folders that cannot be used.
     """
     require()
-    chosen, where = settings or Settings(), machine or Machine()
+    chosen, where = settings or FinetuneSettings(), machine or Machine()
     on_spark = abilities(engine).starts_processes
     if (where.nproc > 1 or on_spark) and processes() == 1:
         return _launched(
@@ -83,9 +85,9 @@ def finetune(
             validation=validation, resume=resume, keep_checkpoints=keep_checkpoints,
             run_id=run_id, on_event=on_event, on_progress=on_progress,
         )  # fmt: skip
-    from quadrat.finetuning.job import Job
+    from quadrat.finetuning.job import FinetuneJob
 
-    job = Job(
+    job = FinetuneJob(
         source, out, chosen, where, validation, resume, keep_checkpoints, run_id,
         on_event or (lambda event, values: None), on_progress or (lambda done, total: None),
     )  # fmt: skip
@@ -104,7 +106,7 @@ def require() -> None:
 def _launched(
     source: tiles.Source | str,
     out: str,
-    settings: Settings,
+    settings: FinetuneSettings,
     machine: Machine,
     engine: Engine | None,
     *,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from quadrat.finetuning import networks
 from quadrat.finetuning.distributed import Group
-from quadrat.finetuning.feed import Batch, Ids, Pictures
+from quadrat.finetuning.feed import Ids, Pictures, TrainBatch
 from quadrat.finetuning.loop import OnProgress, autocast
 from quadrat.heads import fit as heads
 
@@ -26,7 +26,7 @@ VIEW_KEY = 1 << 32  # apart from the epochs, which also make keys of random choi
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureViews:
     """Feeds tiles as standardised features; see `feed.Feed`.
 
     Attributes:
@@ -39,12 +39,12 @@ class Features:
     scale: NDArray[np.float32]
     device: torch.device
 
-    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[Batch]:
+    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[TrainBatch]:
         """Epochs take the views in turn."""
         view = self.views[(epoch - 1) % len(self.views)]
         for step, ids in enumerate(plan):
             mine = ids[rank::size]
-            yield Batch(step, len(ids), mine, torch.from_numpy(view[mine]).to(self.device))
+            yield TrainBatch(step, len(ids), mine, torch.from_numpy(view[mine]).to(self.device))
 
     def plain(self, ids: Ids, batch: int) -> Iterator[tuple[Ids, Tensor]]:
         """The plain view."""
@@ -54,13 +54,13 @@ class Features:
 
 
 def featurize(
-    network: networks.Network,
+    network: networks.TorchNetwork,
     pictures: Pictures,
     train: Ids,
     others: Ids,
     group: Group,
     on_progress: OnProgress,
-) -> Features:
+) -> FeatureViews:
     """Features of every view; each process does its share, and all get all of them.
 
     Args:
@@ -98,10 +98,10 @@ def featurize(
     scale[scale <= 1e-6 * np.maximum(1.0, np.abs(mean))] = 1.0
     views -= mean
     views /= scale
-    return Features(views, mean, scale, group.device)
+    return FeatureViews(views, mean, scale, group.device)
 
 
-def fit_head(layer: nn.Linear, features: Features, labels: Ids, train: Ids, seed: int) -> None:
+def fit_head(layer: nn.Linear, features: FeatureViews, labels: Ids, train: Ids, seed: int) -> None:
     """Give a layer the weights of the logistic head that `quadrat train` would fit.
 
     Args:
@@ -121,7 +121,7 @@ def fit_head(layer: nn.Linear, features: Features, labels: Ids, train: Ids, seed
     fold(layer, features)
 
 
-def fold(layer: nn.Linear, features: Features) -> None:
+def fold(layer: nn.Linear, features: FeatureViews) -> None:
     """Make a layer trained on standardised features work on features as they are."""
     with torch.no_grad():
         scale = torch.from_numpy(features.scale).to(layer.weight.device)

@@ -31,7 +31,7 @@ from quadrat.features import Selection
 from quadrat.finetuning.distributed import Group
 from quadrat.finetuning.feed import Ids
 from quadrat.finetuning.sets import Sets
-from quadrat.finetuning.settings import Machine, Settings
+from quadrat.finetuning.settings import FinetuneSettings, Machine
 from quadrat.grid import Grid
 from quadrat.heads import samples as sampling
 from quadrat.legend import Legend
@@ -87,7 +87,7 @@ class TileData:
 
 @contextlib.contextmanager
 def loaded(
-    sets: Sets, settings: Settings, machine: Machine, group: Group, on_progress: Progress
+    sets: Sets, settings: FinetuneSettings, machine: Machine, group: Group, on_progress: Progress
 ) -> Iterator[TileData]:
     """All labelled tiles, decoded, while the block lasts.
 
@@ -160,7 +160,7 @@ class _Read:
     skipped: tuple[Skipped, ...]
 
 
-def _planned(sets: Sets, settings: Settings) -> _Plan:
+def _planned(sets: Sets, settings: FinetuneSettings) -> _Plan:
     parts: list[tuple[tiles.Part, int, _Role]] = []
     tables, place = [], 0
     for source in (sets.source, sets.validation):
@@ -187,7 +187,7 @@ def _planned(sets: Sets, settings: Settings) -> _Plan:
     return _Plan(tuple(parts), (place, side, side, 3), sets.digest)
 
 
-def _role(validates: bool, sets: Sets, index: pa.Table, settings: Settings) -> _Role:
+def _role(validates: bool, sets: Sets, index: pa.Table, settings: FinetuneSettings) -> _Role:
     has = bool(index["split"].null_count < len(index))
     if validates:
         return _Role(Selection(True, ("validation",) if has else None), "validation", has)
@@ -297,7 +297,9 @@ def _read(plan: _Plan, chips: NDArray[np.uint8], machine: Machine, on_progress: 
     )
 
 
-def _sorted(sets: Sets, settings: Settings, chips: NDArray[np.uint8], read: _Read) -> TileData:
+def _sorted(
+    sets: Sets, settings: FinetuneSettings, chips: NDArray[np.uint8], read: _Read
+) -> TileData:
     samples = sampling.sort(read.index, sets.legend, sets.where, settings.seed)
     word = np.array(read.index["split"].to_pylist(), dtype=object).astype(str)
     test = np.flatnonzero((samples.y >= 0) & (word == "test"))

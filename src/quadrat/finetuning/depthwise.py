@@ -14,6 +14,7 @@ class DepthwiseInFloat(nn.Conv2d):
     """A convolution that leaves mixed precision where it is depthwise and on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """The convolution, in float32 where mixed precision is slower than it."""
         depthwise = self.groups == self.in_channels > 1
         if depthwise and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):

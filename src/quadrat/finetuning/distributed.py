@@ -158,7 +158,7 @@ def shared_statistics(module: nn.Module, group: Group) -> nn.Module:
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation with the statistics of all processes' tiles, on any device.
 
-    torch's own SyncBatchNorm has no CPU form.
+    SyncBatchNorm, which torch has for this, runs on CUDA only.
     """
 
     @classmethod
@@ -172,6 +172,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         return made
 
     def forward(self, input: Tensor) -> Tensor:
+        """The normalised input; in training by the statistics of all processes."""
         if not self.training:
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):

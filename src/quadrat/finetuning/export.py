@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from quadrat.backbones.layers import averaging
 from quadrat.errors import TrainError
 from quadrat.finetuning.augment import prepared
-from quadrat.finetuning.networks import Network
+from quadrat.finetuning.networks import TorchNetwork
 
 OPSET = 17
 MAX_DIFFERENCE = 1e-3  # of a probability
@@ -53,7 +53,7 @@ class Parity:
 class Scorer(nn.Module):
     """Chips `(N, S, S, 3) uint8` -> probabilities `(N, K) float32`: what a bundle's graph does."""
 
-    def __init__(self, network: Network, temperature: float) -> None:
+    def __init__(self, network: TorchNetwork, temperature: float) -> None:
         super().__init__()
         self.network = copy.deepcopy(network.module).cpu().float()
         for name, part in list(self.network.named_modules()):
@@ -64,6 +64,7 @@ class Scorer(nn.Module):
         self.eval()  # itself too: the exporter gives all parts the mode of the whole afterwards
 
     def forward(self, chips: Tensor) -> Tensor:
+        """Chips to probabilities."""
         x = prepared(chips.permute(0, 3, 1, 2), self.pixels, self.mean, self.std)
         return torch.softmax(self.network(x) / self.temperature, 1)
 
@@ -77,6 +78,7 @@ class AveragePool(nn.Module):
         self.rows, self.columns = size if isinstance(size, tuple) else (size, size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Averages over the output's cells, `(N, C, H, W)` -> `(N, C, rows, columns)`."""
         height, width = int(x.shape[-2]), int(x.shape[-1])
         rows = torch.from_numpy(averaging(height, self.rows or height))
         columns = torch.from_numpy(averaging(width, self.columns or width))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quadrat.finetuning import augment
-from quadrat.finetuning.settings import Settings
+from quadrat.finetuning.settings import FinetuneSettings
 
 Ids = NDArray[np.int64]
 T = TypeVar("T")
@@ -26,7 +26,7 @@ AHEAD = 2  # batches prepared in advance
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainBatch:
     """One process's part of a step.
 
     Attributes:
@@ -45,7 +45,7 @@ class Batch:
 class Feed(Protocol):
     """Inputs by the places of tiles."""
 
-    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[Batch]:
+    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[TrainBatch]:
         """This process's part of every step of an epoch, augmented."""
 
     def plain(self, ids: Ids, batch: int) -> Iterator[tuple[Ids, Tensor]]:
@@ -74,17 +74,17 @@ class Pictures:
     pixels: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    settings: Settings
+    settings: FinetuneSettings
     device: torch.device
 
-    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[Batch]:
+    def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[TrainBatch]:
         """Augmented pictures; the choices depend on seed, epoch and step alone."""
 
-        def batches() -> Iterator[Batch]:
+        def batches() -> Iterator[TrainBatch]:
             for step, ids in enumerate(plan):
                 mine = slice(rank, None, size)
                 inputs = self.augmented(ids, (self.settings.seed, epoch, step), mine)
-                yield Batch(step, len(ids), ids[mine], inputs)
+                yield TrainBatch(step, len(ids), ids[mine], inputs)
 
         return ahead(batches())
 

@@ -28,7 +28,7 @@ from quadrat.finetuning.feed import Ids, Pictures
 from quadrat.finetuning.loop import Outcome, Task, Training, resolve_precision
 from quadrat.finetuning.result import FinetuneResult, from_dict
 from quadrat.finetuning.sets import Sets, open_sets
-from quadrat.finetuning.settings import RANDOM, Machine, Settings
+from quadrat.finetuning.settings import RANDOM, FinetuneSettings, Machine
 from quadrat.heads import fit_temperature
 
 PARITY_TILES = 1000
@@ -36,12 +36,12 @@ FOLDS = 5
 
 
 @dataclass
-class Job:
+class FinetuneJob:
     """All that `finetune` was asked."""
 
     source: tiles.Source | str
     out: str
-    settings: Settings
+    settings: FinetuneSettings
     machine: Machine
     validation: tiles.Source | str | None
     resume: bool
@@ -92,7 +92,9 @@ class Job:
             yield
 
     @contextlib.contextmanager
-    def _timed_data(self, sets: Sets, settings: Settings, group: Group) -> Iterator[TileData]:
+    def _timed_data(
+        self, sets: Sets, settings: FinetuneSettings, group: Group
+    ) -> Iterator[TileData]:
         began = time.perf_counter()
         with loaded(sets, settings, self.machine, group, self.on_progress) as data:
             self.seconds["tiles"] = time.perf_counter() - began
@@ -103,7 +105,7 @@ class Job:
             yield data
 
     def _tell_params(
-        self, network: networks.Network, settings: Settings, machine: Mapping[str, Any]
+        self, network: networks.TorchNetwork, settings: FinetuneSettings, machine: Mapping[str, Any]
     ) -> None:
         values = {
             **settings.to_dict(),
@@ -118,10 +120,10 @@ class Job:
 
     def _train(
         self,
-        network: networks.Network,
+        network: networks.TorchNetwork,
         training: tuple[str, ...],
         data: TileData,
-        settings: Settings,
+        settings: FinetuneSettings,
         group: Group,
         machine: Mapping[str, Any],
     ) -> FinetuneResult | None:
@@ -165,7 +167,11 @@ class Job:
         return self._finish(network, loop, outcome, data, settings, checkpoints, machine)
 
     def _checkpoints(
-        self, network: networks.Network, data: TileData, settings: Settings, group: Group
+        self,
+        network: networks.TorchNetwork,
+        data: TileData,
+        settings: FinetuneSettings,
+        group: Group,
     ) -> tuple[Checkpoints, bool]:
         """The checkpoints of this training, and whether there is one to go on from."""
         decides = {k: str(v) for k, v in settings.to_dict().items()}
@@ -195,11 +201,11 @@ class Job:
 
     def _finish(
         self,
-        network: networks.Network,
+        network: networks.TorchNetwork,
         loop: Training,
         outcome: Outcome,
         data: TileData,
-        settings: Settings,
+        settings: FinetuneSettings,
         checkpoints: Checkpoints,
         machine: Mapping[str, Any],
     ) -> FinetuneResult:
@@ -284,7 +290,7 @@ def _repeatable(group: Group) -> Iterator[None]:
         fill.fill_uninitialized_memory = had[1]
 
 
-def _machine(group: Group, settings: Settings, threads: int) -> dict[str, Any]:
+def _machine(group: Group, settings: FinetuneSettings, threads: int) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if group.device.type == "cuda" else None
     return {
         "device": gpu or group.device.type,
@@ -295,7 +301,7 @@ def _machine(group: Group, settings: Settings, threads: int) -> dict[str, Any]:
     }
 
 
-def _described(network: networks.Network, settings: Settings) -> dict[str, Any]:
+def _described(network: networks.TorchNetwork, settings: FinetuneSettings) -> dict[str, Any]:
     return {
         "name": network.name,
         "weights": network.weights,
@@ -324,7 +330,9 @@ def _calibrated(logits: NDArray[np.float64], truth: Ids, seed: int) -> NDArray[n
     return out
 
 
-def _figures(logits: NDArray[Any], data: TileData, ids: Ids, settings: Settings) -> dict[str, Any]:
+def _figures(
+    logits: NDArray[Any], data: TileData, ids: Ids, settings: FinetuneSettings
+) -> dict[str, Any]:
     scaled = np.exp(logits - logits.max(1, keepdims=True))
     groups = None if data.blocks is None else data.blocks[ids]
     return metrics.summarise(

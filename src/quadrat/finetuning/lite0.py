@@ -40,6 +40,7 @@ class SameConv(DepthwiseInFloat):
         super().__init__(cin, cout, kernel, stride, padding, groups=groups, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
+        """The convolution of the padded input."""
         if self.stride[0] > 1:
             pads: list[int] = []
             for side in (input.shape[-1], input.shape[-2]):
@@ -75,6 +76,7 @@ class Block(nn.Module):
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block, with its shortcut where it has one."""
         y: Tensor = x
         if self.expands:
             y = F.relu6(self.bn0(self.expand_conv(y)))
@@ -110,6 +112,7 @@ class Lite0(nn.Module):
         self.fc = nn.Linear(1280, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalised pixels `(N, 3, H, W)` -> logits `(N, K)`."""
         x = F.relu6(self.bn0(self.conv_stem(x)))
         for block in self.blocks:
             x = block(x)

@@ -25,9 +25,9 @@ from quadrat.errors import TrainError
 from quadrat.finetuning import networks
 from quadrat.finetuning.checkpoint import Checkpoints
 from quadrat.finetuning.distributed import Group
-from quadrat.finetuning.feed import Batch, Feed, Ids, plan
+from quadrat.finetuning.feed import Feed, Ids, TrainBatch, plan
 from quadrat.finetuning.optimise import class_weights, learning_rate, make_optimizer
-from quadrat.finetuning.settings import Settings
+from quadrat.finetuning.settings import FinetuneSettings
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
 OnProgress = Callable[[int, int], None]
@@ -77,7 +77,7 @@ class Training:
     training: tuple[str, ...]
     feed: Feed
     task: Task
-    settings: Settings
+    settings: FinetuneSettings
     group: Group
     checkpoints: Checkpoints
     on_event: OnEvent
@@ -87,7 +87,7 @@ class Training:
     micro: int = 0
 
     def fit(self, resume: bool) -> Outcome:
-        """Train to the end; see `Settings`.
+        """Train to the end; see `FinetuneSettings`.
 
         Raises:
             TrainError: a loss that is not finite (the last good checkpoint is kept), a step that
@@ -152,7 +152,7 @@ class Training:
         wrong = torch.zeros((), dtype=torch.int64, device=group.device)
         done, looked, rate = 0, 0, 0.0
         total = settings.epochs * len(self.task.train)
-        names: list[Batch] = []
+        names: list[TrainBatch] = []
         order = plan(self.task.train, settings.batch, settings.seed, epoch)
         self.on_progress((epoch - 1) * len(self.task.train), total)
         for batch in self.feed.train(epoch, order, group.rank, group.size):
@@ -161,7 +161,7 @@ class Training:
                 each["lr"] = rate
             losses[batch.step], errors = self._step(runner, batch)
             wrong += errors
-            names.append(Batch(batch.step, batch.size, batch.ids, batch.inputs[:0]))
+            names.append(TrainBatch(batch.step, batch.size, batch.ids, batch.inputs[:0]))
             done += batch.size
             if len(names) - looked >= LOOK_EVERY.get(group.device.type, 1) or len(names) == steps:
                 self._look(losses, epoch, names, looked)
@@ -178,7 +178,7 @@ class Training:
             "lr": rate,
         }
 
-    def _look(self, losses: Tensor, epoch: int, names: list[Batch], first: int) -> None:
+    def _look(self, losses: Tensor, epoch: int, names: list[TrainBatch], first: int) -> None:
         """Stop at a loss that is not finite, naming its batch."""
         for batch, loss in zip(names[first:], losses[first : len(names)].tolist(), strict=True):
             if not math.isfinite(loss):
@@ -194,7 +194,7 @@ class Training:
                     "--precision fp32"
                 )
 
-    def _step(self, runner: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _step(self, runner: nn.Module, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         """One step; the batch goes through in halves when it does not fit the memory."""
         while True:
             try:
@@ -223,7 +223,7 @@ class Training:
         self.warnings.append(text)
         self.on_event("warning", {"text": text})
 
-    def _forward_backward(self, runner: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _forward_backward(self, runner: nn.Module, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         device = self.group.device
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -379,7 +379,7 @@ def _seed(seed: int, epoch: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _seen(batches: list[Batch]) -> float:
+def _seen(batches: list[TrainBatch]) -> float:
     return float(sum(len(b.ids) for b in batches))
 
 

@@ -25,7 +25,7 @@ CONTAINERS = ("features", "blocks", "stages", "layers", "encoder")
 
 
 @dataclass(frozen=True)
-class Network:
+class TorchNetwork:
     """A network ready to train.
 
     Attributes:
@@ -58,11 +58,11 @@ def build(
     weights: str | None = None,
     pixels: int | None = None,
     seed: int = 0,
-) -> Network:
+) -> TorchNetwork:
     """A pretrained network with a new last layer.
 
     Args:
-        name: see `Settings.backbone`.
+        name: see `FinetuneSettings.backbone`.
         classes: outputs of the new last layer.
         weights: a file, "random", or None for the published ones.
         pixels: side of the pictures that it will see; its own when None.
@@ -93,7 +93,7 @@ def build(
     nn.init.zeros_(linear(module, head).bias)
     side = pixels or recipe.pixels
     _try(recipe.name, module, classes, side)
-    return Network(
+    return TorchNetwork(
         recipe.name, module.float(), head, head.split(".")[0], side, recipe.mean, recipe.std,
         described, digest, licence,
     )  # fmt: skip
@@ -115,13 +115,13 @@ def _try(name: str, module: nn.Module, classes: int, pixels: int) -> None:
         )
 
 
-def depths(network: Network) -> tuple[str, ...]:
+def depths(network: TorchNetwork) -> tuple[str, ...]:
     """The depths to which a network can be retrained, shallowest first."""
     full = ("fully_connected",) if len(_connected(network)) > 1 else ()
     return ("last_only", *full, *(FROM + stage for stage in reversed(stages(network))), "all")
 
 
-def stages(network: Network) -> tuple[str, ...]:
+def stages(network: TorchNetwork) -> tuple[str, ...]:
     """Names of the parts with weights, from the picture to the classes, for `from:LAYER`."""
     names: list[str] = []
     for child, module in network.module.named_children():
@@ -130,11 +130,11 @@ def stages(network: Network) -> tuple[str, ...]:
     return tuple(names)
 
 
-def retrain(network: Network, depth: str, batch_norm: str = "batch") -> tuple[str, ...]:
+def retrain(network: TorchNetwork, depth: str, batch_norm: str = "batch") -> tuple[str, ...]:
     """Mark what is retrained: its parameters get `requires_grad`, all others lose it.
 
     Args:
-        depth: see `Settings.depth`.
+        depth: see `FinetuneSettings.depth`.
         batch_norm: "frozen" keeps the statistics of retrained batch normalisation too.
 
     Returns:
@@ -179,7 +179,7 @@ def set_training(module: nn.Module, names: tuple[str, ...]) -> None:
         module.get_submodule(name).training = True
 
 
-def without_head(network: Network) -> nn.Module:
+def without_head(network: TorchNetwork) -> nn.Module:
     """A copy that gives `(N, dim)` features: the inputs of the last linear layer, in eval mode."""
     module = copy.deepcopy(network.module)
     module.set_submodule(network.head, nn.Identity())
@@ -225,7 +225,7 @@ def _dotted(above: str, name: str) -> str:
     return f"{above}.{name}" if above else name
 
 
-def _connected(network: Network) -> list[str]:
+def _connected(network: TorchNetwork) -> list[str]:
     """Linear layers of the part that holds the head: the classifier's fully connected layers."""
     part = network.module.get_submodule(network.classifier)
     if isinstance(part, nn.Linear):

@@ -14,7 +14,7 @@ from typing import Any
 from quadrat.engines import Engine, spark_errors
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import QuadratError, TrainError
-from quadrat.finetuning.settings import Machine, Settings
+from quadrat.finetuning.settings import FinetuneSettings, Machine
 
 
 def launch(
@@ -61,7 +61,7 @@ def train(text: str) -> str:
     from quadrat.finetuning import finetune
 
     values = json.loads(text)
-    settings = Settings(**values.pop("settings"))
+    settings = FinetuneSettings(**values.pop("settings"))
     machine = Machine(**{**values.pop("machine"), "nproc": 1})
     events: list[Any] = []
     told: dict[str, Any] = {"events": events}

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from quadrat.finetuning.feed import Ids
-from quadrat.finetuning.settings import Settings
+from quadrat.finetuning.settings import FinetuneSettings
 
 
-def make_optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(module: nn.Module, settings: FinetuneSettings) -> torch.optim.Optimizer:
     """The optimiser of the retrained parameters; only weights decay, not biases and norms."""
     chosen = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -26,7 +26,7 @@ def make_optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, settings.peak_lr)
 
 
-def learning_rate(settings: Settings, passed: float, steps: int) -> float:
+def learning_rate(settings: FinetuneSettings, passed: float, steps: int) -> float:
     """Linear warm-up, then half a cosine down to nearly 0 (Loshchilov & Hutter 2017).
 
     Args:
@@ -39,7 +39,7 @@ def learning_rate(settings: Settings, passed: float, steps: int) -> float:
     return settings.peak_lr * 0.5 * (1 + math.cos(math.pi * (passed - settings.warmup) / span))
 
 
-def class_weights(labels: Ids, classes: int, settings: Settings) -> Tensor:
+def class_weights(labels: Ids, classes: int, settings: FinetuneSettings) -> Tensor:
     """(K,) weights of the loss with mean 1 over the training tiles.
 
     Args:

@@ -131,7 +131,7 @@ def _in_table(name: str, in_torchvision: bool) -> Recipe:
 
 
 def _published(name: str, published: Any) -> Fetched:
-    """torchvision's weights; a broken download leaves nothing behind.
+    """The weights that torchvision publishes; a broken download leaves nothing behind.
 
     Raises:
         BackboneError: they cannot be fetched, or arrived damaged.
@@ -158,7 +158,7 @@ def _timm(name: str) -> Recipe:
     except ImportError:
         raise BackboneError(
             f"no network {name!r} in torchvision (alexnet, resnet18, resnet50, ...); "
-            "for timm's networks: pip install timm"
+            "for timm's networks: pip install 'quadrat[timm]'"
         ) from None
     if not timm.is_model(name.split(".")[0]):
         raise BackboneError(

@@ -29,7 +29,7 @@ LEARNING_RATES = {"adamw": (1e-4, 5e-3, 1e-3), "sgd": (3e-3, 1e-1, 3e-2)}
 
 
 @dataclass(frozen=True)
-class Settings:
+class FinetuneSettings:
     """How to train.
 
     Attributes:

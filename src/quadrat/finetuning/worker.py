@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from quadrat.errors import MissingExtraError, QuadratError
-from quadrat.finetuning.settings import Machine, Settings
+from quadrat.finetuning.settings import FinetuneSettings, Machine
 
 TELL_S = 0.1  # at most so often is progress told
 
@@ -54,7 +54,7 @@ def main(path: str) -> int:
     folder = Path(job.pop("folder"))
     first = rank() == 0
     teller = Teller(folder / "events")
-    settings, machine = Settings(**job.pop("settings")), Machine(**job.pop("machine"))
+    settings, machine = FinetuneSettings(**job.pop("settings")), Machine(**job.pop("machine"))
     try:
         result = finetune(
             job.pop("source"), job.pop("out"), settings, machine, **job,

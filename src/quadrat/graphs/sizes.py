@@ -43,7 +43,7 @@ def check_sizes(proto: onnx.ModelProto, what: str, size_px: int | None = None) -
     bare = _skeleton(proto, size_px)
     tiles, side = _tiles(bare)
     largest = tiles * max(MAX_TENSOR, MAX_A_PIXEL * side * side)
-    walk = _Walk(proto, bare, what)
+    walk = _ShapeWalk(proto, bare, what)
     for node in bare.graph.node:
         _check_tensors(node, walk.step(node), what, largest)
     _check_work(bare.graph, walk.shapes, what, tiles)
@@ -92,7 +92,7 @@ def _tiles(skeleton: onnx.ModelProto) -> tuple[int, int]:
     return (max(1, dims[0]), max(dims[1:])) if len(dims) == 4 else (BATCH, 1)
 
 
-class _Walk:
+class _ShapeWalk:
     """Goes through a graph in its order and keeps types, shapes and small values."""
 
     def __init__(self, proto: onnx.ModelProto, bare: onnx.ModelProto, what: str) -> None:

@@ -29,7 +29,7 @@ Three = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Rule:
+class ValidityRule:
     """How missing pixels are told in one open file.
 
     Attributes:
@@ -138,7 +138,7 @@ def _sample(data: Any, bands: Sequence[int]) -> NDArray[Any]:
     return np.concatenate(parts, axis=1)
 
 
-def rule(data: Any, bands: Three, nodata: float | None, alpha: int | None) -> Rule:
+def rule(data: Any, bands: Three, nodata: float | None, alpha: int | None) -> ValidityRule:
     """The rule of an open file.
 
     Args:
@@ -156,7 +156,7 @@ def rule(data: Any, bands: Three, nodata: float | None, alpha: int | None) -> Ru
     declared = nodata is not None or not mask or data.driver == "VRT"
     values = _nodata(data, bands, nodata) if declared else None
     told = bool(alpha) or mask or values is not None
-    return Rule(alpha or None, mask, values, None if told else view.held(data, bands))
+    return ValidityRule(alpha or None, mask, values, None if told else view.held(data, bands))
 
 
 def _nodata(data: Any, bands: Three, nodata: float | None) -> tuple[float, float, float] | None:
@@ -173,7 +173,7 @@ def _nodata(data: Any, bands: Three, nodata: float | None) -> tuple[float, float
     return r, g, b
 
 
-def as_view(data: Any, bands: Three, how: Rule) -> str:
+def as_view(data: Any, bands: Three, how: ValidityRule) -> str:
     """VRT text of three bands in order, with a mask band where missing pixels are told by one."""
     mask: list[str] | None = None
     if how.alpha:
@@ -186,7 +186,7 @@ def as_view(data: Any, bands: Three, how: Rule) -> str:
     return view.dataset(data, bands, mask)
 
 
-def warp_nodata(how: Rule, dtype: str, name: str) -> float | None:
+def warp_nodata(how: ValidityRule, dtype: str, name: str) -> float | None:
     """The one value that GDAL's warper is to leave out: nodata, or NaN for float files.
 
     Raises:

@@ -92,7 +92,7 @@ class Content:
     shots: Mapping[int, bytes]
     transitions: pa.Table | None
     model: ModelInfo | None
-    run: history.Record | None
+    run: history.RunRecord | None
     notes: tuple[str, ...] = field(default=())
     synthetic: bool = False
 
@@ -310,7 +310,7 @@ def model_of(days: Sequence[Day], given: str | None) -> tuple[ModelInfo | None, 
         return None, [f"The model is not described: {error}."]
 
 
-def run_of(name: str, tracking_uri: str | None) -> history.Record:
+def run_of(name: str, tracking_uri: str | None) -> history.RunRecord:
     """A run of the history by id or name."""
     return history.show_run(name, tracking_uri=tracking_uri)
 

@@ -44,7 +44,7 @@ from quadrat.redaction import redact
 from quadrat.runs import charts, history, store
 from quadrat.runs.history import (
     Comparison,
-    Record,
+    RunRecord,
     compare,
     delete_run,
     files_of,
@@ -55,8 +55,8 @@ from quadrat.runs.origin import code
 
 __all__ = [
     "Comparison",
-    "Record",
     "Run",
+    "RunRecord",
     "compare",
     "delete_run",
     "files_of",
@@ -245,8 +245,11 @@ RECORDERS = {
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values as `a/b`; a figure with an interval as `a`, `a/low`, `a/high`; lists of named
-    rows under their names."""
+    """Nested values under flat names.
+
+    Values in a table become `a/b`, an estimate `a`, `a/low`, `a/high`, and rows of a list that
+    have a name stand under it.
+    """
     flat: dict[str, Any] = {}
     for key, value in values.items():
         where = f"{prefix}{key}"

@@ -22,7 +22,7 @@ HEADLINES = ("overall", "balanced", "macro_f1", "weighted_f1")
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """One run as the history has it.
 
     Attributes:
@@ -61,7 +61,7 @@ class Comparison:
         chart: where the picture was written; None when not asked for.
     """
 
-    runs: tuple[Record, ...]
+    runs: tuple[RunRecord, ...]
     params: Mapping[str, tuple[str | None, ...]]
     metrics: Mapping[str, tuple[float | None, ...]]
     curves: Mapping[str, tuple[tuple[tuple[int, float], ...], ...]]
@@ -85,7 +85,7 @@ def list_runs(
     limit: int = 50,
     tracking_uri: str | None = None,
     experiment: str = store.EXPERIMENT,
-) -> tuple[Record, ...]:
+) -> tuple[RunRecord, ...]:
     """Runs, newest first, or best first by a metric; () when there is no history yet.
 
     Args:
@@ -111,7 +111,7 @@ def list_runs(
 
 def show_run(
     run: str, *, tracking_uri: str | None = None, experiment: str = store.EXPERIMENT
-) -> Record:
+) -> RunRecord:
     """One run, by its id, the beginning of its id, or its name.
 
     Raises:
@@ -162,7 +162,7 @@ def compare(
     return Comparison(records, _differing(records), table, curves, out)
 
 
-def _chosen(records: Sequence[Record], wanted: Sequence[str]) -> list[str]:
+def _chosen(records: Sequence[RunRecord], wanted: Sequence[str]) -> list[str]:
     known = list(dict.fromkeys(name for r in records for name in r.metrics))
     if wanted:
         lacking = [name for name in wanted if name not in known]
@@ -177,7 +177,7 @@ def _chosen(records: Sequence[Record], wanted: Sequence[str]) -> list[str]:
 
 
 def _curves(
-    uri: str, records: Sequence[Record]
+    uri: str, records: Sequence[RunRecord]
 ) -> dict[str, tuple[tuple[tuple[int, float], ...], ...]]:
     client = store.client(uri)
     names = list(dict.fromkeys(n for r in records for n in r.metrics if n.startswith("epoch/")))
@@ -197,25 +197,25 @@ def _points(history: Sequence[Any]) -> tuple[tuple[int, float], ...]:
     return tuple(sorted(last.items()))
 
 
-def _differing(records: Sequence[Record]) -> dict[str, tuple[str | None, ...]]:
+def _differing(records: Sequence[RunRecord]) -> dict[str, tuple[str | None, ...]]:
     names = dict.fromkeys(name for r in records for name in r.params)
     rows = {name: tuple(r.params.get(name) for r in records) for name in names}
     return {name: row for name, row in rows.items() if len(set(row)) > 1}
 
 
-def _labels(records: Sequence[Record]) -> list[str]:
+def _labels(records: Sequence[RunRecord]) -> list[str]:
     """Names, with the id's beginning where two runs share one."""
     names = [r.name for r in records]
     return [r.name if names.count(r.name) == 1 else f"{r.name} {r.id[:6]}" for r in records]
 
 
-def _record(row: Any) -> Record:
+def _record(row: Any) -> RunRecord:
     info, data = row.info, row.data
     status, tags = str(info.status), dict(data.tags)
     if status == "RUNNING" and _is_gone(tags.get("quadrat.process", "")):
         status = "LOST"
     ended = info.end_time
-    return Record(
+    return RunRecord(
         id=info.run_id,
         name=info.run_name or info.run_id,
         kind=tags.get("quadrat.kind", ""),

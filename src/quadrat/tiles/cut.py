@@ -89,6 +89,7 @@ class CutTask:
     strict: bool
 
     def __call__(self, cut: CutPart) -> CutResult:
+        """What was cut, now or by an earlier run."""
         return parts.found(self.out, cut.name, CutResult.of) or self._cut(cut)
 
     def _cut(self, cut: CutPart) -> CutResult:

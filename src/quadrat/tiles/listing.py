@@ -93,7 +93,7 @@ _EMPTY = _Kind("folders without a picture that is read")
 _OTHER = _Kind("files that are no pictures")
 
 
-class _Walk:
+class _FolderWalk:
     """A folder that is being listed."""
 
     def __init__(self) -> None:
@@ -186,7 +186,7 @@ def list_pictures(root: str | Path) -> Listing:
     A link to a folder that is read already, directly or by another link, or that lies above the
     root, is not followed: loops end, and no picture is counted twice.
     """
-    walk = _Walk()
+    walk = _FolderWalk()
     walk.run(str(root))
     for path in walk.empty():
         walk.skip(_EMPTY, path)

@@ -1,5 +1,6 @@
-"""Tile sets on disk: `tileset.json` and GeoParquet parts. It does not know where
-pixels come from.
+"""Tile sets on disk: `tileset.json` and GeoParquet parts.
+
+It does not know where pixels come from.
 """
 
 from __future__ import annotations

@@ -55,53 +55,50 @@ class Batch:
 
 
 class Part(Protocol):
-    """A piece of a source, small and picklable.
-
-    Attributes:
-        name: unique in the source and the same in every run: `part-00012`.
-        count: tiles in it; for imagery, at most.
-    """
+    """A piece of a source, small and picklable."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """`part-00012`: unique in the source, and the same in every run."""
 
     @property
-    def count(self) -> int: ...
+    def count(self) -> int:
+        """Number of tiles; for imagery, the most that there can be."""
 
 
 class Source(Protocol):
-    """Tiles that can be read part by part: a tile set, a folder of pictures, or rasters.
-
-    Attributes:
-        kind: `tileset`, `folder` or `rasters`.
-        digest: changes when the tiles change.
-        provenance: where the pixels come from, as plain values for runs and reports.
-    """
+    """Tiles that can be read part by part: a tile set, a folder of images, or rasters."""
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """`tileset`, `folder` or `rasters`."""
 
     @property
-    def uri(self) -> str: ...
+    def uri(self) -> str:
+        """Where it lies; of several rasters, all of them in words."""
 
     @property
-    def size_px(self) -> int: ...
+    def size_px(self) -> int:
+        """Pixels along a side of a tile."""
 
     @property
-    def grid(self) -> Grid | None: ...
+    def grid(self) -> Grid | None:
+        """The grid of the tiles; None for images without a place."""
 
     @property
-    def legend(self) -> Legend | None: ...
+    def legend(self) -> Legend | None:
+        """The classes of the labels; None where there are none."""
 
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """SHA-256 that changes when the tiles do."""
 
     @property
-    def provenance(self) -> Mapping[str, Any]: ...
+    def provenance(self) -> Mapping[str, Any]:
+        """Where the pixels come from, as plain values for runs and reports."""
 
     def parts(self) -> Sequence[Part]:
         """The parts, in a fixed order."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from quadrat import storage
 from quadrat.errors import VectorError
 from quadrat.grid import Bounds
 from quadrat.vectors.formats import ENDINGS
-from quadrat.vectors.layers import Features, fields, names, read, split
+from quadrat.vectors.layers import VectorLayer, fields, names, read, split
 from quadrat.vectors.shapes import points, polygons
 from quadrat.vectors.stage import members
 
 __all__ = [
-    "Features", "at_layer", "digest", "fields", "is_vector", "points", "polygons", "read",
+    "VectorLayer", "at_layer", "digest", "fields", "is_vector", "points", "polygons", "read",
     "read_points", "read_polygons", "split", "stamp",
 ]  # fmt: skip
 
@@ -62,7 +62,7 @@ def read_polygons(
 def read_points(
     uri: str, crs: str, *, layer: str | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, list[Any]]]:
-    """x and y of a file of points in another CRS, (N,) each, and all its fields."""
+    """Points of a file in another CRS, x and y (N,) each, and all its fields."""
     features = read(uri, None, layer)
     return *points(features, crs), features.columns
 

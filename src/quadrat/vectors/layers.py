@@ -27,7 +27,7 @@ MOST_FEATURES = 50_000_000
 
 
 @dataclass(frozen=True)
-class Features:
+class VectorLayer:
     """The features of one layer.
 
     Attributes:
@@ -82,7 +82,7 @@ def fields(uri: str, layer: str | None = None) -> list[str]:
         return _fields(name, chosen)
 
 
-def read(uri: str, wanted: Sequence[str] | None = (), layer: str | None = None) -> Features:
+def read(uri: str, wanted: Sequence[str] | None = (), layer: str | None = None) -> VectorLayer:
     """All features of a layer.
 
     Args:
@@ -100,7 +100,7 @@ def read(uri: str, wanted: Sequence[str] | None = (), layer: str | None = None) 
         else:
             crs, shapes, columns = _read(name, chosen, own)
         named = own if wanted is None else wanted
-        return Features(name, crs, shapes, dict(zip(named, columns, strict=True)))
+        return VectorLayer(name, crs, shapes, dict(zip(named, columns, strict=True)))
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def _fields(name: str, layer: _Layer) -> list[str]:
 
 
 def _info(name: str, layer: _Layer) -> Any:
-    """pyogrio's facts of a layer, once the right driver of GDAL's has opened it."""
+    """What pyogrio says of a layer, after a check that the expected driver opened it."""
     import pyogrio
 
     info = _call(name, layer.file, pyogrio.read_info, layer=layer.own)
@@ -200,8 +200,10 @@ def _records(file: Staged) -> int:
 
 
 def _call(name: str, file: Staged, function: Callable[..., T], **options: Any) -> T:
-    """A call of pyogrio on a staged file; what it raises becomes one line, what it warns of is not
-    said: GDAL's remarks on details of the format."""
+    """Call a function of pyogrio on a staged file; its errors become VectorError, one line each.
+
+    Its warnings are dropped: they are GDAL's remarks on details of the format.
+    """
     import pyogrio
 
     kept = {} if function is pyogrio.list_layers else dict(file.format.options)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quadrat import raster
 from quadrat.errors import GridError, VectorError
 from quadrat.grid import Bounds
-from quadrat.vectors.layers import Features
+from quadrat.vectors.layers import VectorLayer
 
 Shapes = NDArray[np.object_]
 POINT, POLYGON, MULTIPOLYGON, COLLECTION = 0, 3, 6, 7  # shapely's numbers of types
@@ -21,7 +21,7 @@ MOST_STEPS = 100_000  # of one shape's outline
 
 
 def polygons(
-    features: Features, crs: str, near: Bounds | None = None
+    features: VectorLayer, crs: str, near: Bounds | None = None
 ) -> tuple[Shapes, NDArray[np.int64]]:
     """The features' polygons in another CRS, and the features that they are of.
 
@@ -59,8 +59,8 @@ def polygons(
     return whole[there], at[there]
 
 
-def points(features: Features, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """x and y in another CRS of features that are all points, (N,) each."""
+def points(features: VectorLayer, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Features that are all points, in another CRS: x and y, (N,) each."""
     import shapely
 
     source, kinds = _own_crs(features), shapely.get_type_id(features.shapes)
@@ -79,7 +79,7 @@ def points(features: Features, crs: str) -> tuple[NDArray[np.float64], NDArray[n
     return x, y
 
 
-def _own_crs(features: Features) -> str:
+def _own_crs(features: VectorLayer) -> str:
     """The file's CRS, once its coordinates are numbers, and degrees where the CRS has degrees."""
     import shapely
 
@@ -105,7 +105,7 @@ def _own_crs(features: Features) -> str:
     return crs
 
 
-def _areas(features: Features) -> tuple[Shapes, NDArray[np.int64]]:
+def _areas(features: VectorLayer) -> tuple[Shapes, NDArray[np.int64]]:
     """Shapes that are there, made valid, and their places."""
     import shapely
 
