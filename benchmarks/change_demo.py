@@ -28,7 +28,7 @@ import rasterio.warp
 
 from quadrat.areas.dates import Dated, pair, read
 from quadrat.changes import change
-from quadrat.county import Demo, make_demo
+from quadrat.county import County, make_county
 from quadrat.heads import train
 from quadrat.legend import Legend, fold, load_legend
 from quadrat.tiles import tile
@@ -45,9 +45,9 @@ WAYS = {
 }
 
 
-def made(out: Path, tiles: int, seed: int, wrong: float = 0.0) -> tuple[Demo, str, str]:
+def made(out: Path, tiles: int, seed: int, wrong: float = 0.0) -> tuple[County, str, str]:
     """The county; the first date's labelled tiles; the model that was trained on them."""
-    county = make_demo(str(out / "county"), tiles=tiles, seed=seed)
+    county = make_county(str(out / "county"), tiles=tiles, seed=seed)
     cut, model = str(out / "tiles"), str(out / "model")
     labels = spoiled(county, out / "wrong.tif", wrong, seed) if wrong else county.labels[0]
     tile(
@@ -58,7 +58,7 @@ def made(out: Path, tiles: int, seed: int, wrong: float = 0.0) -> tuple[Demo, st
     return county, cut, model
 
 
-def spoiled(county: Demo, out: Path, share: float, seed: int) -> str:
+def spoiled(county: County, out: Path, share: float, seed: int) -> str:
     """The first date's label raster with another class painted on a share of the tiles."""
     rng = np.random.default_rng(seed)
     with rasterio.open(county.labels[0]) as source:
@@ -78,7 +78,7 @@ def spoiled(county: Demo, out: Path, share: float, seed: int) -> str:
     return str(out)
 
 
-def truth_of(county: Demo, day: Dated, legend: Legend) -> tuple[np.ndarray, np.ndarray]:
+def truth_of(county: County, day: Dated, legend: Legend) -> tuple[np.ndarray, np.ndarray]:
     """True majority classes of the day's tiles on both dates, in `legend`; -1 is water."""
     fine = load_legend("nlcd6")
     with Path(county.truth).open(newline="") as file:
@@ -98,7 +98,7 @@ def ranked(real: np.ndarray, order: np.ndarray) -> int:
 
 
 def measured(
-    county: Demo, first: str, model: str, out: Path, how: dict[str, Any]
+    county: County, first: str, model: str, out: Path, how: dict[str, Any]
 ) -> dict[str, Any]:
     """The figures of one way to look for change."""
     got = change(

@@ -16,7 +16,7 @@ import numpy as np
 
 import measure
 from quadrat import labels, tiles
-from quadrat.county import make_demo
+from quadrat.county import make_county
 from quadrat.legend import load_legend
 from quadrat.tiles import open_rasters
 
@@ -29,13 +29,13 @@ def main() -> None:
     parser.add_argument("--json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        county = make_demo(folder, tiles=args.tiles, dates=1)
+        county = make_county(folder, tiles=args.tiles, dates=1)
         figures = {
             "cut, tiles/s of one core": cut(county.imagery[0], args.runs),
             "nine-point labels, tiles/s": label(county, args.runs),
         }
         shares: dict[str, float] = {}
-        small = make_demo(f"{folder}/warped", tiles=args.warped, dates=1).imagery[0]
+        small = make_county(f"{folder}/warped", tiles=args.warped, dates=1).imagery[0]
         for name, (file, crs) in {
             "another CRS (EPSG:26918)": (small, "EPSG:26918"),
             "another CRS (EPSG:5070)": (small, "EPSG:5070"),

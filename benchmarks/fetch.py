@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from fetch_server import serving
 from fetch_world import make_world
 from quadrat import tiles
-from quadrat.county import make_demo
+from quadrat.county import make_county
 from test_fetch_link import held
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, serving() as server:
         base = Path(folder)
         os.environ["QUADRAT_CACHE"] = str(base / "cache")
-        county = make_demo(str(base / "county"), tiles=args.tiles, dates=1)
+        county = make_county(str(base / "county"), tiles=args.tiles, dates=1)
         world = make_world(server, county, base / "served", rows=2, cols=2, block=512)
         figures = {**fetch(world, base), **links(world, base)}
     for name, value in figures.items():

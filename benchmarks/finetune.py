@@ -64,9 +64,9 @@ def frozen(arguments: argparse.Namespace, few: str, half: str, work: Path) -> di
 
 def tested(model: str, uri: str) -> float:
     """Share of a tile set's test tiles that a bundle gives their own label."""
-    from quadrat.model import compile_network, load_model
+    from quadrat.model import compile_network, open_model
 
-    bundle = load_model(model)
+    bundle = open_model(model)
     run = compile_network(Path(model, "model.onnx").read_bytes(), runtime="onnxruntime", workers=1)
     source, right, count = tiles.open_tiles(uri), 0, 0
     for part in source.parts():

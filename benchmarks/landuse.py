@@ -15,9 +15,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from quadrat import maps
 from quadrat.heads import train
 from quadrat.legend import LandClass, Legend, load_legend
-from quadrat.maps import make_map
 from quadrat.scoring import open_scores, score
 from quadrat.tiles import pack, tile
 
@@ -75,7 +75,7 @@ def apply(wv: str, out: Path, year: int) -> dict:
     )  # fmt: skip
     score(str(out / "model"), str(out / f"tiles-{year}"), str(out / f"scores-{year}"))
     scores = open_scores(str(out / f"scores-{year}"))
-    make_map(scores.uri, str(out / f"map-{year}.tif"), png=str(out / f"map-{year}.png"))
+    maps.map(scores.uri, str(out / f"map-{year}.tif"), png=str(out / f"map-{year}.png"))
     table = scores.table(["truth", "label"]).to_pylist()
     known = [r for r in table if r["truth"]]
     return {

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     imagery, tiles = scoring.county(folder, args.tiles)
     model = scoring.trained(folder, tiles.uri, args.backbone, args.weights, "int8")
     png = scoring.pictures(tiles, folder / f"png-{args.png}", args.png, slots)
-    bundle = models.load_model(model)
+    bundle = models.open_model(model)
     chips = next(read_part(tiles.parts()[0], 64)).chips
     files = sorted(str(p) for p in Path(png).iterdir())[: args.peer_tiles]
     out = str(folder / "scores")

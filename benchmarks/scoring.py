@@ -20,7 +20,7 @@ from PIL import Image
 
 import measure
 from quadrat import model as models
-from quadrat.county import make_demo
+from quadrat.county import make_county
 from quadrat.engines import get_engine
 from quadrat.heads import train
 from quadrat.scoring import score
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     sources = {"tile set": tiles.uri, "GeoTIFF": [imagery]}
     if args.png:
         sources["PNG files"] = pictures(tiles, folder / f"png-{args.png}", args.png, engine.slots)
-    bundle = models.load_model(model)
+    bundle = models.open_model(model)
     network = models.runner(bundle, args.precision, workers=engine.slots)
     chips = next(read_part(tiles.parts()[0], 64)).chips
     counted: dict[str, int] = {}
@@ -81,7 +81,7 @@ def county(folder: Path, tiles: int) -> tuple[str, object]:
     """The county's imagery and its tile set."""
     place, cut = folder / f"county-{tiles}", folder / f"tiles-{tiles}"
     if not (cut / "tileset.json").exists():
-        made = make_demo(str(place), tiles=tiles, dates=1)
+        made = make_county(str(place), tiles=tiles, dates=1)
         tile([made.imagery[0]], str(cut), labels=made.labels[0], block=4)
     return str(next(place.glob("imagery*.tif"))), open_tileset(str(cut))
 

@@ -96,9 +96,9 @@ def recipe(args: argparse.Namespace) -> dict[str, Any]:
     from pyspark.sql.functions import udf
 
     from quadrat.engines.spark import SparkEngine
-    from quadrat.model import load_model
+    from quadrat.model import open_model
 
-    bundle = load_model(args.model)
+    bundle = open_model(args.model)
     graph, size, names = bundle.onnx(), bundle.size_px, bundle.legend.names
 
     def classify(content: bytes) -> str:

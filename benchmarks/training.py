@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import measure
-from quadrat.county import make_demo
+from quadrat.county import make_county
 from quadrat.heads import train
 from quadrat.tiles import open_tileset, tile
 
@@ -38,7 +38,7 @@ def main() -> None:
 def run(args: argparse.Namespace, folder: Path) -> None:
     cut = folder / f"labelled-{args.tiles}"
     if not (cut / "tileset.json").exists():
-        county = make_demo(str(folder / f"county-{args.tiles}"), tiles=args.tiles, dates=1)
+        county = make_county(str(folder / f"county-{args.tiles}"), tiles=args.tiles, dates=1)
         tile(
             [county.imagery[0]], str(cut), labels=county.labels[0], rule="majority",
             threshold=0.01, split="random",

@@ -84,9 +84,9 @@ def scene(height: int, width: int, row: int = 0, col: int = 0) -> np.ndarray:
 @pytest.fixture(scope="session")
 def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A synthetic county of two dates, a few hundred tiles."""
-    from quadrat.county import make_demo
+    from quadrat.county import make_county
 
-    yield make_demo(str(tmp_path_factory.mktemp("county")), tiles=320, seed=3, workers=1)
+    yield make_county(str(tmp_path_factory.mktemp("county")), tiles=320, seed=3, workers=1)
 
 
 @pytest.fixture(scope="session")

@@ -302,11 +302,11 @@ def test_the_recoloured_model_is_the_model_on_recoloured_pixels(
     rng = np.random.default_rng(0)
     pixels = rng.uniform(0, 200, (500, 3))
     normal = radiometry.fit(pixels, pixels * 0.7 + 40, "linear")
-    bundle = models.load_model(county_model)
+    bundle = models.open_model(county_model)
     changed = recolour.recoloured(bundle, normal, str(tmp_path / "model"))
     chips = rng.integers(0, 256, (4, 224, 224, 3), np.uint8)
     direct = models.runner(bundle, "fp32")(normal(chips))
-    through = models.runner(models.load_model(changed.uri), "fp32")(chips)
+    through = models.runner(models.open_model(changed.uri), "fp32")(chips)
     np.testing.assert_allclose(through, direct, atol=1e-5)
     assert any("normalisation" in w for w in changed.info.warnings)
     assert changed.digest != bundle.digest

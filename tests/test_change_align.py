@@ -29,7 +29,7 @@ def run_graph(onnx: bytes, chips: np.ndarray) -> np.ndarray:
 def test_a_models_features_are_its_backbones(county_model: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     chips = rng.integers(0, 256, (4, 224, 224, 3), np.uint8)
-    bundle = models.load_model(county_model)
+    bundle = models.open_model(county_model)
     network = backbones.feature_graph("mean_colour")
     cut = align.feature_graph(bundle, "fp32")
     direct = run_graph(network.onnx, chips)
@@ -140,7 +140,7 @@ def test_a_season_of_part_of_a_class_is_told_from_a_change() -> None:
 
 def tuned(model: str, out: str) -> str:
     """The same model, saying that it was fine-tuned."""
-    bundle = models.load_model(model)
+    bundle = models.open_model(model)
     info = replace(bundle.info, head={"head": "finetune"}, precision="fp32")
     return models.save_model(out, bundle.onnx("fp32"), info).uri
 

@@ -15,7 +15,7 @@ import rasterio
 from rasterio.warp import transform
 
 from quadrat import storage
-from quadrat.county import NOTE, Demo, make_demo
+from quadrat.county import NOTE, County, make_county
 from quadrat.county.county import shape
 from quadrat.county.land import CLASS_NAMES, Land
 from quadrat.county.palette import season
@@ -31,8 +31,8 @@ CODES = {
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    return make_demo(str(tmp_path_factory.mktemp("county")), tiles=600, seed=0)
+def demo(tmp_path_factory: pytest.TempPathFactory) -> County:
+    return make_county(str(tmp_path_factory.mktemp("county")), tiles=600, seed=0)
 
 
 def rows_of(path: str) -> list[dict[str, str]]:
@@ -40,7 +40,7 @@ def rows_of(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def nine_points(demo: Demo, labels: str) -> tuple[list[TileId], list[set[str]]]:
+def nine_points(demo: County, labels: str) -> tuple[list[TileId], list[set[str]]]:
     """Classes at the nine points of every tile, with rasterio's own index and exact projection."""
     a = demo.area
     ids = [TileId(r, c) for r in range(a.r0, a.r1) for c in range(a.c0, a.c1)]
@@ -65,7 +65,7 @@ def tile_pixels(path: str, tile: TileId) -> Any:
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     a, b, other = (
-        make_demo(str(tmp_path / name), tiles=16, seed=seed, dates=1, workers=workers)
+        make_county(str(tmp_path / name), tiles=16, seed=seed, dates=1, workers=workers)
         for name, seed, workers in (("a", 5, 1), ("b", 5, 3), ("c", 6, 1))
     )
     for name in ("imagery", "labels"):
@@ -105,7 +105,7 @@ def test_textures_are_pictures_of_their_own() -> None:
             assert not np.array_equal(page, turned)
 
 
-def test_imagery_says_what_and_where_it_is(demo: Demo) -> None:
+def test_imagery_says_what_and_where_it_is(demo: County) -> None:
     corners = set()
     area = demo.grid.range_bounds(demo.area)
     for path in demo.imagery:
@@ -128,7 +128,7 @@ def test_imagery_says_what_and_where_it_is(demo: Demo) -> None:
     assert json.loads(Path(demo.out, "demo.json").read_text())["note"] == NOTE
 
 
-def test_labels_are_the_ground_at_the_cells_centres(demo: Demo) -> None:
+def test_labels_are_the_ground_at_the_cells_centres(demo: County) -> None:
     land = Land(0, demo.area.r1 - demo.area.r0, demo.area.c1 - demo.area.c0, 2, 224)
     area = demo.grid.range_bounds(demo.area)
     rng = np.random.default_rng(1)
@@ -150,7 +150,7 @@ def test_labels_are_the_ground_at_the_cells_centres(demo: Demo) -> None:
         assert set(np.unique(codes)) <= {0, *CODES}
 
 
-def test_pictures_and_labels_show_the_same_ground(demo: Demo) -> None:
+def test_pictures_and_labels_show_the_same_ground(demo: County) -> None:
     """Water is blue, forest dark, bare ground bright where the labels say so; mirrored not."""
     with rasterio.open(demo.labels[0]) as labels, rasterio.open(demo.imagery[0]) as image:
         codes, pixels = labels.read(1), image.read().astype(int)
@@ -175,7 +175,7 @@ def test_pictures_and_labels_show_the_same_ground(demo: Demo) -> None:
     assert bright[code == 31].mean() > 1.4 * bright[code == 41].mean()
 
 
-def test_no_turn_or_mirror_leaves_the_county_alike(demo: Demo) -> None:
+def test_no_turn_or_mirror_leaves_the_county_alike(demo: County) -> None:
     _, found = nine_points(demo, demo.labels[0])
     names = np.array(["/".join(sorted(f)) for f in found])
     field = names.reshape(demo.area.r1 - demo.area.r0, -1)[:24, :24]
@@ -200,7 +200,7 @@ def test_every_class_fills_whole_tiles(seed: int) -> None:
     assert 0.2 < (counts.sum() / 600) < 0.9  # mixed tiles are there, too
 
 
-def test_changes_are_real_and_listed(demo: Demo) -> None:
+def test_changes_are_real_and_listed(demo: County) -> None:
     changes = {(int(r["row"]), int(r["col"])): r for r in rows_of(demo.changes)}
     assert len(changes) == demo.changed
     assert 0.01 <= len(changes) / demo.tiles <= 0.035
@@ -218,7 +218,7 @@ def test_changes_are_real_and_listed(demo: Demo) -> None:
     assert all(float(c["changed"]) > 0.8 for c in changes.values())
 
 
-def test_truth_has_every_tile_once_and_agrees_with_the_changes(demo: Demo) -> None:
+def test_truth_has_every_tile_once_and_agrees_with_the_changes(demo: County) -> None:
     truth = {(int(r["row"]), int(r["col"])): r for r in rows_of(demo.truth)}
     assert len(truth) == demo.tiles
     assert {r["class_2011"] for r in truth.values()} <= set(CLASS_NAMES)
@@ -232,7 +232,7 @@ def test_truth_has_every_tile_once_and_agrees_with_the_changes(demo: Demo) -> No
     assert len(one) > 250 and np.mean(agree) > 0.97
 
 
-def test_outlines_of_changes_hold_their_tiles(demo: Demo) -> None:
+def test_outlines_of_changes_hold_their_tiles(demo: County) -> None:
     features = json.loads(Path(demo.changes_geojson).read_text())["features"]
     assert len(features) == demo.changed > 0
     for feature in features:
@@ -246,7 +246,7 @@ def test_outlines_of_changes_hold_their_tiles(demo: Demo) -> None:
         assert area2 > 0  # counter-clockwise, as RFC 7946 wants
 
 
-def test_seasons_shift_colours_class_by_class(demo: Demo) -> None:
+def test_seasons_shift_colours_class_by_class(demo: County) -> None:
     """Colour alone does not carry over from one date to the other."""
     ids, found = nine_points(demo, demo.labels[0])
     listed = {(int(r["row"]), int(r["col"])) for r in rows_of(demo.changes)}
@@ -283,7 +283,7 @@ def test_several_dates_and_one() -> None:
 
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    made = make_demo(
+    made = make_county(
         str(tmp_path),
         tiles=16,
         dates=3,
@@ -308,15 +308,15 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_made_is_said(tmp_path: Path, options: dict[str, int], word: str) -> None:
     with pytest.raises(InputError, match=word):
-        make_demo(str(tmp_path / "x"), **options)
+        make_county(str(tmp_path / "x"), **options)
     assert not (tmp_path / "x").exists()
 
 
 def test_one_writer_and_local_folders_only(tmp_path: Path) -> None:
     with storage.lock(str(tmp_path)), pytest.raises(LockedError):
-        make_demo(str(tmp_path), tiles=16)
+        make_county(str(tmp_path), tiles=16)
     with pytest.raises(StorageError, match="local"):
-        make_demo("memory://county", tiles=16)
+        make_county("memory://county", tiles=16)
 
 
 @pytest.fixture(autouse=True)

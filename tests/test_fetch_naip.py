@@ -19,7 +19,7 @@ from shapely.geometry import box, mapping, shape
 from fetch_server import Fault
 from fetch_world import DAYS, World, small_world
 from quadrat.errors import FetchError, InputError, LockedError
-from quadrat.fetching import Fetched, Place, http, naip, read_record
+from quadrat.fetching import Fetched, Place, fetch_naip, http, read_record
 from quadrat.fetching.http import Policy
 from quadrat.fetching.stac import read_item
 
@@ -50,7 +50,7 @@ def county(world: World) -> Place:
 
 def get(world: World, out: Path | str, years: tuple[int, ...] = (2011,), **options: Any) -> Fetched:
     with http.Client(QUICK) as client:
-        return naip(
+        return fetch_naip(
             options.pop("place", county(world)), years, str(out), stac=world.server.stac,
             sas=world.server.sas, client=client, **options,
         )  # fmt: skip
@@ -285,15 +285,15 @@ def test_a_service_that_is_no_stac_api(world: World, tmp_path: Path) -> None:
             (world.server.sas + "/naip", "does not answer as a STAC API"),
         ):
             with pytest.raises(FetchError, match=words):
-                naip(county(world), [2011], str(tmp_path), stac=stac, client=client)
+                fetch_naip(county(world), [2011], str(tmp_path), stac=stac, client=client)
         with pytest.raises(FetchError, match=r"'landsat' .*does not exist; check --stac"):
-            naip(
+            fetch_naip(
                 county(world), [2011], str(tmp_path), stac=world.server.stac,
                 collection="landsat", client=client,
             )  # fmt: skip
         world.server.conforms = False
         with pytest.raises(FetchError, match="STAC API"):
-            naip(county(world), [2011], str(tmp_path), stac=world.server.stac, client=client)
+            fetch_naip(county(world), [2011], str(tmp_path), stac=world.server.stac, client=client)
 
 
 def test_an_open_catalogue_needs_no_signatures(world: World, tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_an_open_catalogue_needs_no_signatures(world: World, tmp_path: Path) -> 
         world.server.files["/cog" + path] = world.server.files[path]
         i["assets"]["image"]["href"] = f"{world.server.url}/cog{path}"
     with http.Client(QUICK) as client:
-        result = naip(
+        result = fetch_naip(
             county(world), [2011], str(tmp_path), stac=world.server.stac, client=client
         )  # fmt: skip
     check_whole(world, result)

@@ -19,7 +19,7 @@ from shapely.geometry import box, shape
 from fetch_server import COVERAGE, Fault
 from fetch_world import World, small_world
 from quadrat.errors import FetchError, InputError
-from quadrat.fetching import FetchedCover, Place, http, landcover, nlcd, read_record
+from quadrat.fetching import FetchedCover, Place, fetch_nlcd, http, landcover, read_record
 from quadrat.fetching.http import Policy
 
 QUICK = Policy(attempts=4, base_s=0.01, longest_s=0.05, connect_s=2, read_s=5)
@@ -43,7 +43,7 @@ def get(
 ) -> FetchedCover:
     place = options.pop("place", Place("Middlesex", shape(world.outline), "test"))
     with http.Client(QUICK) as client:
-        return nlcd(
+        return fetch_nlcd(
             place, years, str(out), service=world.server.wcs, coverage=COVERAGE, client=client,
             **options,
         )  # fmt: skip
@@ -130,7 +130,7 @@ def test_what_the_service_says_is_passed_on(world: World, tmp_path: Path) -> Non
             (world.server.stac, COVERAGE, "neither XML nor GeoTIFF"),
         ):
             with pytest.raises(FetchError, match=words):
-                nlcd(
+                fetch_nlcd(
                     Place("x", shape(world.outline), "test"), [2011], str(tmp_path),
                     service=service, coverage=coverage, client=client,
                 )  # fmt: skip

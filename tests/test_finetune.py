@@ -70,7 +70,7 @@ def test_a_bundle_is_written_that_scores_as_the_training_said(small: Any, tmp_pa
         on_event=lambda e, v: events.append((e, dict(v))),
         on_progress=lambda d, t: done.append((d, t)),
     )  # fmt: skip
-    loaded = model.load_model(result.uri)
+    loaded = model.open_model(result.uri)
     assert loaded.digest == result.digest and loaded.info.run_id == "abc"
     assert loaded.size_px == 32 and loaded.legend.names == ("brick", "grass", "water")
     for split, figures in (("validation", result.metrics), ("test", result.test)):
@@ -292,7 +292,7 @@ def test_exported_graphs_agree_with_torch(name: str) -> None:
 
 def test_calibration_lowers_the_loss_of_held_out_tiles(small: Any, tmp_path: Path) -> None:
     result = finetune(small.uri, str(tmp_path / "model"), pretrained(), ONE)
-    loaded = model.load_model(result.uri)
+    loaded = model.open_model(result.uri)
     chips, labels = by_split(small, "validation")
     p = model.runner(loaded, "fp32", workers=1)(chips).astype(float)
     truth = [loaded.legend.id(w) for w in labels]
@@ -333,7 +333,7 @@ def test_bf16_trains_and_the_model_is_measured_in_float(small: Any, tmp_path: Pa
     result = finetune(small.uri, str(tmp_path / "m"), pretrained(precision="bf16"), ONE)
     assert result.machine["precision"] == "bf16"
     chips, labels = by_split(small, "validation")
-    loaded = model.load_model(result.uri)
+    loaded = model.open_model(result.uri)
     names = loaded.legend.names
     p = model.runner(loaded, "fp32", workers=1)(chips)
     right = np.mean([names[i] == w for i, w in zip(p.argmax(1), labels, strict=True)])

@@ -14,11 +14,11 @@ import rasterio
 from PIL import Image
 from rasterio.warp import transform
 
-from quadrat import geoparquet, storage
+from quadrat import geoparquet, maps, storage
 from quadrat.errors import InputError, LegendError, ScoresError
 from quadrat.grid import Grid
 from quadrat.legend import Legend, from_names, load_legend
-from quadrat.maps import NO_TILE, fold, frame, make_map, plurality, summarise
+from quadrat.maps import NO_TILE, fold, frame, plurality, summarise
 from quadrat.maps.picture import round_length
 from quadrat.parts import PartRecord
 from quadrat.scoring.scores import Scores, write_manifest
@@ -70,7 +70,7 @@ def scored(tmp_path: Path) -> Any:
 
 def test_each_tile_has_its_class_at_its_own_place(scored: Any, tmp_path: Path) -> None:
     scores, rows, cols, p = scored
-    done = make_map(scores, str(tmp_path / "map.tif"))
+    done = maps.map(scores, str(tmp_path / "map.tif"))
     label = p.argmax(1)
     x, y = (cols + 0.5) * 224.0, -(rows + 0.5) * 224.0
     with rasterio.open(done.uri) as data, rasterio.open(done.certainty) as sure:
@@ -96,7 +96,7 @@ def test_the_tile_of_the_corner_is_in_the_corner(tmp_path: Path) -> None:
     odd = np.flatnonzero((r == -29) & (c == 7))
     p[odd] = np.eye(6, dtype=np.float32)[2]
     scores = write_scores(tmp_path / "s", r, c, p)
-    done = make_map(scores, str(tmp_path / "m.tif"))
+    done = maps.map(scores, str(tmp_path / "m.tif"))
     with rasterio.open(done.uri) as data:
         assert data.shape == (8, 13)
         assert tuple(np.argwhere(data.read(1) == 2)[0]) == (1, 2)
@@ -106,7 +106,7 @@ def test_the_tile_of_the_corner_is_in_the_corner(tmp_path: Path) -> None:
 
 def test_it_is_a_cog_with_the_legends_colours(scored: Any, tmp_path: Path) -> None:
     scores, *_ = scored
-    done = make_map(scores, str(tmp_path / "map.tif"))
+    done = maps.map(scores, str(tmp_path / "map.tif"))
     with rasterio.open(done.uri) as data:
         assert data.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert data.count == 1 and data.dtypes[0] == "uint8" and data.nodata == NO_TILE
@@ -125,7 +125,7 @@ def test_a_large_map_has_overviews(tmp_path: Path) -> None:
     p = np.zeros((len(r), 2), np.float32)
     p[np.arange(len(r)), (c > 300).astype(int)] = 1
     scores = write_scores(tmp_path / "s", r, c, p, legend=from_names(["a", "b"]))
-    done = make_map(scores, str(tmp_path / "m.tif"))
+    done = maps.map(scores, str(tmp_path / "m.tif"))
     with rasterio.open(done.uri) as data:
         assert data.overviews(1)
         small = data.read(1, out_shape=(300, 350))
@@ -141,14 +141,14 @@ def test_nlcd3_sums_probabilities_before_it_chooses(tmp_path: Path) -> None:
     p[1, order["Cultivated"]] = 0.7
     p[1, order["Forest"]] = 0.3
     scores = write_scores(tmp_path / "s", np.array([0, 0]), np.array([0, 1]), p, parts=1)
-    done = make_map(scores, str(tmp_path / "m.tif"), legend="nlcd3")
+    done = maps.map(scores, str(tmp_path / "m.tif"), legend="nlcd3")
     three = load_legend("nlcd3").names
     with rasterio.open(done.uri) as data, rasterio.open(done.certainty) as sure:
         assert [three[v] for v in data.read(1)[0]] == ["Undeveloped", "Cultivated"]
         np.testing.assert_allclose(sure.read(1)[0], [0.6, 0.7], rtol=1e-6)
         np.testing.assert_allclose(sure.read(2)[0], [0.97095, 0.88129], atol=1e-4)
     assert done.legend == "nlcd3" and done.counts["Developed"] == 0
-    six = make_map(scores, str(tmp_path / "six.tif"))
+    six = maps.map(scores, str(tmp_path / "six.tif"))
     assert six.counts["Developed"] == 1
 
 
@@ -203,8 +203,8 @@ def test_smoothing_removes_a_speck_and_keeps_a_pair() -> None:
 
 def test_a_smoothed_map_says_so_and_keeps_its_figures(scored: Any, tmp_path: Path) -> None:
     scores, rows, cols, p = scored
-    raw = make_map(scores, str(tmp_path / "raw.tif"))
-    done = make_map(scores, str(tmp_path / "smooth.tif"), smooth=1.0)
+    raw = maps.map(scores, str(tmp_path / "raw.tif"))
+    done = maps.map(scores, str(tmp_path / "smooth.tif"), smooth=1.0)
     with (
         rasterio.open(raw.uri) as a, rasterio.open(done.uri) as b,
         rasterio.open(done.certainty) as sure, rasterio.open(raw.certainty) as unsmoothed,
@@ -233,7 +233,7 @@ def test_the_picture_shows_the_map_north_up(tmp_path: Path) -> None:
     p[np.arange(len(r)), cls] = 1
     scores = write_scores(tmp_path / "s", r, c, p)
     png = tmp_path / "map.png"
-    make_map(scores, str(tmp_path / "m.tif"), png=str(png), title="Synthetic: a test")
+    maps.map(scores, str(tmp_path / "m.tif"), png=str(png), title="Synthetic: a test")
     picture = np.asarray(Image.open(png).convert("RGB")).astype(int)
     assert picture.shape[1] > picture.shape[0] > 300
     middle = {}
@@ -244,7 +244,7 @@ def test_the_picture_shows_the_map_north_up(tmp_path: Path) -> None:
     assert middle[2][0] < middle[3][0] and middle[1][0] < middle[5][0]
     assert middle[2][1] < middle[1][1] and middle[3][1] < middle[5][1]
     again = tmp_path / "again.png"
-    make_map(scores, str(tmp_path / "m.tif"), png=str(again), title="Synthetic: a test")
+    maps.map(scores, str(tmp_path / "m.tif"), png=str(again), title="Synthetic: a test")
     assert png.read_bytes() == again.read_bytes()
 
 
@@ -256,7 +256,7 @@ def test_the_scale_bar_is_a_round_length() -> None:
 def test_geojson_has_each_tile_round_its_centre(scored: Any, tmp_path: Path) -> None:
     scores, rows, cols, p = scored
     path = tmp_path / "map.geojson"
-    make_map(scores, str(tmp_path / "m.tif"), geojson=str(path))
+    maps.map(scores, str(tmp_path / "m.tif"), geojson=str(path))
     features = json.loads(path.read_text())["features"]
     assert [(f["properties"]["row"], f["properties"]["col"]) for f in features] == list(
         zip(rows.tolist(), cols.tolist(), strict=True)
@@ -278,7 +278,7 @@ def test_too_many_outlines_are_refused_before_anything_is_written(
 ) -> None:
     scores, *_ = scored
     with pytest.raises(ScoresError, match="--limit 10"):
-        make_map(scores, str(tmp_path / "m.tif"), geojson=str(tmp_path / "m.json"), limit=10)
+        maps.map(scores, str(tmp_path / "m.tif"), geojson=str(tmp_path / "m.json"), limit=10)
     assert not (tmp_path / "m.tif").exists()
 
 
@@ -287,23 +287,23 @@ def test_what_cannot_be_mapped_is_said(tmp_path: Path) -> None:
     out = str(tmp_path / "m.tif")
     placeless = write_scores(tmp_path / "a", rows, cols, p, grid=None)
     with pytest.raises(ScoresError, match="without a place"):
-        make_map(placeless, out)
+        maps.map(placeless, out)
     twice = write_scores(
         tmp_path / "b", np.append(rows, rows[:3]), np.append(cols, cols[:3]), np.vstack([p, p[:3]])
     )
     with pytest.raises(ScoresError, match="3 tiles are scored more than once"):
-        make_map(twice, out)
+        maps.map(twice, out)
     empty = write_scores(tmp_path / "c", rows[:0], cols[:0], p[:0], parts=1)
     with pytest.raises(ScoresError, match="no tiles"):
-        make_map(empty, out)
+        maps.map(empty, out)
     with pytest.raises(ScoresError, match="apart"):
         frame(np.array([0, 90_000]), np.array([0, 90_000]))
     with pytest.raises(ScoresError, match="quadrat score"):
-        make_map(str(tmp_path / "nothing"), out)
+        maps.map(str(tmp_path / "nothing"), out)
     good = write_scores(tmp_path / "d", rows, cols, p)
     other = write_scores(tmp_path / "e", rows, cols, p, legend=from_names([*"abcdef"]))
     with pytest.raises(LegendError, match="no place"):
-        make_map(other, out, legend="nlcd3")
+        maps.map(other, out, legend="nlcd3")
     for options, word in (
         ({"smooth": -1.0}, "smooth"),
         ({"smooth": float("nan")}, "smooth"),
@@ -311,7 +311,7 @@ def test_what_cannot_be_mapped_is_said(tmp_path: Path) -> None:
         ({"geojson": str(tmp_path / "m_certainty.tif")}, "two outputs"),
     ):
         with pytest.raises(InputError, match=word):
-            make_map(good, out, **options)
+            maps.map(good, out, **options)
     with pytest.raises(InputError, match=r"\.tif"):
-        make_map(good, str(tmp_path / "map.png"))
+        maps.map(good, str(tmp_path / "map.png"))
     assert not Path(out).exists()

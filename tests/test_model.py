@@ -19,8 +19,8 @@ from quadrat.model import (
     RUNTIMES,
     ModelInfo,
     compile_network,
-    load_model,
     machine,
+    open_model,
     runner,
     save_model,
 )
@@ -227,8 +227,8 @@ def test_measuring_times_both_runtimes() -> None:
 
 
 def test_a_runner_is_compiled_once_in_a_process(bundle: Path) -> None:
-    model = load_model(str(bundle))
-    assert runner(model, workers=1) is runner(load_model(str(bundle)), workers=1)
+    model = open_model(str(bundle))
+    assert runner(model, workers=1) is runner(open_model(str(bundle)), workers=1)
     assert runner(model, workers=1) is not runner(model, workers=2)
     np.testing.assert_allclose(runner(model)(random_chips(3)), expected(random_chips(3)), atol=1e-6)
 
@@ -237,7 +237,7 @@ def test_no_more_than_a_few_compiled_networks_are_held(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime_module, "KEPT", 2)
-    model = load_model(str(bundle))
+    model = open_model(str(bundle))
     first = runner(model, "fp32", workers=1, runtime="onnxruntime")
     for name in ("openvino", "onnxruntime"):
         runner(model, "fp32", workers=2, runtime=name)
@@ -364,7 +364,7 @@ def test_join_works_from_opset_13_to_the_newest_and_refuses_older() -> None:
 
 
 def test_a_bundle_comes_back_as_it_was_saved(bundle: Path) -> None:
-    model = load_model(str(bundle))
+    model = open_model(str(bundle))
     assert model.legend == LEGEND and model.grid == GRID and model.size_px == SIZE
     assert model.info.head == {"name": "logistic", "reg": 0.01}
     assert model.info.metrics == {"accuracy": 0.5, "worst": None}
@@ -388,7 +388,7 @@ def test_the_digest_is_of_what_decides_the_scores(tmp_path: Path) -> None:
 def test_any_uri_serves(tmp_path: Path) -> None:
     uri = "memory://bundles/one"
     save_model(uri, join_graphs(mean_colour(), softmax_head()), info())
-    got = runner(load_model(uri))(random_chips(2))
+    got = runner(open_model(uri))(random_chips(2))
     np.testing.assert_allclose(got, expected(random_chips(2)), atol=1e-6)
 
 
@@ -400,7 +400,7 @@ def test_further_forms_are_kept_chosen_and_removed_with_their_bundle(
     graph = join_graphs(mean_colour(), softmax_head())
     other = join_graphs(mean_colour(), softmax_head(5.0))
     save_model(uri, graph, info(precision="int8"), {"int8": other})
-    model = load_model(uri)
+    model = open_model(uri)
     chips = random_chips(2)
     np.testing.assert_allclose(runner(model, "int8")(chips), expected(chips, 5.0), atol=1e-6)
     np.testing.assert_allclose(runner(model, "auto")(chips), expected(chips, 5.0), atol=1e-6)
@@ -409,9 +409,9 @@ def test_further_forms_are_kept_chosen_and_removed_with_their_bundle(
     save_model(uri, graph, info())
     assert not (tmp_path / "model/model.int8.onnx").exists()
     with pytest.raises(ModelError, match="has no int8 form"):
-        runner(load_model(uri), "int8")
+        runner(open_model(uri), "int8")
     with pytest.raises(ModelError, match="no precision 'int4'"):
-        runner(load_model(uri), "int4")
+        runner(open_model(uri), "int4")
 
 
 @pytest.mark.parametrize(
@@ -432,12 +432,12 @@ def test_a_bundle_that_contradicts_itself_is_not_saved(
 
 def test_missing_bundles(tmp_path: Path, bundle: Path) -> None:
     with pytest.raises(ModelError, match=r"has no model\.json"):
-        load_model(str(tmp_path / "nowhere"))
+        open_model(str(tmp_path / "nowhere"))
     with pytest.raises(ModelError, match=r"has no model\.json"):
-        load_model("memory://bundles/nowhere")
+        open_model("memory://bundles/nowhere")
     (bundle / "model.onnx").unlink()
     with pytest.raises(ModelError, match="is not whole"):
-        load_model(str(bundle))
+        open_model(str(bundle))
 
 
 def test_a_flipped_bit_in_the_graph_is_found(bundle: Path) -> None:
@@ -445,7 +445,7 @@ def test_a_flipped_bit_in_the_graph_is_found(bundle: Path) -> None:
     data[len(data) // 2] ^= 1
     (bundle / "model.onnx").write_bytes(data)
     with pytest.raises(ModelError, match="SHA-256 differs"):
-        load_model(str(bundle))
+        open_model(str(bundle))
 
 
 def test_a_save_that_was_killed_leaves_no_bundle_that_loads(
@@ -460,7 +460,7 @@ def test_a_save_that_was_killed_leaves_no_bundle_that_loads(
     with pytest.raises(KeyboardInterrupt):
         save_model(str(bundle), join_graphs(mean_colour(), softmax_head(3.0)), info())
     with pytest.raises(ModelError, match=r"has no model\.json"):
-        load_model(str(bundle))
+        open_model(str(bundle))
 
 
 JSON_ATTACKS = {
@@ -510,7 +510,7 @@ def test_crafted_descriptions_are_refused(bundle: Path, attack: str) -> None:
     changed = change(json.loads(path.read_text()))
     path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
     with pytest.raises(ModelError, match=says):
-        load_model(str(bundle))
+        open_model(str(bundle))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -527,7 +527,7 @@ def test_no_mangled_description_raises_anything_but_ours(bundle: Path, seed: int
             place = place[key]
     (bundle / "model.json").write_text(json.dumps(data))
     try:
-        load_model(str(bundle))
+        open_model(str(bundle))
     except QuadratError as error:
         assert "\n" not in str(error)
 
@@ -590,7 +590,7 @@ def test_crafted_graphs_are_refused(bundle: Path, tmp_path: Path, change: str, s
     text["forms"]["fp32"]["sha256"] = hashlib.sha256(data).hexdigest()
     (bundle / "model.json").write_text(json.dumps(text))
     with pytest.raises(ModelError, match=says):
-        load_model(str(bundle))
+        open_model(str(bundle))
     with pytest.raises(ModelError, match=says):
         compile_network(data)
 

@@ -19,13 +19,12 @@ import made_scores
 import small_tiles
 from conftest import Writer, scene
 from crafted import relist
-from quadrat import backbones, geoparquet, parts, tiles
+from quadrat import backbones, geoparquet, maps, parts, tiles
 from quadrat.areas import dates
 from quadrat.errors import QuadratError, ScoresError, StorageError, TileSetError
 from quadrat.features import featurize
 from quadrat.geoparquet import Expected
 from quadrat.heads import train
-from quadrat.maps import make_map
 from quadrat.scoring import open_scores, score
 from quadrat.tiles import TileSet
 
@@ -132,7 +131,7 @@ def test_a_damaged_part_of_a_tile_set_is_never_scored_or_learned_from(
 def test_damaged_scores_are_never_counted(scored: str, tmp_path: Path, damage: str) -> None:
     DAMAGE[damage](files(scored)[0])
     for use in (
-        lambda: make_map(scored, str(tmp_path / "map.tif")),
+        lambda: maps.map(scored, str(tmp_path / "map.tif")),
         lambda: dates.read(scored, probabilities=True),
         lambda: open_scores(scored).table(),
     ):

@@ -16,7 +16,7 @@ from PIL import Image
 from quadrat import heads, model, tiles
 from quadrat.errors import ModelError, TrainError
 from quadrat.heads import forms as forms_module
-from quadrat.model import compile_network, load_model, machine, quantise, runner
+from quadrat.model import compile_network, machine, open_model, quantise, runner
 
 SIZE = 32
 CLASSES = ("plain", "rows", "spots")
@@ -250,7 +250,7 @@ def test_a_cpu_without_exact_int8_scores_in_float(
         pytest.skip("this CPU has no exact int8 (VNNI)")
     result = do(pictures, backbone, tmp_path / "model")
     assert result.precision == "int8"
-    loaded = load_model(result.uri)
+    loaded = open_model(result.uri)
     monkeypatch.setattr(machine, "has_int8", lambda: False)
     assert model.resolve_precision(loaded) == "fp32"
     assert runner(loaded).precision == "fp32"
@@ -280,7 +280,7 @@ def test_the_head_that_scores_was_trained_and_measured_in_int8(
     result = do(pictures, backbone, tmp_path / "model")
     assert result.precision == "int8" and list(result.forms) == ["fp32", "int8"]
     chips, y = chips_of(pictures, "validation")
-    loaded = load_model(result.uri)
+    loaded = open_model(result.uri)
     assert loaded.info.precision == "int8"
     for precision in ("int8", "fp32"):
         right = runner(loaded, precision)(chips).argmax(1) == y
@@ -322,7 +322,7 @@ def test_bf16_serves_where_int8_does_not(
     result = do(pictures, backbone, tmp_path / "model")
     assert result.precision == "bf16" and list(result.forms) == ["fp32", "bf16"]
     assert any(w.startswith("int8 was not accepted") for w in result.warnings)
-    loaded = load_model(result.uri)
+    loaded = open_model(result.uri)
     assert runner(loaded).precision == "bf16"
     chips, y = chips_of(pictures, "validation")
     right = (runner(loaded)(chips).argmax(1) == y).mean()

@@ -16,7 +16,7 @@ import small_tiles
 from conftest import Writer, scene
 from quadrat import codec, products, storage, tiles
 from quadrat.changes import change
-from quadrat.county import make_demo
+from quadrat.county import make_county
 from quadrat.errors import LabelError, QuadratError, ScoresError, TileSetError
 from quadrat.heads import train
 from quadrat.scoring import open_scores, score
@@ -65,7 +65,7 @@ WRITERS: dict[str, Callable[[dict[str, str], str], Any]] = {
     "change": lambda w, out: change(
         [f"{w['dates']}/date1", f"{w['dates']}/date2"], out, show=0, overwrite=True
     ),
-    "demo": lambda w, out: make_demo(out, tiles=16, workers=1),
+    "demo": lambda w, out: make_county(out, tiles=16, workers=1),
 }
 OWN = {"tile": "tiles", "pack": "tiles", "balance": "tiles", "score": "scores", "train": "models",
        "change": "change"}  # fmt: skip

@@ -161,7 +161,7 @@ def test_compare_gives_a_table_and_learning_curves_of_several_runs(
     history: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "deep" / "compare.png"
-    found = runs.compare(["slow", "fast", "logistic"], out=str(out), tracking_uri=history)
+    found = runs.compare_runs(["slow", "fast", "logistic"], out=str(out), tracking_uri=history)
     assert found.metrics["validation/overall"] == pytest.approx((0.8, 0.9, 0.8))
     assert found.metrics["validation/classes/f1/Forest"][:2] == (None, None)
     assert found.params["lr"] == ("1.0", "0.5", None)
@@ -178,9 +178,9 @@ def test_compare_gives_a_table_and_learning_curves_of_several_runs(
 
 def test_compare_refuses_what_is_not_there(history: str) -> None:
     with pytest.raises(RunError, match="metric 'validation/nope'; they have: "):
-        runs.compare(["slow"], metrics=["validation/nope"], tracking_uri=history)
+        runs.compare_runs(["slow"], metrics=["validation/nope"], tracking_uri=history)
     with pytest.raises(RunError, match="name at least one"):
-        runs.compare([], tracking_uri=history)
+        runs.compare_runs([], tracking_uri=history)
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
         again.record("epoch", {"epoch": 2, "loss": 2.0})
     (record,) = runs.list_runs(tracking_uri=uri)
     assert (record.id, record.status) == (run.id, "FINISHED")
-    curves = runs.compare([run.id], tracking_uri=uri).curves
+    curves = runs.compare_runs([run.id], tracking_uri=uri).curves
     assert curves["epoch/loss"] == (((1, 3.0), (2, 2.0)),)
 
 
@@ -217,7 +217,7 @@ def test_processes_write_one_new_history_at_once(tmp_path: Path) -> None:
     assert errors == ["", "", ""]  # and none of MLflow's chatter
     found = runs.list_runs(tracking_uri=uri)
     assert sorted((r.name, r.status) for r in found) == [(f"w{i}", "FINISHED") for i in range(3)]
-    curves = runs.compare([r.id for r in found], tracking_uri=uri).curves["epoch/loss"]
+    curves = runs.compare_runs([r.id for r in found], tracking_uri=uri).curves["epoch/loss"]
     assert all(len(points) == 20 for points in curves)
 
 

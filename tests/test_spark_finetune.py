@@ -69,7 +69,7 @@ def test_the_verb_trains_on_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     from finetune_tiles import write_tiles
     from quadrat import runs
     from quadrat.cli import run
-    from quadrat.model import load_model
+    from quadrat.model import open_model
 
     monkeypatch.chdir(tmp_path)
     source = write_tiles(tmp_path, {"train": 24, "validation": 12}).uri
@@ -78,6 +78,6 @@ def test_the_verb_trains_on_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "--batch 8 --epochs 2 --device cpu --threads 1 --engine spark --master local[2] --nproc 2"
     )
     assert run(words.split()) == 0
-    assert load_model("model").legend.names
+    assert open_model("model").legend.names
     (kept,) = runs.list_runs()
     assert kept.status == "FINISHED"

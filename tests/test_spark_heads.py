@@ -162,7 +162,7 @@ def test_train_on_spark_makes_a_bundle_that_scores_without_spark(
     engine: SparkEngine, county_tiles: Any, tmp_path: Path
 ) -> None:
     from quadrat.heads import train
-    from quadrat.model import load_model
+    from quadrat.model import open_model
     from quadrat.scoring import score
 
     done = train(
@@ -172,7 +172,7 @@ def test_train_on_spark_makes_a_bundle_that_scores_without_spark(
         engine=engine,
         cache=str(tmp_path / "cache"),
     )
-    info = load_model(done.uri).info
+    info = open_model(done.uri).info
     assert info.head["trainer"] == "Spark ML"
     assert info.head["max_iter"] == 10
     assert done.accuracy is not None and done.accuracy > 0.5

@@ -51,8 +51,8 @@ def test_a_udf_opens_a_model_once_in_a_process(
     from quadrat import spark
 
     opened: list[str] = []
-    load = models.load_model
-    monkeypatch.setattr(models, "load_model", lambda uri: opened.append(uri) or load(uri))
+    load = models.open_model
+    monkeypatch.setattr(models, "open_model", lambda uri: opened.append(uri) or load(uri))
     Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(tmp_path / "a.png")
     picture = (tmp_path / "a.png").read_bytes()
     digest = load(county_model).digest

@@ -17,7 +17,7 @@ from PIL import Image
 from quadrat import backbones, features, heads, metrics, tiles
 from quadrat.errors import QuadratError, TrainError
 from quadrat.heads import learning
-from quadrat.model import load_model, runner
+from quadrat.model import open_model, runner
 
 SIZE = 16
 COLOURS = {"brick": (170, 90, 70), "grass": (90, 160, 80), "water": (60, 90, 160)}
@@ -110,7 +110,7 @@ def chips_of(source: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("head", ["logistic", "forest"])
 def test_the_model_gives_what_training_measured(pictures: str, tmp_path: Path, head: str) -> None:
     result = do(pictures, tmp_path / "model", head=head)
-    model = load_model(str(tmp_path / "model"))
+    model = open_model(str(tmp_path / "model"))
     chips, y = chips_of(pictures, "validation")
     p = runner(model)(chips)
     assert result.accuracy == pytest.approx((p.argmax(1) == y).mean())
@@ -195,7 +195,7 @@ def test_a_tile_set_with_places_is_held_out_by_its_own_split(county: str, tmp_pa
     assert sum(result.tiles["train"].values()) == counted["train"]
     assert sum(result.tiles["validation"].values()) == counted["validation"]
     assert result.metrics is not None and result.metrics["blocks"] > 1
-    model = load_model(str(tmp_path / "model"))
+    model = open_model(str(tmp_path / "model"))
     assert model.grid == opened.grid and model.info.tileset_digest == opened.digest
     chips, y = chips_of(county, "validation")
     p = runner(model)(chips[y >= 0])
@@ -210,7 +210,7 @@ def test_without_validation_tiles_some_are_held_out_and_that_is_said(tmp_path: P
     assert sum(result.tiles["validation"].values()) == 30
     assert sum(result.tiles["train"].values()) == 120
     assert any("has no validation tiles" in w for w in result.warnings)
-    assert load_model(str(tmp_path / "model")).info.warnings == result.warnings
+    assert open_model(str(tmp_path / "model")).info.warnings == result.warnings
 
 
 def test_a_second_head_needs_no_features(pictures: str, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_events_tell_the_history_what_it_keeps(pictures: str, tmp_path: Path) ->
     assert told["data"]["digest"] == tiles.open_tiles(pictures, size_px=SIZE).digest
     assert told["metrics"]["split"] == "validation"
     assert told["model"]["uri"] == result.uri
-    assert load_model(result.uri).info.run_id == "abc"
+    assert open_model(result.uri).info.run_id == "abc"
 
 
 def test_damaged_pictures_are_left_out_and_told(pictures: str, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_class_in_validation_only_counts_as_wrong(tmp_path: Path) -> None:
     assert result.accuracy is not None and result.accuracy <= 2 / 3
     assert result.metrics is not None
     assert np.array(result.metrics["confusion"])[:, 2].sum() == 0
-    p = runner(load_model(result.uri))(chips_of(source, "validation")[0])
+    p = runner(open_model(result.uri))(chips_of(source, "validation")[0])
     assert (p[:, 2] == 0).all()
 
 

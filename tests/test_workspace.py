@@ -133,12 +133,12 @@ def test_only_some_kinds(place: Path) -> None:
     make(place / "model" / "checkpoints" / "last.pt")
     workspace.note("tiles", "tiles")
     workspace.note("models", "model")
-    workspace.clean(kinds=["models"])
+    workspace.clean(only=["models"])
     assert not (place / "model").exists()
     assert (place / "tiles" / "tileset.json").exists()
     assert [i.kind for i in workspace.inventory()] == ["tiles"]
     with pytest.raises(InputError, match="no kind 'nope'"):
-        workspace.inventory(kinds=["nope"])
+        workspace.inventory(only=["nope"])
 
 
 def test_a_thing_made_twice_is_one_thing(place: Path) -> None:
@@ -177,7 +177,7 @@ def test_caches_are_listed_and_go(place: Path, tmp_path: Path) -> None:
         make(tmp_path / "cache" / name)
     tile_set(place / "tiles")
     workspace.note("tiles", "tiles")
-    assert [(i.kind, i.bytes) for i in workspace.inventory(kinds=["cache"])] == [("cache", 1000)]
+    assert [(i.kind, i.bytes) for i in workspace.inventory(only=["cache"])] == [("cache", 1000)]
     workspace.clean()
     assert everything(tmp_path / "cache") == {
         "mine.txt", "features/mine.npy", "features/thesis/values.npy", "decoded/a.u8",
@@ -198,9 +198,9 @@ def test_no_password_of_the_history_is_noted(place: Path, monkeypatch: pytest.Mo
     address = "postgresql://me:S3cr3t@db/runs"
     workspace.note("runs", address, run="a" * 32)
     assert "S3cr3t" not in (place / workspace.LEDGER).read_text()
-    assert workspace.inventory(kinds=["runs"]) == ()
+    assert workspace.inventory(only=["runs"]) == ()
     monkeypatch.setenv("QUADRAT_TRACKING_URI", address)
-    assert workspace.inventory(kinds=["runs"]) == ()
+    assert workspace.inventory(only=["runs"]) == ()
     assert asked == ["postgresql://db/runs", address]
 
 
@@ -213,7 +213,7 @@ def test_runs_go_with_their_files_and_the_last_with_the_history(place: Path) -> 
         workspace.note("runs", run.tracking_uri, run=run.id)
     with runs.start("train", name="by hand") as other:
         other.file("note.txt", b"1")
-    items = workspace.inventory(kinds=["runs"])
+    items = workspace.inventory(only=["runs"])
     assert [(i.run, i.bytes) for i in items] == [(r.id, 5) for r in made]
     workspace.clean()
     assert [r.name for r in runs.list_runs()] == ["by hand"]
@@ -281,7 +281,7 @@ def test_a_path_in_the_history_never_leads_clean_elsewhere(
     treasure = make(elsewhere / "model" / "model.json", 5)
     treasure.write_bytes(b"12345")
     tell(run, "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", str(elsewhere), run.id)
-    (item,) = workspace.inventory(kinds=["runs"])
+    (item,) = workspace.inventory(only=["runs"])
     assert item.files == ()
     workspace.clean()
     assert treasure.read_bytes() == b"12345"
@@ -313,7 +313,7 @@ def test_files_that_a_run_did_not_keep_stay(place: Path) -> None:
     folder = place / "quadrat-work" / "artifacts" / run.id / "artifacts"
     make(folder / "notes.txt")
     make(folder / "model" / "mine.onnx")
-    (item,) = workspace.inventory(kinds=["runs"])
+    (item,) = workspace.inventory(only=["runs"])
     assert item.bytes == 5 and len(item.foreign) == 2
     workspace.clean()
     assert {p.name for p in folder.rglob("*") if p.is_file()} == {"notes.txt", "mine.onnx"}
@@ -330,7 +330,7 @@ def test_an_id_that_is_none_deletes_nothing(place: Path) -> None:
         workspace.note("runs", run.tracking_uri, run=bad)
         with pytest.raises(RunError, match="is no run's id"):
             runs.delete_run(bad)
-    assert [i.run for i in workspace.inventory(kinds=["runs"])] == [run.id]
+    assert [i.run for i in workspace.inventory(only=["runs"])] == [run.id]
     assert [r.id for r in runs.list_runs()] == [run.id]
 
 
@@ -354,7 +354,7 @@ def test_a_crafted_ledger_names_nothing_that_was_not_made_here(place: Path, tmp_
             )
         )
     )
-    assert workspace.inventory(kinds=["tiles", "models", "files"]) == ()
+    assert workspace.inventory(only=["tiles", "models", "files"]) == ()
     workspace.clean()
     assert secret.exists() and len(everything(other)) == 4
 
@@ -365,7 +365,7 @@ def test_a_product_that_was_replaced_or_moved_behind_a_link_is_not_ours(
     tile_set(place / "tiles")
     workspace.note("tiles", "tiles")
     make(place / "tiles" / "tileset.json", 11)  # somebody made another one here
-    assert workspace.inventory(kinds=["tiles"]) == ()
+    assert workspace.inventory(only=["tiles"]) == ()
     workspace.note("tiles", "tiles")
     (place / "tiles").rename(tmp_path / "kept")
     (place / "tiles").symlink_to(tmp_path / "kept")

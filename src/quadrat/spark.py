@@ -49,7 +49,7 @@ def predict_udf(
         raise ModelError(f"no result {result!r} of predict_udf; choose {' or '.join(RESULTS)}")
     if encoding is not None:
         codec.get_encoding(encoding)
-    bundle = models.load_model(storage.normalise(model))
+    bundle = models.open_model(storage.normalise(model))
     chosen = models.resolve_precision(bundle, precision)
     scorer = _Scorer(bundle.uri, bundle.digest, chosen, encoding, result)
 
@@ -75,7 +75,7 @@ def _opened(uri: str, digest: str, precision: str) -> tuple[Any, Any]:
     """The model and its network: read, verified and compiled once in a process."""
     from quadrat import model as models
 
-    bundle = models.load_model(uri)
+    bundle = models.open_model(uri)
     if bundle.digest != digest:
         raise ModelError(f"{uri} was changed while it was scoring; make the UDF again")
     return bundle, models.runner(bundle, precision, workers=1)

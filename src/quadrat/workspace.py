@@ -118,19 +118,19 @@ def note(kind: str, uri: str, *, run: str | None = None, workspace: str = ".") -
         ledger.write(json.dumps(entry) + "\n")
 
 
-def inventory(workspace: str = ".", *, kinds: Sequence[str] = ()) -> tuple[WorkspaceItem, ...]:
+def inventory(workspace: str = ".", *, only: Sequence[str] = ()) -> tuple[WorkspaceItem, ...]:
     """What was made in a working folder and is still there.
 
     Args:
-        kinds: only these of `KINDS`; all when empty.
+        only: these of `KINDS`; all when empty.
     """
-    unknown = sorted(set(kinds) - set(KINDS))
+    unknown = sorted(set(only) - set(KINDS))
     if unknown:
         raise InputError(f"no kind {unknown[0]!r}; choose of {', '.join(KINDS)}")
     entries = _entries(workspace)
-    chosen = [e for e in entries if not kinds or e["kind"] in kinds]
+    chosen = [e for e in entries if not only or e["kind"] in only]
     items = [item for e in chosen if (item := _item(e)) is not None]
-    if entries and (not kinds or "cache" in kinds):
+    if entries and (not only or "cache" in only):
         items += list(_caches())
     return tuple(items)
 
@@ -138,21 +138,21 @@ def inventory(workspace: str = ".", *, kinds: Sequence[str] = ()) -> tuple[Works
 def clean(
     workspace: str = ".",
     *,
-    kinds: Sequence[str] = (),
+    only: Sequence[str] = (),
     dry_run: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Cleaned:
     """Delete what was made in a working folder.
 
     Args:
-        kinds: only these of `KINDS`; all when empty.
+        only: these of `KINDS`; all when empty.
         dry_run: list it and delete nothing.
         on_progress: called with files deleted, and files to delete.
 
     Raises:
         InputError: a kind that is none.
     """
-    items = inventory(workspace, kinds=kinds)
+    items = inventory(workspace, only=only)
     if dry_run:
         return Cleaned(items, deleted=False)
     done, total = 0, sum(len(i.files) for i in items)

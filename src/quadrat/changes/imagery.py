@@ -67,7 +67,7 @@ def score(
         normalise: a method of `radiometry`.
         how: bands, nodata and stretch, for imagery.
     """
-    bundle = models.load_model(model)
+    bundle = models.open_model(model)
     sources = [_placed(uri, scoring.open_source([uri], bundle, **how)) for uri in dates]
     days = [dating.period(source_dates(s)) for s in sources]
     dating.check_order([(storage.redact(u), d) for u, d in zip(dates, days, strict=True)])

@@ -1,7 +1,7 @@
 """The command line: `quadrat VERB ...`. One file a verb: parse, one library call, print.
 
-This module knows the verbs' names and how failures are shown. It loads a verb's module only when
-that verb is called, so that `quadrat --help` is quick.
+The verbs are those of `quadrat.VERBS`; this module knows how failures are shown. It loads a verb's
+module only when that verb is called, so that `quadrat --help` is quick.
 
 Exit codes: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 stopped by the user.
 """
@@ -20,27 +20,9 @@ from collections.abc import Sequence
 import click
 
 import quadrat
-from quadrat import border
+from quadrat import VERBS, border
 from quadrat.redaction import redact
 from quadrat.text import nearest, printable
-
-# Verb -> (module with a click command named `command`, one line of help), in the order of the work.
-VERBS: dict[str, tuple[str, str]] = {
-    "demo": ("quadrat.cli.demo", "Run the whole job on a synthetic county, offline."),
-    "fetch": ("quadrat.cli.fetch", "Get NAIP imagery and NLCD labels for a place."),
-    "tile": ("quadrat.cli.tile", "Cut imagery into a tile set, with labels and splits."),
-    "pack": ("quadrat.cli.pack", "Turn a folder of images per class into a tile set."),
-    "unpack": ("quadrat.cli.unpack", "Turn a tile set into a folder of images per class."),
-    "train": ("quadrat.cli.train", "Train a head on a pretrained network's features."),
-    "finetune": ("quadrat.cli.finetune", "Retrain a pretrained network to a chosen depth."),
-    "runs": ("quadrat.cli.runs", "List, show and compare training runs."),
-    "score": ("quadrat.cli.score", "Score tiles, images or rasters with a model."),
-    "map": ("quadrat.cli.map", "Draw scores as GeoTIFF, PNG and GeoJSON."),
-    "change": ("quadrat.cli.change", "Find land-use change between dates."),
-    "area": ("quadrat.cli.area", "Estimate error-adjusted areas with intervals."),
-    "report": ("quadrat.cli.report", "Write a self-contained HTML report."),
-    "clean": ("quadrat.cli.clean", "List and delete what a workspace's runs made."),
-}
 
 STOPPED = "stopped; run again to resume"
 DEFECT = "this is a defect; --debug shows the traceback"
@@ -50,14 +32,14 @@ class Verbs(click.Group):
     """The group of all verbs; a verb whose module is not installed is not shown."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [verb for verb, (module, _) in VERBS.items() if importlib.util.find_spec(module)]
+        return [verb for verb in VERBS if importlib.util.find_spec(_module(verb))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS or not importlib.util.find_spec(VERBS[cmd_name][0]):
+        if cmd_name not in VERBS or not importlib.util.find_spec(_module(cmd_name)):
             return None
-        command = importlib.import_module(VERBS[cmd_name][0]).command
+        command = importlib.import_module(_module(cmd_name)).command
         if not isinstance(command, click.Command):
-            raise TypeError(f"{VERBS[cmd_name][0]}.command is no click command")
+            raise TypeError(f"{_module(cmd_name)}.command is no click command")
         return command
 
     def resolve_command(
@@ -76,6 +58,10 @@ class Verbs(click.Group):
         if rows:
             with formatter.section("Verbs"):
                 formatter.write_dl(rows)
+
+
+def _module(verb: str) -> str:
+    return f"{__name__}.{verb}"
 
 
 @click.group(cls=Verbs, subcommand_metavar="VERB ...")

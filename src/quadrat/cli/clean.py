@@ -32,11 +32,11 @@ def command(only: Sequence[str], dry_run: bool, yes: bool) -> common.Answer:
     from quadrat.workspace import Cleaned, clean, inventory
 
     if not dry_run:
-        items = inventory(kinds=only)
+        items = inventory(only=only)
         if not items or not (yes or _agreed(items)):
             return common.Answer(Cleaned(items, deleted=False), "nothing deleted")
     with common.progress("clean", "files") as report:
-        result = clean(kinds=only, dry_run=dry_run, on_progress=report)
+        result = clean(only=only, dry_run=dry_run, on_progress=report)
     return common.Answer(result, _described(result))
 
 

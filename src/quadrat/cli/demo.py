@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from quadrat.cli import common
 
 if TYPE_CHECKING:
-    from quadrat.county import Demo
-    from quadrat.engines import Engine
-    from quadrat.heads import TrainResult
-    from quadrat.maps import MapResult
-    from quadrat.scoring import ScoresSummary
-    from quadrat.tiles import TileSet
-
-
-@dataclass(frozen=True)
-class Made:
-    """What the demo made, step by step."""
-
-    out: str
-    county: Demo
-    tiles: TileSet
-    model: TrainResult
-    scores: ScoresSummary
-    map: MapResult
-    run: str
-    tracking_uri: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        steps = ("county", "tiles", "model", "scores", "map")
-        return {
-            "out": self.out,
-            "run": self.run,
-            "tracking_uri": self.tracking_uri,
-            **{step: getattr(self, step).to_dict() for step in steps},
-        }
+    from quadrat.walkthrough import Demo
 
 
 @common.verb()
@@ -77,9 +47,18 @@ def command(
 
     The county is synthetic: it shows no real place.
     """
+    from quadrat.walkthrough import demo
+
     with common.engine(engine, master, workers) as made:
-        result = run_all(
-            out.rstrip("/"), tiles, seed, dates, tracking_uri or f"{out.rstrip('/')}/runs.db", made
+        result = demo(
+            out,
+            tiles=tiles,
+            seed=seed,
+            dates=dates,
+            tracking_uri=tracking_uri,
+            engine=made,
+            on_run=lambda run: common.note("runs", run.tracking_uri, run.id),
+            on_step=common.progress,
         )
     written = (
         ("county", result.county.out),
@@ -91,62 +70,7 @@ def command(
     return common.Answer(result, described(result), written)
 
 
-def run_all(out: str, size: int, seed: int, dates: int, tracking_uri: str, engine: Engine) -> Made:
-    """The documented steps, one after the other; a second run replaces what the first made."""
-    from quadrat import heads, maps, scoring, storage
-    from quadrat import tiles as cutting
-    from quadrat.county import make_demo
-    from quadrat.errors import InputError
-
-    if storage.list_names(out) and not storage.exists(storage.join(out, "county")):
-        raise InputError(f"{out} holds other files; choose another --out")
-    with common.progress("county") as report:
-        county = make_demo(
-            storage.join(out, "county"), tiles=size, seed=seed, dates=dates, on_progress=report
-        )
-    with common.progress("tile") as report:
-        tiles = cutting.tile(
-            [county.imagery[0]],
-            storage.join(out, "tiles"),
-            labels=county.labels[0],
-            block=4,
-            seed=seed,
-            overwrite=True,
-            engine=engine,
-            on_progress=report,
-        )
-    with (
-        common.history("train", out, "demo", tracking_uri, {"seed": seed}) as run,
-        common.progress("features") as report,
-    ):
-        model = heads.train(
-            tiles,
-            storage.join(out, "model"),
-            seed=seed,
-            engine=engine,
-            run_id=run.id,
-            on_event=run.record,
-            on_progress=report,
-        )
-    with common.progress("score") as report:
-        scores = scoring.score(
-            model.uri,
-            county.imagery[0],
-            storage.join(out, "scores"),
-            overwrite=True,
-            engine=engine,
-            on_progress=report,
-        )
-    drawn = maps.make_map(
-        scores.uri,
-        storage.join(out, "map.tif"),
-        png=storage.join(out, "map.png"),
-        title=f"Synthetic county, {county.years[0]}: it shows no real place",
-    )
-    return Made(out, county, tiles, model, scores, drawn, run.id, tracking_uri)
-
-
-def described(made: Made) -> str:
+def described(made: Demo) -> str:
     """Where to look."""
     from quadrat.cli.train import accuracy_text
 

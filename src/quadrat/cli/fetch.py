@@ -131,7 +131,7 @@ def naip_(out: str, years: Sequence[int], **options: Any) -> common.Answer:
             common.echo(plan.text(), err=True)
 
         place = _place(options)
-        result = fetching.naip(place, years, out, on_plan=show, on_progress=tell, **options)
+        result = fetching.fetch_naip(place, years, out, on_plan=show, on_progress=tell, **options)
     return common.Answer(result, _fetched(result, options["sas"]))
 
 
@@ -163,7 +163,7 @@ def nlcd_(out: str, years: Sequence[int], **options: Any) -> common.Answer:
 
     with common.progress("fetch nlcd", "pixels") as report:
         place = _place(options)
-        result = fetching.nlcd(place, years, out, on_progress=report, **options)
+        result = fetching.fetch_nlcd(place, years, out, on_progress=report, **options)
     return common.Answer(result, _cut(result))
 
 

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 )
 def command(scores: str, out: str, **options: Any) -> common.Answer:
     """Draw SCORES as a cloud-optimised GeoTIFF, one pixel a tile, with colours."""
-    from quadrat.maps import make_map
+    from quadrat import maps
 
-    result = make_map(scores, out, **options)
+    result = maps.map(scores, out, **options)
     written = (result.uri, result.certainty, result.png, result.geojson)
     made = tuple(("files", uri) for uri in written if uri)
     return common.Answer(result, described(result), made)

@@ -72,7 +72,7 @@ def compare(
 
     RUNS are ids, beginnings of ids, or names.
     """
-    from quadrat.runs import compare as compare_runs
+    from quadrat.runs import compare_runs
 
     found = compare_runs(runs, out=out, metrics=metrics, tracking_uri=tracking_uri)
     return common.Answer(found, _compared(found), (("files", out),))

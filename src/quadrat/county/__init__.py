@@ -9,6 +9,6 @@
 Nothing of it shows a real place, and every file says so. It does not know models, scores or maps.
 """
 
-from quadrat.county.county import NOTE, Demo, make_demo
+from quadrat.county.county import NOTE, County, make_county
 
-__all__ = ["NOTE", "Demo", "make_demo"]
+__all__ = ["NOTE", "County", "make_county"]

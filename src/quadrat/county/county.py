@@ -41,7 +41,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Demo:
+class County:
     """A synthetic county on disk.
 
     Attributes:
@@ -86,7 +86,7 @@ class Demo:
         }
 
 
-def make_demo(
+def make_county(
     out: str,
     *,
     tiles: int = 600,
@@ -94,7 +94,7 @@ def make_demo(
     dates: int = 2,
     workers: int | None = None,
     on_progress: Progress | None = None,
-) -> Demo:
+) -> County:
     """Make a synthetic county of at least `tiles` whole tiles in the folder `out`.
 
     The same arguments give the same files. Below about 300 tiles not every class may be there.
@@ -115,7 +115,7 @@ def make_demo(
     rows, cols = shape(tiles)
     land = Land(seed, rows, cols, dates, TILE)
     years = YEARS[:dates]
-    demo = Demo(
+    county = County(
         out=out,
         seed=seed,
         years=years,
@@ -130,20 +130,20 @@ def make_demo(
         area=TileRange(FIRST.row, FIRST.row + rows, FIRST.col, FIRST.col + cols),
     )
     with products.hold("county", out):
-        changed = _write_truth(demo, land)
+        changed = _write_truth(county, land)
         for date in range(dates):
-            _write_labels(demo.labels[date], land, date)
-        _write_imagery(demo, land, workers or available_cpus(), on_progress)
-        demo = Demo(**{**vars(demo), "changed": changed})
-        storage.write_json(storage.join(out, "demo.json"), demo.to_dict())
-    return demo
+            _write_labels(county.labels[date], land, date)
+        _write_imagery(county, land, workers or available_cpus(), on_progress)
+        county = County(**{**vars(county), "changed": changed})
+        storage.write_json(storage.join(out, "demo.json"), county.to_dict())
+    return county
 
 
 def _check(tiles: int, seed: int, dates: int, workers: int | None) -> None:
     if not LEAST <= tiles <= MOST:
-        raise InputError(f"a demo of {tiles} tiles cannot be made; choose {LEAST} to {MOST:,}")
+        raise InputError(f"a county of {tiles} tiles cannot be made; choose {LEAST} to {MOST:,}")
     if not 1 <= dates <= MOST_DATES:
-        raise InputError(f"a demo of {dates} dates cannot be made; choose 1 to {MOST_DATES}")
+        raise InputError(f"a county of {dates} dates cannot be made; choose 1 to {MOST_DATES}")
     if not 0 <= seed < 2**31:
         raise InputError(f"seed {seed} is out of range; choose 0 to {2**31 - 1}")
     if workers is not None and workers < 1:
@@ -160,8 +160,8 @@ def shape(tiles: int) -> tuple[int, int]:
     )
 
 
-def _bounds(demo: Demo, margin: tuple[int, int, int, int]) -> Bounds:
-    b = demo.grid.range_bounds(demo.area)
+def _bounds(county: County, margin: tuple[int, int, int, int]) -> Bounds:
+    b = county.grid.range_bounds(county.area)
     west, north, east, south = margin
     return Bounds(b.left - west, b.bottom - south, b.right + east, b.top + north)
 
@@ -174,27 +174,27 @@ def _windows(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
             yield y, x, min(step_y, height - y), min(step_x, width - x)
 
 
-def _write_imagery(demo: Demo, land: Land, workers: int, on_progress: Progress | None) -> None:
-    total, done = demo.tiles * len(demo.years), 0.0
-    for date, uri in enumerate(demo.imagery):
+def _write_imagery(county: County, land: Land, workers: int, on_progress: Progress | None) -> None:
+    total, done = county.tiles * len(county.years), 0.0
+    for date, uri in enumerate(county.imagery):
         margin = MARGINS[date % 2]
-        b = _bounds(demo, margin)
+        b = _bounds(county, margin)
         width, height = round(b.right - b.left), round(b.top - b.bottom)
-        look = palette.season(demo.seed, date)
-        painter = Painter(land, date, texture.atlas(demo.seed, look.autumn), look)
+        look = palette.season(county.seed, date)
+        painter = Painter(land, date, texture.atlas(county.seed, look.autumn), look)
         day = "10-20" if look.autumn else "07-15"
         tags = {
-            "TIFFTAG_IMAGEDESCRIPTION": NOTE, "SYNTHETIC": "yes", "SEED": str(demo.seed),
-            "ACQUISITION_DATE": f"{demo.years[date]}-{day}",
+            "TIFFTAG_IMAGEDESCRIPTION": NOTE, "SYNTHETIC": "yes", "SEED": str(county.seed),
+            "ACQUISITION_DATE": f"{county.years[date]}-{day}",
         }  # fmt: skip
         with raster.create_geotiff(
-            uri, width=width, height=height, count=3, crs=demo.grid.crs,
+            uri, width=width, height=height, count=3, crs=county.grid.crs,
             transform=(1.0, 0.0, b.left, 0.0, -1.0, b.top), level=1, tags=tags,
             band_names=("red", "green", "blue"),
         ) as canvas:  # fmt: skip
             for (y, x, h, w), pixels in _painted(painter, margin, width, height, workers):
                 canvas.write_window(y, x, pixels.transpose(2, 0, 1))
-                done += demo.tiles * (h * w) / (width * height)
+                done += county.tiles * (h * w) / (width * height)
                 if on_progress:
                     on_progress(min(total, round(done)), total)
 
@@ -222,13 +222,13 @@ def _painted(
 
 def _write_labels(uri: str, land: Land, date: int) -> None:
     """NLCD codes at 30 m in another CRS: the code of the ground at each cell's centre."""
-    demo_bounds = GRID.range_bounds(
+    whole = GRID.range_bounds(
         TileRange(FIRST.row, FIRST.row + land.rows, FIRST.col, FIRST.col + land.cols)
     )
     west, north, east, south = (max(m) for m in zip(*MARGINS, strict=True))
     b = Bounds(
-        demo_bounds.left - west, demo_bounds.bottom - south,
-        demo_bounds.right + east, demo_bounds.top + north,
+        whole.left - west, whole.bottom - south,
+        whole.right + east, whole.top + north,
     )  # fmt: skip
     outer = raster.transform_bounds(GRID.crs, LABEL_CRS, b)
     # NLCD's own raster starts 15 m off the multiples of 30 m
@@ -245,8 +245,8 @@ def _write_labels(uri: str, land: Land, date: int) -> None:
             inside = (ex >= b.left) & (ex < b.right) & (ny > b.bottom) & (ny <= b.top)
             codes = np.zeros((h, w), np.uint8)
             if inside.any():
-                px = np.floor(ex - demo_bounds.left).astype(np.int32)
-                py = np.floor(demo_bounds.top - ny).astype(np.int32)
+                px = np.floor(ex - whole.left).astype(np.int32)
+                py = np.floor(whole.top - ny).astype(np.int32)
                 px, py = np.where(inside, px, 0), np.where(inside, py, 0)
                 codes = land.code_of[land.cells(px, py, date).kind]
                 codes[~inside] = 0
@@ -276,19 +276,19 @@ def _projected(
     return between(ex), between(ny)
 
 
-def _write_truth(demo: Demo, land: Land) -> int:
+def _write_truth(county: County, land: Land) -> int:
     """The true class of every tile at every date, and the tiles that changed; how many did."""
     changes: list[tuple[Any, ...]] = []
-    header = ",".join(["row", "col", *(f"class_{y},share_{y}" for y in demo.years)])
-    with storage.atomic_path(demo.truth) as path, path.open("w", encoding="utf-8") as file:
+    header = ",".join(["row", "col", *(f"class_{y},share_{y}" for y in county.years)])
+    with storage.atomic_path(county.truth) as path, path.open("w", encoding="utf-8") as file:
         file.write(header + "\n")
         for r in range(land.rows):
             for c0 in range(0, land.cols, 256):
                 cls = _tile_classes(land, r, c0, min(c0 + 256, land.cols))
-                lines, found = _rows(demo, r, c0, cls)
+                lines, found = _rows(county, r, c0, cls)
                 file.write("".join(lines))
                 changes += found
-    _write_changes(demo, changes)
+    _write_changes(county, changes)
     return len(changes)
 
 
@@ -304,13 +304,13 @@ def _tile_classes(land: Land, row: int, c0: int, c1: int) -> NDArray[np.uint8]:
 
 
 def _rows(
-    demo: Demo, r: int, c0: int, cls: NDArray[np.uint8]
+    county: County, r: int, c0: int, cls: NDArray[np.uint8]
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     counts = (cls[..., None] == np.arange(len(CLASS_NAMES))).sum(-2)  # (dates, tiles, classes)
     top, share = counts.argmax(-1), counts.max(-1) / cls.shape[-1]
     lines, found = [], []
     for i in range(cls.shape[1]):
-        row, col = demo.area.r0 + r, demo.area.c0 + c0 + i
+        row, col = county.area.r0 + r, county.area.c0 + c0 + i
         values = [f"{CLASS_NAMES[top[d, i]]},{share[d, i]:.4f}" for d in range(len(top))]
         lines.append(f"{row},{col},{','.join(values)}\n")
         for d in range(1, len(top)):
@@ -318,20 +318,20 @@ def _rows(
             # an event covers a tile nearly whole; ragged edges touch its neighbours by a few %
             if moved >= 0.5:
                 old, new = CLASS_NAMES[top[d - 1, i]], CLASS_NAMES[top[d, i]]
-                found.append((row, col, demo.years[d - 1], demo.years[d], old, new, moved))
+                found.append((row, col, county.years[d - 1], county.years[d], old, new, moved))
     return lines, found
 
 
 _CHANGE = ("row", "col", "from_year", "to_year", "from_class", "to_class", "changed")
 
 
-def _write_changes(demo: Demo, changes: list[tuple[Any, ...]]) -> None:
+def _write_changes(county: County, changes: list[tuple[Any, ...]]) -> None:
     text = ",".join(_CHANGE) + "\n"
     text += "".join(",".join(map(str, (*c[:-1], f"{c[-1]:.4f}"))) + "\n" for c in changes)
-    storage.write_bytes(demo.changes, text.encode())
+    storage.write_bytes(county.changes, text.encode())
     corners = np.zeros((len(changes), 5, 2))
     for i, (row, col, *_) in enumerate(changes):
-        b = demo.grid.bounds(TileId(row, col))
+        b = county.grid.bounds(TileId(row, col))
         corners[i] = [
             (b.left, b.bottom), (b.right, b.bottom), (b.right, b.top), (b.left, b.top),
             (b.left, b.bottom),
@@ -339,7 +339,7 @@ def _write_changes(demo: Demo, changes: list[tuple[Any, ...]]) -> None:
     if changes:
         # GeoJSON is longitude and latitude (RFC 7946)
         lon, lat = raster.transform_points(
-            demo.grid.crs, "EPSG:4326", corners[..., 0], corners[..., 1]
+            county.grid.crs, "EPSG:4326", corners[..., 0], corners[..., 1]
         )
         corners = np.stack([lon, lat], -1).round(7)
     features = [
@@ -351,4 +351,4 @@ def _write_changes(demo: Demo, changes: list[tuple[Any, ...]]) -> None:
         for i, c in enumerate(changes)
     ]
     collection = {"type": "FeatureCollection", "note": NOTE, "features": features}
-    storage.write_bytes(demo.changes_geojson, json.dumps(collection).encode())
+    storage.write_bytes(county.changes_geojson, json.dumps(collection).encode())

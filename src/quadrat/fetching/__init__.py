@@ -15,14 +15,14 @@ with a record of where it comes from, and the outline of the place.
     wcs         Web Coverage Services
     record      what is known of a fetched raster
     folder      the folder that they lie in
-    imagery     `naip`: the whole for imagery
-    landcover   `nlcd`: the whole for labels
+    imagery     `fetch_naip`: the whole for imagery
+    landcover   `fetch_nlcd`: the whole for labels
 
-`naip` and `nlcd` are `quadrat fetch naip` and `quadrat fetch nlcd`.
+These two are `quadrat fetch naip` and `quadrat fetch nlcd`.
 """
 
-from quadrat.fetching.imagery import Fetched, naip
-from quadrat.fetching.landcover import FetchedCover, nlcd
+from quadrat.fetching.imagery import Fetched, fetch_naip
+from quadrat.fetching.landcover import FetchedCover, fetch_nlcd
 from quadrat.fetching.places import Place, find_place, read_outline
 from quadrat.fetching.record import read_record
 
@@ -30,9 +30,9 @@ __all__ = [
     "Fetched",
     "FetchedCover",
     "Place",
+    "fetch_naip",
+    "fetch_nlcd",
     "find_place",
-    "naip",
-    "nlcd",
     "read_outline",
     "read_record",
 ]

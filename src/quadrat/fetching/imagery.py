@@ -60,7 +60,7 @@ class Fetched:
         }
 
 
-def naip(
+def fetch_naip(
     place: Place,
     years: Sequence[int],
     out: str,

@@ -95,7 +95,7 @@ class _Source(Protocol):
         """Codes of a window of the grid, and the one that means "none"."""
 
 
-def nlcd(
+def fetch_nlcd(
     place: Place,
     years: Sequence[int],
     out: str,

@@ -34,7 +34,7 @@ __all__ = [
     "TileMap",
     "fold",
     "frame",
-    "make_map",
+    "map",
     "picture",
     "plurality",
     "summarise",
@@ -108,7 +108,7 @@ class MapResult:
         return {**vars(self), "counts": dict(self.counts), "bounds": list(self.bounds)}
 
 
-def make_map(
+def map(
     scores: str | Scores,
     out: str,
     *,
@@ -183,7 +183,7 @@ def _certainty_name(out: str) -> str:
 
 
 def tile_map(scores: Scores, *, legend: str | None = None, smooth: float | None = None) -> TileMap:
-    """The map of scores in memory; arguments and errors as in `make_map`. 14 bytes a tile."""
+    """The map of scores in memory; arguments and errors as in `map`. 14 bytes a tile."""
     if scores.grid is None:
         raise ScoresError(
             f"{storage.redact(scores.uri)} are scores of pictures without a place; "

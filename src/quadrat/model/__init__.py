@@ -7,7 +7,7 @@ trained, nor where tiles come from.
 
 from __future__ import annotations
 
-from quadrat.model.bundle import Model, ModelInfo, load_model, save_model
+from quadrat.model.bundle import Model, ModelInfo, open_model, save_model
 from quadrat.model.machine import has_bf16, has_cuda, has_int8
 from quadrat.model.network import Network
 from quadrat.model.quantise import CALIBRATION_TILES, can_quantise, quantise, quantiser
@@ -34,7 +34,7 @@ __all__ = [
     "has_bf16",
     "has_cuda",
     "has_int8",
-    "load_model",
+    "open_model",
     "quantise",
     "quantiser",
     "resolve_precision",

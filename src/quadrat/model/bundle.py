@@ -155,7 +155,7 @@ def save_model(
         forms: further graphs by precision (`int8`, `bf16`).
 
     Raises:
-        ModelError: a graph that `load_model` would refuse, or a precision without a form.
+        ModelError: a graph that `open_model` would refuse, or a precision without a form.
         StorageError: no permission, no space.
     """
     every = {"fp32": onnx, **(forms or {})}
@@ -181,7 +181,7 @@ def save_model(
     return Model(storage.normalise(uri), full)
 
 
-def load_model(uri: str) -> Model:
+def open_model(uri: str) -> Model:
     """Read a bundle and verify all of it.
 
     Raises:

@@ -303,7 +303,7 @@ def model_of(days: Sequence[Day], given: str | None) -> tuple[ModelInfo | None, 
     if uri is None:
         return None, []
     try:
-        return models.load_model(uri).info, []
+        return models.open_model(uri).info, []
     except QuadratError as error:
         if given is not None:
             raise

@@ -45,7 +45,7 @@ from quadrat.runs import charts, history, store
 from quadrat.runs.history import (
     Comparison,
     RunRecord,
-    compare,
+    compare_runs,
     delete_run,
     files_of,
     list_runs,
@@ -57,7 +57,7 @@ __all__ = [
     "Comparison",
     "Run",
     "RunRecord",
-    "compare",
+    "compare_runs",
     "delete_run",
     "files_of",
     "list_runs",

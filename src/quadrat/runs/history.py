@@ -17,7 +17,7 @@ from quadrat.runs import charts, store
 
 ID = re.compile(r"[0-9a-f]{32}")
 FILE = "quadrat.file/"  # tags of this beginning hold the SHA-256 of a run's own files
-# What `compare` shows first, in this order, of every split.
+# What `compare_runs` shows first, in this order, of every split.
 HEADLINES = ("overall", "balanced", "macro_f1", "weighted_f1")
 
 
@@ -129,7 +129,7 @@ def show_run(
     raise RunError(f"no run {run!r}; `quadrat runs list` shows those there are")
 
 
-def compare(
+def compare_runs(
     runs: Sequence[str],
     *,
     out: str | None = None,

@@ -131,7 +131,7 @@ class ScoreTask:
 @lru_cache(maxsize=4)
 def _network(uri: str, digest: str, precision: str, slots: int, runtime: str) -> models.Network:
     """The model's network: read, verified and compiled once in a process, not once a part."""
-    model = models.load_model(uri)
+    model = models.open_model(uri)
     if model.digest != digest:
         raise ModelError(
             f"{storage.redact(uri)} was changed while it was scoring; start again with "

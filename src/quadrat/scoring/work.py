@@ -201,7 +201,7 @@ def score(
     if not 0 < sample_frac <= 1:
         raise ScoresError(f"--sample-frac {sample_frac} is not above 0 and at most 1")
     start = time.perf_counter()
-    bundle = models.load_model(model)
+    bundle = models.open_model(model)
     opened = open_source(
         source, bundle, bands=bands, nodata=nodata, stretch=stretch, resampling=resampling,
         max_nodata=max_nodata, within=within, date=date, crs=crs, alpha=alpha,
