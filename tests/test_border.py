@@ -20,7 +20,7 @@ import pytest
 import shapely
 
 from made_scores import write_scores
-from quadrat import border, cli, engines, geoparquet, parts, storage, text
+from quadrat import border, cli, engines, geoparquet, parts, servers, storage, text
 from quadrat.areas import area
 from quadrat.cli import common
 from quadrat.errors import (
@@ -306,7 +306,7 @@ def test_a_history_that_does_not_answer_is_said_at_once(scheme: str) -> None:
 def test_a_history_that_takes_connections_and_stays_silent_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "PATIENCE_S", 0.4)
+    monkeypatch.setattr(servers, "PATIENCE_S", 0.4)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(RunError, match="does not answer"):
             store.check_answers(f"http://127.0.0.1:{silent.getsockname()[1]}")

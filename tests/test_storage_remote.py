@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import services
-from quadrat import geoparquet, storage
+from quadrat import geoparquet, servers, storage
 from quadrat.errors import StorageError
 
 KINDS = {"az": ("adlfs", services.azurite), "s3": ("s3fs", services.s3)}
@@ -150,3 +151,30 @@ def test_a_read_that_fails_later_is_named_too(root: str) -> None:
         storage.remove(uri)
         with pytest.raises(StorageError, match=r"soon-gone\.bin"):
             file.read()
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "silent"])
+def test_a_store_that_is_dead_is_named_within_seconds(
+    kind: str, silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(KINDS[kind][0], reason=f"{kind}:// needs {KINDS[kind][0]}")
+    monkeypatch.setattr(servers, "PATIENCE_S", 0.4)
+    with socket.socket() as place:  # bound: connections are refused until it listens
+        place.bind(("127.0.0.1", 0))
+        if silent:
+            place.listen()
+        address = f"http://127.0.0.1:{place.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", services.S3_ID)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", services.S3_SECRET)
+        monkeypatch.setenv(
+            "AZURE_STORAGE_CONNECTION_STRING",
+            f"DefaultEndpointsProtocol=http;AccountName={services.AZURE_ACCOUNT};"
+            f"AccountKey={services.AZURE_KEY};BlobEndpoint={address}/{services.AZURE_ACCOUNT};",
+        )
+        forget_sessions()
+        for asked in (storage.exists, storage.read_bytes, storage.list_names):
+            with pytest.raises(StorageError, match=f"the store {address}.* does not answer"):
+                asked(f"{kind}://bucket/a/b.json")
+    forget_sessions()

@@ -15,12 +15,13 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from quadrat import border
+from quadrat import border, servers
 from quadrat.errors import LockedError, MissingExtraError, QuadratError, StorageError
 from quadrat.redaction import redact as redact  # of every URI that is told or written down
 
@@ -28,6 +29,13 @@ log = logging.getLogger(__name__)
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 
+# Scheme -> the address of the server that its client talks to.
+SERVERS: Mapping[str, Callable[[Any], str]] = {
+    **dict.fromkeys(("s3", "s3a"), lambda client: str(client.s3.meta.endpoint_url)),
+    **dict.fromkeys(
+        ("az", "abfs", "abfss", "adl"), lambda client: str(client.service_client.primary_endpoint)
+    ),
+}
 # object stores: what is put there is not seen before it is whole
 ONE_PUT = ("s3", "s3a", "az", "abfs", "abfss", "adl", "gs", "gcs", "memory")
 MAX_JSON = 32 << 20  # bytes: a manifest of 200,000 parts; as values it takes 20 times that
@@ -106,13 +114,28 @@ def _filesystem(uri: str) -> Any:
     try:
         # a listing that is remembered misses what another process or thread has written since
         options = {"use_listings_cache": False} if scheme in ONE_PUT else {}
-        return fsspec.filesystem(scheme if scheme != "https" else "http", **options)
+        found = fsspec.filesystem(scheme if scheme != "https" else "http", **options)
     except ImportError:
         if scheme in EXTRAS:
             raise MissingExtraError(f"{scheme}:// storage", EXTRAS[scheme]) from None
         raise StorageError(f"no file system for {scheme}:// is installed; see fsspec") from None
     except ValueError as error:
         raise StorageError(f"{redact(uri)} cannot be opened: {border.short(error)}") from None
+    if scheme in SERVERS:
+        _check_answers(SERVERS[scheme](found))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _check_answers(server: str) -> None:
+    """Ask each server once a process: a dead one keeps its client trying for minutes."""
+    try:
+        servers.check_answers(server)
+    except OSError as error:
+        raise StorageError(
+            f"the store {redact(server)} does not answer ({border.short(error)}); check its "
+            "address and the network"
+        ) from None
 
 
 def exists(uri: str) -> bool:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import logging
 import os
 import re
-import socket
 import sqlite3
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -17,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from quadrat import border, storage
+from quadrat import border, servers, storage
 from quadrat.errors import QuadratError, RunError
 from quadrat.redaction import redact
 
@@ -93,31 +89,15 @@ _FOREIGN = (
 )
 
 
-PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-PATIENCE_S = 10.0
-
-
 def check_answers(uri: str) -> None:
     """Say within seconds that a server is not there; MLflow would try for minutes.
 
     Raises:
         RunError: nothing takes a connection at the address, or a web server gives no answer.
     """
-    place = urlsplit(uri)
-    scheme = place.scheme.split("+")[0]
-    if scheme not in PORTS or not place.hostname:
-        return
     try:
-        port = place.port or PORTS[scheme]
-        with socket.create_connection((place.hostname, port), PATIENCE_S):
-            pass
-        if scheme in ("http", "https"):
-            request = urllib.request.Request(f"{uri.rstrip('/')}/health")
-            with urllib.request.urlopen(request, timeout=PATIENCE_S / 2):
-                pass
-    except urllib.error.HTTPError:
-        return  # it answers, if only to say no
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        servers.check_answers(uri, f"{urlsplit(uri).path.rstrip('/')}/health")
+    except (OSError, ValueError) as error:
         raise RunError(
             f"the run history {redact(uri)} does not answer ({border.short(error)}); start its "
             "server, or set --tracking-uri to another place"
