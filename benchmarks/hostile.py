@@ -93,10 +93,10 @@ def preload() -> None:
     from PIL import Image  # noqa: F401
 
     from quadrat import areas, changes, maps, scoring, tiles  # noqa: F401
-    from quadrat.cli import VERBS
+    from quadrat.cli import cli
 
-    for module, _ in VERBS.values():
-        __import__(module)
+    for verb in cli.list_commands(None):
+        cli.get_command(None, verb)
 
 
 def run_case(case: int, seed: int, good: Path, folder: Path, only: str | None = None) -> Outcome:
