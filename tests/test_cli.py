@@ -17,13 +17,10 @@ import pytest
 
 import quadrat
 import quadrat.cli as frame
-from quadrat import codec, config, labels, split, workspace
-from quadrat.cli import clean as cli_clean
-from quadrat.cli import common
-from quadrat.cli import tile as cli_tile
-from quadrat.engines import ENGINES
+from quadrat import choices, codec, model, products
+from quadrat.cli import args, common
 from quadrat.errors import InputError, MissingExtraError
-from quadrat.raster import mosaic
+from quadrat.heads import fit, forms
 
 
 class Result:
@@ -45,9 +42,9 @@ def verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, 
         does.update(legend=legend, engine=engine, workers=workers, master=master, name=name)
         return does["answer"]
 
-    command = common.legend_option()(command)
-    command = common.engine_options(command)
-    command = common.place_argument("name", "models")(command)
+    command = args.legend(command)
+    command = args.engine(command)
+    command = args.placed("name", "models")(command)
     module.command = common.verb(name="try")(command)  # type: ignore[attr-defined]
     module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
     monkeypatch.setitem(sys.modules, "quadrat.cli.try", module)
@@ -186,13 +183,13 @@ def test_options_are_the_functions_parameters_with_its_defaults(verb: str) -> No
             assert given[name] == param.default, name
 
 
-def test_choices_are_the_librarys() -> None:
-    assert tuple(labels.RULES) == cli_tile.RULES
-    assert set(cli_tile.SPLITS) == {*split.METHODS, "none"}
-    assert set(cli_tile.ENCODINGS) == set(codec.ENCODINGS)
-    assert workspace.KINDS == cli_clean.KINDS
-    assert common.RESAMPLINGS == mosaic.RESAMPLING
-    assert tuple(ENGINES) == config.ENGINES
+def test_choices_are_what_the_library_has() -> None:
+    assert set(choices.ENCODINGS) == set(codec.ENCODINGS)
+    assert set(choices.PRODUCTS) == set(products.PRODUCTS)
+    assert set(choices.HEADS) == set(fit.FITTERS)
+    assert set(choices.PRECISIONS) == set(forms.CHOICES) == {"auto", *model.PRECISIONS}
+    for registry in (choices.ENGINES, choices.LABEL_RULES):
+        assert all(callable(choices.load(place)) for place in registry.values())
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

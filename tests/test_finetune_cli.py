@@ -60,7 +60,7 @@ def test_two_trainings_one_stopped_and_resumed_make_one_chart(
     assert told["fast"]["run"] == stopped.id and told["fast"]["resumed_after"] == 2
     both = [told[name]["run"] for name in ("fast", "slow")]
     assert run(["runs", "compare", *both, "--out", "chart.png"]) == 0
-    curves = runs.compare(both).curves
+    curves = runs.compare_runs(both).curves
     for figure in ("loss", "error_percent", "seconds", "samples_per_s", "lr", "validation_loss",
                    "validation_accuracy", "validation_macro_f1"):  # fmt: skip
         for name, points in zip(("fast", "slow"), curves[f"epoch/{figure}"], strict=True):

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from quadrat import text
+from quadrat.choices import ENGINES
 from quadrat.errors import InputError
 
 FILE = "quadrat.toml"
 PREFIX = "QUADRAT_"
-ENGINES = ("local", "spark")
 
 # Variables with the prefix that are no defaults: the file's place, and what only tests read.
 OTHER_VARIABLES = ("QUADRAT_CONFIG",)
@@ -66,7 +66,8 @@ class Config:
 
 
 KEYS = tuple(f.name for f in fields(Config))
-_PATHS = ("tiles", "models", "scores", "cache")
+PLACES = ("tiles", "models", "scores")  # what a bare name may lie in
+_PATHS = (*PLACES, "cache")
 
 
 def load(folder: str | Path = ".", environ: Mapping[str, str] | None = None) -> Config:

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import raster, storage, text, vectors
+from quadrat import choices, raster, storage, text, vectors
 from quadrat.errors import LabelError
 from quadrat.grid import Grid, TileRange
 from quadrat.legend import Legend
 from quadrat.raster import ValueRaster
 
-RULES = ("nine-point", "majority")
 MAX_LATTICE = 45  # 2,025 points a tile: 5 m apart at 224 m
 Sampler = Callable[
     [NDArray[np.int64], NDArray[np.int64]],
@@ -52,14 +51,17 @@ class Labels:
 
 @dataclass(frozen=True)
 class Rule:
-    """How points become a label: `nine-point`, or `majority` with a share from 0 to 1."""
+    """How points become a label: by a function of `choices.LABEL_RULES`.
+
+    Attributes:
+        threshold: from 0 to 1, for rules that ask for a share.
+    """
 
     name: str = "nine-point"
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.name not in RULES:
-            raise LabelError(f"no label rule {self.name!r}; choose one of {', '.join(RULES)}")
+        choices.check("label rule", self.name, choices.LABEL_RULES, LabelError)
         if not 0 < self.threshold <= 1:
             raise LabelError(f"--threshold {self.threshold} is not above 0 and at most 1")
 
@@ -127,14 +129,6 @@ def lattice_for(tile_m: float, cell_m: float) -> int:
     return 3 * (k if k % 2 else k + 1) if 3 * k < MAX_LATTICE else MAX_LATTICE
 
 
-def nine_point(
-    source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64]
-) -> NDArray[np.int16]:
-    """Labels by the reference rule alone, without fractions: nine points a tile, `(N,) int16`."""
-    classes, _, _ = _sampler(source, grid, 3, _around(rows, cols))(rows, cols)
-    return _agree(classes)
-
-
 def label_tiles(
     source: LabelSource, grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64]
 ) -> Labels:
@@ -146,6 +140,7 @@ def label_tiles(
     covered = np.zeros(len(rows), np.float32)
     unknown: dict[int, int] = {}
     sample = _sampler(source, grid, n, _around(rows, cols))
+    decide = choices.load(choices.LABEL_RULES[source.rule.name])
     for i in range(0, len(rows), step):
         part = slice(i, i + step)
         classes, known, codes = sample(rows[part], cols[part])
@@ -153,23 +148,32 @@ def label_tiles(
         for c in range(k):
             fractions[part, c] = (flat == c).mean(axis=1)
         covered[part] = known.reshape(len(known), -1).mean(axis=1)
-        if source.rule.name == "nine-point":
-            label[part] = _agree(classes)
-        else:
-            best = fractions[part].argmax(axis=1)
-            enough = fractions[part].max(axis=1) >= source.rule.threshold
-            label[part] = np.where(enough, best, -1)
+        label[part] = decide(classes, fractions[part], source.rule.threshold)
         for code, count in codes.items():
             unknown[code] = unknown.get(code, 0) + count
     return Labels(label, fractions, dict(sorted(unknown.items())), covered)
 
 
-def _agree(classes: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The class on which a tile's nine points agree, or -1; `classes` is (M, n, n)."""
+# Label rules: (classes (M, n, n) int16 of the lattice points, -1 for none; fractions (M, K)
+# float32; threshold) -> labels (M,), -1 for none.
+
+
+def nine_points_agree(
+    classes: NDArray[np.int16], fractions: NDArray[np.float32], threshold: float
+) -> NDArray[np.int16]:
+    """The class on which a tile's nine points (1/6, 3/6, 5/6 of each side) agree."""
     n = classes.shape[1]
     at = (n // 6, n // 2, n - 1 - n // 6)  # lattice points at 1/6, 3/6, 5/6
     nine = classes[:, at][:, :, at].reshape(len(classes), 9)
     return np.where((nine == nine[:, :1]).all(axis=1), nine[:, 0], np.int16(-1))
+
+
+def majority(
+    classes: NDArray[np.int16], fractions: NDArray[np.float32], threshold: float
+) -> NDArray[np.int16]:
+    """The class of the largest share, where that is at least the threshold."""
+    best = fractions.argmax(axis=1).astype(np.int16)
+    return np.where(fractions.max(axis=1) >= threshold, best, np.int16(-1))
 
 
 def _around(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> TileRange:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import choices
 from quadrat.errors import SplitError
 
-METHODS = ("block", "source", "random")
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, -1
 TRIES = 64  # seeded draws of blocks, of which the best balanced is kept
@@ -43,8 +43,7 @@ class Split:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise SplitError(f"no split {self.method!r}; choose one of {', '.join(METHODS)}")
+        choices.check("split", self.method, choices.SPLITS, SplitError)
         if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
             raise SplitError(
                 f"validation {self.validation} and test {self.test} leave no training tiles; "

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quadrat import border, config, products, storage
+from quadrat import border, choices, config, products, storage
 from quadrat.errors import InputError, LockedError, StorageError
 from quadrat.products import PRODUCTS
 
@@ -36,7 +36,6 @@ CACHES = {
     "runtimes": (r"[0-9a-f]{32}\.json",),
     "boundaries": (r"[0-9a-f]{8}-[\w.\-]+", _LOCK),
 }
-KINDS = (*PRODUCTS, "files", "runs", "cache")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class WorkspaceItem:
     """One thing that was made and is still there.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: one of `choices.MADE`.
         uri: its folder or file; for a run the history's address.
         files: what would be deleted.
         foreign: what lies in its folder and is not ours (some names), and stays.
@@ -122,11 +121,10 @@ def inventory(workspace: str = ".", *, only: Sequence[str] = ()) -> tuple[Worksp
     """What was made in a working folder and is still there.
 
     Args:
-        only: these of `KINDS`; all when empty.
+        only: these of `choices.MADE`; all when empty.
     """
-    unknown = sorted(set(only) - set(KINDS))
-    if unknown:
-        raise InputError(f"no kind {unknown[0]!r}; choose of {', '.join(KINDS)}")
+    for kind in only:
+        choices.check("kind", kind, choices.MADE, InputError)
     entries = _entries(workspace)
     chosen = [e for e in entries if not only or e["kind"] in only]
     items = [item for e in chosen if (item := _item(e)) is not None]
@@ -145,7 +143,7 @@ def clean(
     """Delete what was made in a working folder.
 
     Args:
-        only: these of `KINDS`; all when empty.
+        only: these of `choices.MADE`; all when empty.
         dry_run: list it and delete nothing.
         on_progress: called with files deleted, and files to delete.
 
@@ -181,7 +179,7 @@ def _entries(workspace: str) -> list[dict[str, Any]]:
     for line in storage.read_bytes(str(place)).decode("utf-8", "replace").splitlines():
         with suppress(ValueError, RecursionError):  # a line that a killed process left half-written
             entry = json.loads(line)
-            if not isinstance(entry, dict) or entry.get("kind") not in KINDS:
+            if not isinstance(entry, dict) or entry.get("kind") not in choices.MADE:
                 continue
             key = (entry["kind"], entry.get("uri"), entry.get("run", ""))
             if entry.get("uri") and all(isinstance(k, str) for k in key):

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import metrics, storage, text, vectors
+from quadrat import choices, metrics, storage, text, vectors
 from quadrat.areas.dates import Dated, Ints, shared
 from quadrat.errors import InputError, LabelError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
 
-SPLITS = ("auto", "test", "validation", "all")
 HELD_OUT = ("test", "validation", "")  # "": tiles that no split names
 BLOCK = 8  # tiles a side, as the split's blocks
 MOST_ROWS = 1 << 31  # rows and columns are kept as int32
@@ -84,8 +83,7 @@ def of_split(
         splits: (N,) words, "" for none. known: (N,) tiles that have a label. split: see
             `from_scores`.
     """
-    if split not in SPLITS:
-        raise InputError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
+    choices.check("split", split, choices.LABELLED, InputError)
     if split == "all":
         return np.ones(len(splits), bool), "all"
     wanted = HELD_OUT if split == "auto" else (split,)

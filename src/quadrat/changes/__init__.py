@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from quadrat import choices, geoparquet, products, storage
 from quadrat import dates as dating
-from quadrat import geoparquet, products, storage
 from quadrat import legend as legends
 from quadrat.areas import dates as dated
 from quadrat.areas.dates import Dated, Ints
-from quadrat.changes import candidates, evidence, pictures, posterior, radiometry, tables, work
+from quadrat.changes import candidates, pictures, posterior, tables, work
 from quadrat.changes import imagery as imaged
 from quadrat.changes.align import LEAST_TILES
 from quadrat.changes.result import ChangeResult, Move
@@ -175,14 +175,10 @@ def _check(
         raise InputError(f"--imagery is given {len(imagery)} times for {len(dates)} dates")
     if not 0 <= smoothing < 1:
         raise InputError(f"--smoothing {smoothing} is not from 0 to below 1")
-    if evidence_from not in evidence.KINDS:
-        raise InputError(f"no evidence {evidence_from!r}; choose {' or '.join(evidence.KINDS)}")
+    choices.check("evidence", evidence_from, choices.EVIDENCE, InputError)
     if evidence_from == "labels" and len(dates) == 2:
         raise InputError("--evidence labels is for three dates or more; leave it out")
-    if normalise not in radiometry.METHODS:
-        raise InputError(
-            f"no normalisation {normalise!r}; choose one of {', '.join(radiometry.METHODS)}"
-        )
+    choices.check("normalisation", normalise, choices.NORMALISATIONS, InputError)
     if show < 0:
         raise InputError(f"--show {show} pictures; use 0 or more")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import metrics
+from quadrat import choices, metrics
 from quadrat.areas import reference
 from quadrat.areas.dates import Dated
 from quadrat.changes import posterior, recalibrate, series, spread
@@ -20,7 +20,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LEAST_REFERENCE = 60  # tiles: fewer cannot say what the scores mean
-KINDS = ("probabilities", "labels")
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ def basis(first: Dated, split: str, *, aligned: bool = False, refitted: bool = F
         return _refitted(first)
     p = _probabilities(first)
     k, none = len(first.legend), np.empty(0, np.int64)
-    if split not in reference.SPLITS:
-        raise InputError(f"no split {split!r}; choose one of {', '.join(reference.SPLITS)}")
+    choices.check("split", split, choices.LABELLED, InputError)
     try:
         ref = reference.from_scores((first,), split, block=0)
     except LabelError:

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quadrat import choices
 from quadrat.errors import InputError
 
 Floats = NDArray[np.float64]
 
-METHODS = ("linear", "histogram", "none")
 LEAST_PAIRS = 50
 ROUNDS = 30
 INVARIANT = 0.9  # probability of no change above which ground is held to be invariant
@@ -79,8 +79,7 @@ def fit(earlier: ArrayLike, later: ArrayLike, method: str = "linear") -> Normali
     Raises:
         InputError: too little ground in common, or a method that is none.
     """
-    if method not in METHODS:
-        raise InputError(f"no normalisation {method!r}; choose one of {', '.join(METHODS)}")
+    choices.check("normalisation", method, choices.NORMALISATIONS, InputError)
     a, b = np.asarray(earlier, np.float64), np.asarray(later, np.float64)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 3 or len(a) < LEAST_PAIRS:
         raise InputError(

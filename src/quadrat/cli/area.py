@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from quadrat.cli import common
+from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
     from quadrat.areas import AreaResult
 
 
 @common.verb()
-@common.place_argument("scores", "scores")
+@args.placed("scores", "scores")
 @click.argument("scores_b", required=False, metavar="[SCORES_B]")
 @click.option(
     "--out", metavar="URI", help="Folder for area.md, area.csv, area.json and the figure area.png."
@@ -24,56 +24,25 @@ if TYPE_CHECKING:
     help="Interpreted plots: a CSV with row,col (or x,y), or a vector file of points; with label, "
     "or label_a and label_b for two dates.",
 )
-@click.option(
-    "--split",
-    type=click.Choice(("auto", "test", "validation", "all")),
-    default="auto",
-    show_default=True,
-    help="Which of the scores' labelled tiles are the reference.",
-)
-@click.option("--legend", help="Fold the classes into this legend first, as nlcd3.")
-@click.option("--unadjusted", is_flag=True, help="Count the map as it is, errors included.")
+@args.labelled
+@args.coarser
+@args.flag("unadjusted", "Count the map as it is, errors included.")
 @click.option(
     "--blocks",
-    type=click.IntRange(min=0),
+    type=args.COUNT_OR_0,
     metavar="TILES",
     help="Side of the blocks the reference was drawn in, tiles; 0: tile by tile.",
 )
-@click.option(
-    "--level",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Of the intervals.",
-)
-def command(
-    scores: str,
-    scores_b: str | None,
-    out: str | None,
-    reference: str | None,
-    split: str,
-    legend: str | None,
-    unadjusted: bool,
-    blocks: int | None,
-    level: float,
-) -> common.Answer:
+@args.level
+def command(scores: str, scores_b: str | None, out: str | None, **options: Any) -> common.Answer:
     """Hectares of each class of SCORES, adjusted for the map's errors, with intervals.
 
     With SCORES_B, a later date of the same ground: hectares of each change between the two.
     """
     from quadrat.areas import area
 
-    result = area(
-        scores,
-        None if scores_b is None else common.place("scores", scores_b),
-        out,
-        reference=reference,
-        split=split,
-        legend=legend,
-        unadjusted=unadjusted,
-        blocks=blocks,
-        level=level,
-    )
+    later = None if scores_b is None else args.place("scores", scores_b)
+    result = area(scores, later, out, **options)
     return common.Answer(result, described(result))
 
 
@@ -93,4 +62,4 @@ def described(result: AreaResult) -> str:
         lines.append(cells)
     marked = [] if result.adjusted else ["UNADJUSTED: the map's errors are included."]
     written = [f"written: {uri}" for uri in result.files.values()]
-    return "\n".join([result.title, common.table(heads, lines), *marked, *result.notes, *written])
+    return "\n".join([result.title, words.table(heads, lines), *marked, *result.notes, *written])

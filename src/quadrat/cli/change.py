@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quadrat.cli import common
-from quadrat.cli import imagery as reading
+from quadrat import choices
+from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
     from quadrat.changes import ChangeResult
@@ -18,7 +18,7 @@ SHOWN = 12
 
 @common.verb()
 @click.argument("dates", nargs=-1, required=True, metavar="DATE_1 DATE_2...")
-@common.out_option("change", "Folder for the tables, the list of candidates and their pictures.")
+@args.out("change", "Folder for the tables, the list of candidates and their pictures.")
 @click.option(
     "--model",
     metavar="MODEL",
@@ -30,80 +30,48 @@ SHOWN = 12
 @click.option(
     "--to", "to_classes", multiple=True, metavar="CLASS", help="List changes to this class."
 )
-@common.legend_option(None, "Fold the classes into this legend first, as nlcd3.")
-@click.option(
-    "--min-probability",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="List tiles whose change is at least so likely.",
+@args.coarser
+@args.option("min-probability", args.SHARE, 0.5, "List tiles whose change is at least so likely.")
+@click.option("--limit", type=args.COUNT, help="Most candidates in the list.")
+@args.option(
+    "smoothing",
+    click.FloatRange(0, 1, max_open=True),
+    0.25,
+    "Weight of the neighbours in a tile's prior; for two dates.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Most candidates in the list.")
-@click.option(
-    "--smoothing",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.25,
-    show_default=True,
-    help="Weight of the neighbours in a tile's prior; for two dates.",
+@args.option(
+    "recalibrate/--no-recalibrate",
+    None,
+    True,
+    "Fit later dates' scores to ground that did not change.",
 )
-@click.option(
-    "--recalibrate/--no-recalibrate",
-    default=True,
-    show_default=True,
-    help="Fit later dates' scores to ground that did not change.",
+@args.option(
+    "normalise",
+    choices.NORMALISATIONS,
+    "linear",
+    "How later imagery is brought to the first date's colours; with --model.",
 )
-@click.option(
-    "--normalise",
-    type=click.Choice(("linear", "histogram", "none")),
-    default="linear",
-    show_default=True,
-    help="How later imagery is brought to the first date's colours; with --model.",
+@args.option(
+    "align/--no-align",
+    None,
+    True,
+    "Fit the model's last layer to later dates, on ground that did not change; with --model.",
 )
-@click.option(
-    "--align/--no-align",
-    default=True,
-    show_default=True,
-    help="Fit the model's last layer to later dates, on ground that did not change; with --model.",
+@args.option(
+    "evidence",
+    choices.EVIDENCE,
+    "probabilities",
+    "What a series goes by: probabilities, or labels with each date's confusion.",
+    into="evidence_from",
 )
-@click.option(
-    "--evidence",
-    "evidence_from",
-    type=click.Choice(("probabilities", "labels")),
-    default="probabilities",
-    show_default=True,
-    help="What a series goes by: probabilities, or labels with each date's confusion.",
-)
-@click.option(
-    "--split",
-    type=click.Choice(("auto", "test", "validation", "all")),
-    default="auto",
-    show_default=True,
-    help="Labelled tiles of the first date that its scores are checked on.",
-)
-@click.option(
-    "--show",
-    type=click.IntRange(min=0),
-    default=100,
-    show_default=True,
-    help="Candidates that get a before/after picture.",
-)
-@click.option(
-    "--imagery",
-    multiple=True,
-    metavar="URI",
-    help="Take pictures from this file or folder; once a date, in their order.",
-)
-@click.option(
-    "--level",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Of the intervals.",
-)
-@reading.reading_options
-@common.seed_option
-@common.overwrite_option
-@common.engine_options
+@args.labelled
+@args.option("show", args.COUNT_OR_0, 100, "Candidates that get a before/after picture.")
+@args.pictures_from
+@args.level
+@args.reading
+@args.seed
+@args.overwrite
+@args.engine
 def command(
     dates: Sequence[str],
     out: str,
@@ -121,9 +89,9 @@ def command(
     from quadrat.changes import change
 
     if model is None:
-        places = [common.place("scores", d) for d in dates]
+        places = [args.place("scores", d) for d in dates]
     else:
-        places, model = list(dates), common.place("models", model)
+        places, model = list(dates), args.place("models", model)
     with common.engine(engine, master, workers) as made, common.progress("change") as report:
         result = change(places, out, model=model, engine=made, on_progress=report, **options)
     return common.Answer(result, described(result))
@@ -144,7 +112,7 @@ def described(result: ChangeResult) -> str:
         f"{spread(total(result.changed), 1)} changed ({result.compared_changed:,} differ when the "
         "maps are compared)",
     ]
-    lines += [common.table(heads, rows)] if rows else []
+    lines += [words.table(heads, rows)] if rows else []
     if len(result.moves) > SHOWN:
         lines.append(f"and {len(result.moves) - SHOWN} more transitions, in change.md")
     lines.append(

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quadrat.cli import common
+from quadrat import choices
+from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
     from quadrat.workspace import Cleaned, WorkspaceItem
 
-KINDS = ("tiles", "models", "scores", "county", "change", "imagery", "files", "runs", "cache")
-
 
 @common.verb()
 @click.option(
-    "--only", multiple=True, type=click.Choice(KINDS), help="Only this kind of thing; repeat."
+    "--only",
+    multiple=True,
+    type=click.Choice(choices.MADE),
+    help="Only this kind of thing; repeat.",
 )
-@click.option("--dry-run", is_flag=True, help="List it with sizes, and delete nothing.")
-@click.option("--yes", is_flag=True, help="Delete without asking.")
+@args.flag("dry-run", "List it with sizes, and delete nothing.")
+@args.flag("yes", "Delete without asking.")
 def command(only: Sequence[str], dry_run: bool, yes: bool) -> common.Answer:
     """List what was made in this working folder, with sizes, and delete it after a yes.
 
@@ -65,7 +67,7 @@ def _table(items: Sequence[WorkspaceItem]) -> str:
         [i.kind, _size(i.bytes), f"{len(i.files):,}", f"{i.uri} {i.run}" if i.run else i.uri]
         for i in items
     ]
-    return common.table(("kind", "size", "files", "where"), rows)
+    return words.table(("kind", "size", "files", "where"), rows)
 
 
 def _size(count: float) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quadrat.cli import common
+from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
     from quadrat.walkthrough import Demo
@@ -16,23 +16,11 @@ if TYPE_CHECKING:
 @click.option(
     "--out", default="demo", show_default=True, metavar="FOLDER", help="The folder for all of it."
 )
-@click.option(
-    "--tiles",
-    type=click.IntRange(min=1),
-    default=600,
-    show_default=True,
-    help="Size of the county: at least so many tiles of 224 m.",
-)
-@common.seed_option
-@click.option(
-    "--dates",
-    type=click.IntRange(1, 10),
-    default=2,
-    show_default=True,
-    help="Dates of imagery; the first is mapped.",
-)
-@common.tracking_option
-@common.engine_options
+@args.option("tiles", args.COUNT, 600, "Size of the county: at least so many tiles of 224 m.")
+@args.seed
+@args.option("dates", click.IntRange(1, 10), 2, "Dates of imagery; the first is mapped.")
+@args.tracking
+@args.engine
 def command(
     out: str,
     tiles: int,
@@ -72,11 +60,9 @@ def command(
 
 def described(made: Demo) -> str:
     """Where to look."""
-    from quadrat.cli.train import accuracy_text
-
     lines = [
         f"a synthetic county of {made.county.tiles:,} tiles, of which {made.scores.tiles:,} scored",
-        *([accuracy_text(made.model.metrics)] if made.model.metrics is not None else []),
+        *([words.accuracy_text(made.model.metrics)] if made.model.metrics is not None else []),
         "",
         "look at",
         f"  {made.map.png}  the map, a picture",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from quadrat.cli import common
+from quadrat import choices
+from quadrat.cli import args, common
 
 if TYPE_CHECKING:
     from quadrat.fetching import Fetched, FetchedCover, Place
     from quadrat.fetching.plan import Plan
 
-F = TypeVar("F", bound=Callable[..., Any])
 PLACE = ("county", "state", "bbox", "polygon", "boundaries", "boundary_year")
 MB = 1_000_000
 
@@ -44,44 +44,41 @@ def spread(args: Sequence[str]) -> list[str]:
     return result
 
 
-def place_options(function: F) -> F:
-    """`--county` to `--boundary-year`, and `--years`."""
-    options = (
-        click.option("--county", metavar="NAME", help='A county: "Middlesex, MA" or its GEOID.'),
-        click.option("--state", metavar="NAME", help="A state: MA or Massachusetts."),
-        click.option(
-            "--bbox",
-            type=float,
-            nargs=4,
-            default=None,
-            metavar="W S E N",
-            help="A rectangle: west, south, east, north, in degrees.",
-        ),
-        click.option("--polygon", metavar="FILE", help="A vector file; all of its polygons."),
-        click.option(
-            "--years",
-            "--year",
-            "years",
-            type=int,
-            multiple=True,
-            required=True,
-            metavar="YEAR...",
-            help="One year or several.",
-        ),
-        click.option(
-            "--boundaries",
-            metavar="URL|FILE",
-            help="The Census Bureau's boundary files, with {year} and {kind}.",
-        ),
-        click.option(
-            "--boundary-year",
-            type=click.IntRange(2014, 2100),
-            default=2023,
-            show_default=True,
-            help="Their vintage (Connecticut has planning regions, not counties, since 2022).",
-        ),
-    )
-    return common.with_options(options, function)
+# `--county` to `--boundary-year`, and `--years`.
+place_options = args.in_order(
+    click.option("--county", metavar="NAME", help='A county: "Middlesex, MA" or its GEOID.'),
+    click.option("--state", metavar="NAME", help="A state: MA or Massachusetts."),
+    click.option(
+        "--bbox",
+        type=float,
+        nargs=4,
+        default=None,
+        metavar="W S E N",
+        help="A rectangle: west, south, east, north, in degrees.",
+    ),
+    click.option("--polygon", metavar="FILE", help="A vector file; all of its polygons."),
+    click.option(
+        "--years",
+        "--year",
+        "years",
+        type=int,
+        multiple=True,
+        required=True,
+        metavar="YEAR...",
+        help="One year or several.",
+    ),
+    click.option(
+        "--boundaries",
+        metavar="URL|FILE",
+        help="The Census Bureau's boundary files, with {year} and {kind}.",
+    ),
+    args.option(
+        "boundary-year",
+        click.IntRange(2014, 2100),
+        2023,
+        "Their vintage (Connecticut has planning regions, not counties, since 2022).",
+    ),
+)
 
 
 @click.group(cls=Sources)
@@ -91,32 +88,18 @@ def command() -> None:
 
 @common.verb(command, "naip")
 @place_options
-@common.out_option("imagery", "The folder to write to: one subfolder a year.")
-@click.option("--link", is_flag=True, help="Write links that read the remote images, no copies.")
-@click.option("--dry-run", is_flag=True, help="Show what would be fetched, and its size.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 32),
-    default=4,
-    show_default=True,
-    help="Files fetched at once.",
-)
-@click.option(
-    "--stac",
-    metavar="URL",
-    default="https://planetarycomputer.microsoft.com/api/stac/v1",
-    show_default=True,
-    help="The STAC API to search.",
-)
+@args.out("imagery", "The folder to write to: one subfolder a year.")
+@args.flag("link", "Write links that read the remote images, no copies.")
+@args.flag("dry-run", "Show what would be fetched, and its size.")
+@args.option("workers", click.IntRange(1, 32), 4, "Files fetched at once.")
+@args.option("stac", str, choices.STAC, "The STAC API to search.", metavar="URL")
 @click.option(
     "--sas",
     metavar="URL",
     help="Token service that signs addresses; the Planetary Computer's for its own catalogue.",
 )
-@click.option(
-    "--collection", default="naip", show_default=True, help="The catalogue's name of the imagery."
-)
-@click.option("--asset", default="image", show_default=True, help="The items' name of the image.")
+@args.option("collection", str, "naip", "The catalogue's name of the imagery.")
+@args.option("asset", str, "image", "The items' name of the image.")
 def naip_(out: str, years: Sequence[int], **options: Any) -> common.Answer:
     """Fetch the fewest NAIP images that cover a place, for each year."""
     from quadrat import fetching
@@ -137,21 +120,16 @@ def naip_(out: str, years: Sequence[int], **options: Any) -> common.Answer:
 
 @common.verb(command, "nlcd")
 @place_options
-@common.out_option("imagery", "The folder to write to: one raster a year.")
-@click.option("--dry-run", is_flag=True, help="Look only; write nothing.")
-@click.option(
-    "--service",
+@args.out("imagery", "The folder to write to: one raster a year.")
+@args.flag("dry-run", "Look only; write nothing.")
+@args.option(
+    "service",
+    str,
+    choices.NLCD_SERVICE,
+    "The Web Coverage Service (1.0.0) to cut from.",
     metavar="URL",
-    default="https://dmsdata.cr.usgs.gov/geoserver/mrlc_Land-Cover-Native_conus_year_data/wcs",
-    show_default=True,
-    help="The Web Coverage Service (1.0.0) to cut from.",
 )
-@click.option(
-    "--coverage",
-    default="mrlc_Land-Cover-Native_conus_year_data:Land-Cover-Native_conus_year_data",
-    show_default=True,
-    help="The service's name of the land cover.",
-)
+@args.option("coverage", str, choices.NLCD_COVERAGE, "The service's name of the land cover.")
 @click.option(
     "--source",
     metavar="URL|FILE",

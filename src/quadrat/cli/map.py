@@ -6,24 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quadrat.cli import common
+from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
     from quadrat.maps import MapResult
 
 
 @common.verb()
-@common.place_argument("scores", "scores")
-@common.out_option("", "The GeoTIFF of classes, .tif; its certainty is written beside it.")
+@args.placed("scores", "scores")
+@args.out("", "The GeoTIFF of classes, .tif; its certainty is written beside it.")
 @click.option("--png", metavar="URI", help="Also draw a picture with legend, scale and title.")
 @click.option(
     "--geojson", metavar="URI", help="Also write the tiles' outlines with class and certainty."
 )
-@click.option(
-    "--legend",
-    metavar="NAME|FILE",
-    help="A coarser legend that the classes fold into (nlcd3).",
-)
+@args.coarser
 @click.option(
     "--smooth",
     type=click.FloatRange(min=0),
@@ -31,13 +27,7 @@ if TYPE_CHECKING:
     help="A 3 x 3 plurality filter, with so many votes for the tile itself.",
 )
 @click.option("--title", help="Title of the picture.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=100_000,
-    show_default=True,
-    help="Most outlines that a GeoJSON may get.",
-)
+@args.option("limit", args.COUNT_OR_0, 100_000, "Most outlines that a GeoJSON may get.")
 def command(scores: str, out: str, **options: Any) -> common.Answer:
     """Draw SCORES as a cloud-optimised GeoTIFF, one pixel a tile, with colours."""
     from quadrat import maps
@@ -52,7 +42,7 @@ def described(result: MapResult) -> str:
     """A map in words."""
     lines = [
         f"{result.uri}: {result.tiles:,} tiles, legend {result.legend}",
-        f"classes: {common.counts_text(result.counts)}",
+        f"classes: {words.counts_text(result.counts)}",
         f"certainty: {result.certainty}",
     ]
     if result.smoothed:

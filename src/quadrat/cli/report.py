@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quadrat.cli import common
+from quadrat.cli import args, common
 
 if TYPE_CHECKING:
     from quadrat.reports import ReportResult
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @common.verb()
 @click.argument("sources", nargs=-1, required=True, metavar="SCORES|RUN...")
-@common.out_option("", "The HTML file.")
+@args.out("", "The HTML file.")
 @click.option(
     "--change",
     metavar="FOLDER",
@@ -23,35 +23,17 @@ if TYPE_CHECKING:
 )
 @click.option("--model", metavar="MODEL", help="The model, where it is not where the scores say.")
 @click.option("--title", help="Of the page; made from the dates if not given.")
-@click.option("--legend", help="Fold the classes into this legend first, as nlcd3.")
-@click.option(
-    "--split",
-    type=click.Choice(("auto", "test", "validation", "all")),
-    default="auto",
-    show_default=True,
-    help="Labelled tiles that accuracy and area go by.",
+@args.coarser
+@args.labelled
+@args.option(
+    "pictures",
+    args.COUNT_OR_0,
+    60,
+    "Candidates of change with before/after pictures in the file.",
 )
-@click.option(
-    "--pictures",
-    type=click.IntRange(min=0),
-    default=60,
-    show_default=True,
-    help="Candidates of change with before/after pictures in the file.",
-)
-@click.option(
-    "--mistakes",
-    type=click.IntRange(min=0),
-    default=24,
-    show_default=True,
-    help="Most confident mistakes shown for each date.",
-)
-@click.option(
-    "--imagery",
-    multiple=True,
-    metavar="URI",
-    help="Take pictures from this file or folder; once a date, in their order.",
-)
-@common.tracking_option
+@args.option("mistakes", args.COUNT_OR_0, 24, "Most confident mistakes shown for each date.")
+@args.pictures_from
+@args.tracking
 def command(
     sources: Sequence[str], out: str, change: str | None, model: str | None, **options: Any
 ) -> common.Answer:
@@ -63,14 +45,14 @@ def command(
     from quadrat import storage
     from quadrat.reports import report
 
-    placed = [common.place("scores", s) for s in sources]
+    placed = [args.place("scores", s) for s in sources]
     named = [p if storage.exists(p) else s for p, s in zip(placed, sources, strict=True)]
     with common.progress("report", "pictures") as progress:
         result = report(
             named,
             out,
             change=change,
-            model=None if model is None else common.place("models", model),
+            model=None if model is None else args.place("models", model),
             on_progress=progress,
             **options,
         )

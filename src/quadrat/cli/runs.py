@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quadrat.cli import common
+from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
     from quadrat.runs import Comparison, RunRecord
@@ -21,10 +21,8 @@ def command() -> None:
 @common.verb(command, "list")
 @click.option("--kind", help="Only runs of this kind: train, finetune.")
 @click.option("--sort", metavar="METRIC", help="Best first by a metric (validation/overall).")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many."
-)
-@common.tracking_option
+@args.option("limit", args.COUNT, 50, "At most so many.")
+@args.tracking
 def list_(
     kind: str | None, sort: str | None, limit: int, tracking_uri: str | None
 ) -> common.Answer:
@@ -36,13 +34,13 @@ def list_(
     rows = [[*_about(r), *_figures(r, sort)] for r in found]
     if sort:
         heads[-2:] = [sort]
-    text = common.table(heads, rows) if rows else "no runs yet; `quadrat train` makes one"
+    text = words.table(heads, rows) if rows else "no runs yet; `quadrat train` makes one"
     return common.Answer({"runs": [r.to_dict() for r in found]}, text)
 
 
 @common.verb(command, "show")
 @click.argument("run")
-@common.tracking_option
+@args.tracking
 def show(run: str, tracking_uri: str | None) -> common.Answer:
     """Show one run: settings, figures, digests and where its files lie.
 
@@ -64,7 +62,7 @@ def show(run: str, tracking_uri: str | None) -> common.Answer:
     help="The chart: figures as bars, and learning curves where runs have epochs.",
 )
 @click.option("--metrics", multiple=True, metavar="METRIC", help="A metric to compare; repeat.")
-@common.tracking_option
+@args.tracking
 def compare(
     runs: Sequence[str], out: str, metrics: Sequence[str], tracking_uri: str | None
 ) -> common.Answer:
@@ -79,11 +77,9 @@ def compare(
 
 
 @common.verb(command, "ui")
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="TCP port."
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@common.tracking_option
+@args.option("port", click.IntRange(1, 65535), 5000, "TCP port.")
+@args.option("host", str, "127.0.0.1", "Address to listen on.")
+@args.tracking
 def ui(port: int, host: str, tracking_uri: str | None) -> None:
     """Open MLflow's own pages on the run history, until stopped."""
     from quadrat.runs import ui as run_ui
@@ -117,7 +113,7 @@ def _described(record: RunRecord) -> str:
         ("tags", record.tags),
     ):
         if values:
-            lines += ["", title, common.table((), list(values.items()))]
+            lines += ["", title, words.table((), list(values.items()))]
     return "\n".join(lines)
 
 
@@ -126,5 +122,5 @@ def _compared(found: Comparison) -> str:
     rows = [["id", *(r.id[:12] for r in found.runs)], ["status", *(r.status for r in found.runs)]]
     rows += [[name, *("" if v is None else v for v in row)] for name, row in found.params.items()]
     rows += [[name, *map(_number, row)] for name, row in found.metrics.items()]
-    text = common.table(heads, rows)
+    text = words.table(heads, rows)
     return f"{text}\n\nchart: {found.chart}" if found.chart else text

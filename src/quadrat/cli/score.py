@@ -8,38 +8,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quadrat import skipped as skips
-from quadrat.cli import common
-from quadrat.cli import imagery as reading
+from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
     from quadrat.scoring import ScoresSummary
 
 
 @common.verb()
-@common.place_argument("model", "models")
-@common.place_argument("source", "tiles", nargs=-1)
-@common.out_option("scores")
-@click.option(
-    "--precision",
-    type=click.Choice(("auto", "fp32", "bf16", "int8")),
-    default="auto",
-    show_default=True,
-    help="Numbers that the network works in; auto is what the model was accepted in.",
-)
-@click.option(
-    "--sample-frac",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Share of the tiles to score, chosen at random.",
-)
-@common.seed_option
+@args.placed("model", "models")
+@args.placed("source", "tiles", nargs=-1)
+@args.out("scores")
+@args.precision("Numbers that the network works in; auto is what the model was accepted in.")
+@args.sample_frac("Share of the tiles to score, chosen at random.")
+@args.seed
 @click.option("--csv", metavar="URI", help="Also write filepath,pred_label to this file.")
-@reading.imagery_options
-@click.option("--resize", is_flag=True, help="Resize images of another size.")
-@common.overwrite_option
-@common.strict_option
-@common.engine_options
+@args.imagery
+@args.flag("resize", "Resize images of another size.")
+@args.overwrite
+@args.strict
+@args.engine
 def command(
     model: str,
     source: Sequence[str],
@@ -67,12 +54,12 @@ def described(result: ScoresSummary) -> str:
     """Scores in words."""
     lines = [
         f"{result.uri}: {result.tiles:,} tiles scored in {result.precision}",
-        f"labels: {common.counts_text(result.counts)}",
+        f"labels: {words.counts_text(result.counts)}",
     ]
     lines += [f"bands: {text}" for text in result.bands]
     if result.dropped:
         lines.append(f"dropped: nodata {result.dropped:,}")
-    lines += common.skipped_text(skips.to_lists(result.listed), result.skipped)
+    lines += words.skipped_text(skips.to_lists(result.listed), result.skipped)
     lines += [f"warning: {text}" for text in result.warnings]
     if result.csv:
         lines.append(f"table: {result.csv}")

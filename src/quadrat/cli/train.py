@@ -7,40 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quadrat import skipped as skips
-from quadrat.cli import common
+from quadrat import choices
+from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
     from quadrat.heads import TrainResult
 
 
 @common.verb()
-@common.place_argument("source", "tiles")
-@common.out_option("models", "The model's folder.")
-@click.option(
-    "--backbone",
-    default="efficientnet_lite0",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="A network by name (efficientnet_lite0, resnet18, resnet34, resnet50, alexnet), or an "
+@args.placed("source", "tiles")
+@args.out("models", "The model's folder.")
+@args.option(
+    "backbone",
+    str,
+    "efficientnet_lite0",
+    "A network by name (efficientnet_lite0, resnet18, resnet34, resnet50, alexnet), or an "
     ".onnx file from chips to features.",
+    metavar="NAME|FILE",
 )
 @click.option("--weights", metavar="FILE", help="The network's weights; its published ones if not.")
-@click.option(
-    "--head",
-    type=click.Choice(("logistic", "forest")),
-    default="logistic",
-    show_default=True,
-    help="The classifier on the features.",
-)
-@click.option(
-    "--sample-frac",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Share of the training tiles to use.",
-)
-@common.seed_option
+@args.option("head", choices.HEADS, "logistic", "The classifier on the features.")
+@args.sample_frac("Share of the training tiles to use.")
+@args.seed
 @click.option(
     "--reg",
     type=float,
@@ -49,42 +37,23 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-iter",
-    type=click.IntRange(min=1),
+    type=args.COUNT,
     show_default="200; on Spark 10",
     help="Steps of logistic at most.",
 )
-@click.option(
-    "--trees",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="Trees of the forest.",
+@args.option("trees", args.COUNT, 20, "Trees of the forest.")
+@args.option("depth", args.COUNT, 5, "Depth of its trees.")
+@args.class_weight
+@args.precision(
+    "What the model is scored in: auto tries int8, then bf16, and keeps what is as accurate."
 )
-@click.option(
-    "--depth", type=click.IntRange(min=1), default=5, show_default=True, help="Depth of its trees."
-)
-@click.option(
-    "--class-weight",
-    type=click.Choice(("none", "balanced")),
-    default="none",
-    show_default=True,
-    help="Whether each class weighs the same however many tiles it has.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(("auto", "fp32", "bf16", "int8")),
-    default="auto",
-    show_default=True,
-    help="What the model is scored in: auto tries int8, then bf16, and keeps what is as accurate.",
-)
-@click.option(
-    "--split-gap",
-    is_flag=True,
-    help="Also say how much more accuracy a random split of the same tiles would have promised.",
+@args.flag(
+    "split-gap",
+    "Also say how much more accuracy a random split of the same tiles would have promised.",
 )
 @click.option("--cache", metavar="URI", help="Where workers keep features; this user's cache.")
-@common.engine_options
-@common.run_options
+@args.engine
+@args.run
 def command(
     source: str,
     out: str,
@@ -123,41 +92,20 @@ def described(result: TrainResult, run: str) -> str:
     splits = {split: sum(classes.values()) for split, classes in result.tiles.items()}
     lines = [
         f"{result.uri}: {result.backbone} with a {result.head['head']} head, {result.precision}",
-        f"tiles: {common.counts_text(splits)}",
+        f"tiles: {words.counts_text(splits)}",
     ]
     if result.metrics is not None:
-        lines.append(accuracy_text(result.metrics))
+        lines.append(words.accuracy_text(result.metrics))
     if result.split_gap is not None:
         lines.append(
-            f"a random split would say {common.figure_text(result.split_gap['random'])}: "
-            f"{common.figure_text(result.split_gap['gap'])} more"
+            f"a random split would say {words.figure_text(result.split_gap['random'])}: "
+            f"{words.figure_text(result.split_gap['gap'])} more"
         )
     lines += [forms_text(result.forms)] if len(result.forms) > 1 else []
-    lines += common.skipped_text(skips.to_lists(result.skipped), len(result.skipped))
-    lines += [f"warning: {text}" for text in result.warnings]
-    lines.append(f"run: {run} (quadrat runs show {run[:12]})")
-    return "\n".join(lines)
+    return "\n".join([*lines, *words.training_end(result, run)])
 
 
 def forms_text(forms: Mapping[str, Mapping[str, Any]]) -> str:
     """The validation accuracy of each precision."""
-    figures = (f"{p} {common.number_text(form.get('accuracy'))}" for p, form in forms.items())
+    figures = (f"{p} {words.number_text(form.get('accuracy'))}" for p, form in forms.items())
     return f"validation accuracy by precision: {', '.join(figures)}"
-
-
-def accuracy_text(metrics: Any) -> str:
-    """Overall accuracy and F1 with their intervals, and each class's recall and precision."""
-    lines = [
-        f"validation: overall accuracy {common.figure_text(metrics['overall'])}, "
-        f"macro F1 {common.figure_text(metrics['macro_f1'])}"
-    ]
-    rows = [
-        [
-            row["name"],
-            f"{row['tiles']:,}",
-            *(common.number_text(row[key]["value"]) for key in ("producers", "users", "f1")),
-        ]
-        for row in metrics["classes"]
-    ]
-    heads = ["class", "tiles", "producer's", "user's", "F1"]
-    return "\n".join([*lines, common.table(heads, rows)])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from quadrat.cli import common
+from quadrat.cli import args, common
 
 
 @common.verb()
-@common.place_argument("tileset", "tiles")
-@common.out_option("", "The folder to write to.")
+@args.placed("tileset", "tiles")
+@args.out("", "The folder to write to.")
 def command(tileset: str, out: str) -> common.Answer:
     """Write TILESET's tiles as PNG files, one subfolder a class."""
     from quadrat.tiles import unpack

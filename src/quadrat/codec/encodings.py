@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quadrat import choices
 from quadrat.codec.pictures import Chip, one_line, read_image
 from quadrat.errors import ImageError
 
@@ -95,8 +96,7 @@ ENCODINGS: dict[str, Encoding] = {
 
 def get_encoding(name: str) -> Encoding:
     """An encoding by name; ImageError for an unknown one."""
-    if name not in ENCODINGS:
-        raise ImageError(f"no encoding {name!r}; choose one of {', '.join(ENCODINGS)}")
+    choices.check("encoding", name, choices.ENCODINGS, ImageError)
     return ENCODINGS[name]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from quadrat import border
-from quadrat.engines import Abilities
+from quadrat.engines.contract import Abilities
 from quadrat.errors import EngineError, QuadratError
 
 P = TypeVar("P")

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from quadrat.engines import Abilities, spark_session
+from quadrat.engines import spark_session
+from quadrat.engines.contract import Abilities
 from quadrat.engines.local import failure
 from quadrat.engines.spark_errors import import_pyspark
 from quadrat.engines.spark_waves import Waves

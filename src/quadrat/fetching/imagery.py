@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quadrat import products, raster, storage
+from quadrat import choices, products, raster, storage
 from quadrat.errors import FetchError, InputError, QuadratError
 from quadrat.fetching import folder, http, record
 from quadrat.fetching.cover import cover
@@ -24,7 +24,7 @@ from quadrat.fetching.places import Place
 from quadrat.fetching.plan import Image, Plan, YearPlan, year_dict
 from quadrat.fetching.record import FileRecord
 from quadrat.fetching.signing import Signer, planetary_service
-from quadrat.fetching.stac import PLANETARY, Catalogue, Item
+from quadrat.fetching.stac import Catalogue, Item
 from quadrat.raster.whole import verify
 
 FIRST_YEAR = 2003  # of the programme's yearly imagery
@@ -65,7 +65,7 @@ def fetch_naip(
     years: Sequence[int],
     out: str,
     *,
-    stac: str = PLANETARY,
+    stac: str = choices.STAC,
     sas: str | None = None,
     collection: str = "naip",
     asset: str = "image",
@@ -129,7 +129,7 @@ def _checked(years: Sequence[int]) -> list[int]:
 def _service(stac: str, sas: str | None) -> str | None:
     if sas is not None:
         return sas
-    return planetary_service() if stac == PLANETARY else None
+    return planetary_service() if stac == choices.STAC else None
 
 
 def make_plan(

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import products, raster, storage
+from quadrat import choices, products, raster, storage
 from quadrat.errors import FetchError, InputError
 from quadrat.fetching import folder, http, record, wcs
 from quadrat.fetching.places import LONLAT, Place, reproject
@@ -27,8 +27,6 @@ from quadrat.raster.whole import read_values, verify
 from quadrat.redaction import redact
 
 # Annual NLCD land cover of the conterminous United States, as the MRLC's services page has it
-SERVICE = "https://dmsdata.cr.usgs.gov/geoserver/mrlc_Land-Cover-Native_conus_year_data/wcs"
-COVERAGE = "mrlc_Land-Cover-Native_conus_year_data:Land-Cover-Native_conus_year_data"
 LICENCE = "public domain (USGS, Annual NLCD Collection 1, https://doi.org/10.5066/P94UXNTS)"
 FIRST_YEAR = 1985
 MARGIN_M = 300.0  # around the place, so that tiles across its edge have labels
@@ -100,8 +98,8 @@ def fetch_nlcd(
     years: Sequence[int],
     out: str,
     *,
-    service: str = SERVICE,
-    coverage: str = COVERAGE,
+    service: str = choices.NLCD_SERVICE,
+    coverage: str = choices.NLCD_COVERAGE,
     source: str | None = None,
     dry_run: bool = False,
     client: http.Client | None = None,

@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from quadrat import dates
+from quadrat import choices, dates
 from quadrat import skipped as skips
 from quadrat.errors import FetchError, MissingExtraError, QuadratError
 from quadrat.fetching import http
 from quadrat.redaction import redact
 from quadrat.skipped import Skipped
 
-PLANETARY = "https://planetarycomputer.microsoft.com/api/stac/v1"
 PAGE = 250
 LATE_FLIGHTS = "06-30"  # a year's last flights may be flown early in the next
 
@@ -61,7 +60,7 @@ class Catalogue:
     """One collection of a STAC API."""
 
     def __init__(
-        self, client: http.Client, url: str = PLANETARY, collection: str = "naip",
+        self, client: http.Client, url: str = choices.STAC, collection: str = "naip",
         asset: str = "image",
     ) -> None:  # fmt: skip
         self.url, self.collection, self.asset = url.rstrip("/"), collection, asset

@@ -23,17 +23,14 @@ from typing import Any
 
 from quadrat import storage, tiles
 from quadrat.engines import Engine, abilities
-from quadrat.errors import MissingExtraError, TrainError
-from quadrat.finetuning.launch import launch, processes, rank
+from quadrat.errors import TrainError
+from quadrat.finetuning.launch import launch, processes, rank, require
 from quadrat.finetuning.result import FinetuneResult, from_dict
-from quadrat.finetuning.settings import RANDOM, FinetuneSettings, Machine
+from quadrat.finetuning.settings import CHECKPOINTS, RANDOM, RUN_FILE, FinetuneSettings, Machine
 
 __all__ = [
     "FinetuneResult", "FinetuneSettings", "Machine", "finetune", "rank", "require", "stopped_run",
 ]  # fmt: skip
-
-CHECKPOINTS = "checkpoints"
-RUN_FILE = "run.json"
 
 
 def finetune(
@@ -92,15 +89,6 @@ def finetune(
         on_event or (lambda event, values: None), on_progress or (lambda done, total: None),
     )  # fmt: skip
     return job.run()
-
-
-def require() -> None:
-    """MissingExtraError when torch or torchvision is not installed."""
-    try:
-        import torch  # noqa: F401
-        import torchvision  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("fine-tuning", "finetune") from None
 
 
 def _launched(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from quadrat import metrics, model, products, storage, tiles
 from quadrat.engines.local import available_cpus
 from quadrat.errors import TrainError
-from quadrat.finetuning import CHECKPOINTS, RUN_FILE, cached, export, networks
+from quadrat.finetuning import cached, export, networks
 from quadrat.finetuning.checkpoint import Checkpoints
 from quadrat.finetuning.data import TileData, loaded
 from quadrat.finetuning.distributed import Group, joined
@@ -28,7 +28,7 @@ from quadrat.finetuning.feed import Ids, Pictures
 from quadrat.finetuning.loop import Outcome, Task, Training, resolve_precision
 from quadrat.finetuning.result import FinetuneResult, from_dict
 from quadrat.finetuning.sets import Sets, open_sets
-from quadrat.finetuning.settings import RANDOM, FinetuneSettings, Machine
+from quadrat.finetuning.settings import CHECKPOINTS, RANDOM, RUN_FILE, FinetuneSettings, Machine
 from quadrat.heads import fit_temperature
 
 PARITY_TILES = 1000

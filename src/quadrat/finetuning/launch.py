@@ -19,13 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from quadrat import errors
-from quadrat.errors import QuadratError, TrainError
+from quadrat.errors import MissingExtraError, QuadratError, TrainError
 
 POLL_S = 0.2
 GRACE_S = 10.0
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
 OnProgress = Callable[[int, int], None]
+
+
+def require() -> None:
+    """MissingExtraError when torch or torchvision is not installed."""
+    try:
+        import torch  # noqa: F401
+        import torchvision  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("fine-tuning", "finetune") from None
 
 
 def rank() -> int:

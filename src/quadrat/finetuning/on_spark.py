@@ -11,9 +11,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from quadrat.engines import Engine, spark_errors
-from quadrat.engines.spark import SparkEngine
+from quadrat.engines import Engine, SparkHost, spark_errors
 from quadrat.errors import QuadratError, TrainError
+from quadrat.finetuning.launch import require
 from quadrat.finetuning.settings import FinetuneSettings, Machine
 
 
@@ -32,8 +32,8 @@ def launch(
         TrainError: too few cores for the processes, or what a process failed with.
         EngineError: Spark's own trouble.
     """
-    if not isinstance(engine, SparkEngine):
-        raise TrainError(f"the engine {engine.name} starts no processes; give --engine spark")
+    if not isinstance(engine, SparkHost):
+        raise TrainError(f"the engine {engine.name} has no Spark session; give --engine spark")
     if nproc > engine.slots:
         raise TrainError(
             f"--nproc {nproc} needs as many cores at once and Spark has {engine.slots}; "
@@ -57,22 +57,24 @@ def launch(
 
 
 def train(text: str) -> str:
-    """One of the processes: what `finetune` gives there, and the events, as JSON."""
-    from quadrat.finetuning import finetune
-
+    """One of the processes: what the job gives there, and the events, as JSON."""
     values = json.loads(text)
     settings = FinetuneSettings(**values.pop("settings"))
     machine = Machine(**{**values.pop("machine"), "nproc": 1})
     events: list[Any] = []
     told: dict[str, Any] = {"events": events}
     try:
-        result = finetune(
+        require()
+        from quadrat.finetuning.job import FinetuneJob
+
+        job = FinetuneJob(
             **values,
             settings=settings,
             machine=machine,
             on_event=lambda event, heard: events.append([event, dict(heard)]),
+            on_progress=lambda done, total: None,
         )
-        told["result"] = result.to_dict()
+        told["result"] = job.run().to_dict()
     except QuadratError as error:
         told["error"] = str(error)
     return json.dumps(told)

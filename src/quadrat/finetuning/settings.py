@@ -11,17 +11,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from quadrat import choices
 from quadrat.errors import TrainError
 
 DEPTHS = ("last_only", "fully_connected", "all")
 FROM = "from:"
-OPTIMIZERS = ("adamw", "sgd")
-CLASS_WEIGHTS = ("none", "balanced")
-KEEPS = ("best", "last")
-BATCH_NORMS = ("auto", "frozen", "batch")
-PRECISIONS = ("auto", "fp32", "bf16")
-DEVICES = ("auto", "cpu", "cuda")
 RANDOM = "random"
+CHECKPOINTS = "checkpoints"  # folder in the model's, while training lasts
+RUN_FILE = "run.json"  # in it: the run of the history that goes on
 
 # Peak learning rates per optimiser: of a pretrained network, of a new last layer alone, of a
 # network with random weights.
@@ -100,11 +97,11 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         _choice("depth", self.depth, DEPTHS, prefix=FROM)
-        _choice("optimizer", self.optimizer, OPTIMIZERS)
-        _choice("class-weight", self.class_weight, CLASS_WEIGHTS)
-        _choice("keep", self.keep, KEEPS)
-        _choice("batch-norm", self.batch_norm, BATCH_NORMS)
-        _choice("precision", self.precision, PRECISIONS)
+        _choice("optimizer", self.optimizer, choices.OPTIMIZERS)
+        _choice("class-weight", self.class_weight, choices.CLASS_WEIGHTS)
+        _choice("keep", self.keep, choices.KEPT_EPOCHS)
+        _choice("batch-norm", self.batch_norm, choices.BATCH_NORMS)
+        _choice("precision", self.precision, choices.TRAINING_PRECISIONS)
         _range("epochs", self.epochs, 1)
         _range("batch", self.batch, 1)
         _range("views", self.views, 1)
@@ -161,7 +158,7 @@ class Machine:
     memory_mb: int = 4096
 
     def __post_init__(self) -> None:
-        _choice("device", self.device, DEVICES)
+        _choice("device", self.device, choices.DEVICES)
         _range("nproc", self.nproc, 1)
         _range("memory-mb", self.memory_mb, 0)
         if self.threads is not None:

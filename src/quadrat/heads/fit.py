@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import choices
 from quadrat.engines.local import available_cpus
 from quadrat.errors import TrainError
 from quadrat.heads.calibrate import softmax
@@ -27,7 +28,6 @@ Features = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-CLASS_WEIGHTS = ("none", "balanced")
 # the logit of a class that training never saw: its probability is 0 in float32 at every temperature
 ABSENT = -1e5
 BLOCK = 4096
@@ -58,12 +58,8 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.head not in FITTERS:
-            raise TrainError(f"no head {self.head!r}; choose one of {', '.join(FITTERS)}")
-        if self.class_weight not in CLASS_WEIGHTS:
-            raise TrainError(
-                f"no class weights {self.class_weight!r}; choose one of {', '.join(CLASS_WEIGHTS)}"
-            )
+        choices.check("head", self.head, choices.HEADS, TrainError)
+        choices.check("class weights", self.class_weight, choices.CLASS_WEIGHTS, TrainError)
         if not (np.isfinite(self.reg) and self.reg > 0):
             raise TrainError(f"--reg {self.reg} must be above 0")
         if min(self.max_iter, self.trees, self.depth) < 1:

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from quadrat import geoparquet, storage
 from quadrat import skipped as skips
-from quadrat.engines import Engine, spark_errors
-from quadrat.engines.spark import SparkEngine
+from quadrat.engines import Engine, SparkHost, spark_errors
 from quadrat.errors import EngineError
 from quadrat.features import NOTE, FeatureParts
 from quadrat.heads import samples as sampling
@@ -79,8 +78,8 @@ def fit(
     Raises:
         TrainError: see `samples.sort`. EngineError: a job failed.
     """
-    if not isinstance(engine, SparkEngine):
-        raise EngineError("Spark ML trains on the Spark engine; give --engine spark")
+    if not isinstance(engine, SparkHost):
+        raise EngineError("Spark ML trains on a Spark session; give --engine spark")
     index, sizes, skipped = _light(parts)
     samples = sampling.sort(index, legend, where, settings.seed)
     present = np.unique(samples.y[samples.train])
@@ -170,7 +169,7 @@ def _uses(samples: sampling.Samples, present: Ints, settings: Settings) -> NDArr
 
 
 def _frame(
-    engine: SparkEngine, parts: FeatureParts, sizes: Sequence[int], uses: NDArray[np.void]
+    engine: SparkHost, parts: FeatureParts, sizes: Sequence[int], uses: NDArray[np.void]
 ) -> Any:
     """A row a tile that has a use: the columns of SCHEMA and `features`, a vector."""
     engine.prepare()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import storage
+from quadrat import choices, storage
 from quadrat.errors import GridError, RasterError
 from quadrat.grid import Bounds, Grid, TileRange
 from quadrat.raster import files, ground, opening, validity
@@ -26,7 +26,6 @@ from quadrat.raster.bands import roles
 from quadrat.raster.files import RasterInfo
 from quadrat.raster.placement import on_lattice, warped
 
-RESAMPLING = ("bilinear", "cubic")
 OPEN_FILES = 16  # a worker's open files; a quarter-quad mosaic row needs two or three
 
 
@@ -91,8 +90,7 @@ def open_imagery(
     """
     if not uris:
         raise RasterError("no imagery was given; name at least one GeoTIFF, COG or VRT")
-    if resampling not in RESAMPLING:
-        raise RasterError(f"no resampling {resampling!r}; choose one of {', '.join(RESAMPLING)}")
+    choices.check("resampling", resampling, choices.RESAMPLINGS, RasterError)
     if stretch is not None and not stretch[0] < stretch[1]:
         raise RasterError(f"--stretch {stretch[0]} {stretch[1]}: the first must be the smaller")
     infos = tuple(_chosen(files.info(u), bands, nodata, alpha) for u in uris)

@@ -229,7 +229,7 @@ def tile(
     out = storage.normalise(out)
     options = {
         "labels": labels and storage.redact(labels), "legend": found.name, "rule": rule,
-        "threshold": threshold if rule == "majority" else None, "field": field,
+        "threshold": threshold, "field": field,
         "split": split and labels and how.to_dict(), "groups": groups, "balance": balance,
         "labelled_only": labelled_only, "encoding": encoding, "seed": seed,
     }  # fmt: skip
