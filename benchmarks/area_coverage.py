@@ -20,9 +20,9 @@ import numpy as np
 
 from change_demo import made, truth_of
 from quadrat.areas import estimated
-from quadrat.areas.dates import Dated, pair, read, tile_ground
 from quadrat.areas.reference import Reference
 from quadrat.legend import load_legend
+from quadrat.scores import DateScores, match, read
 from quadrat.scoring import score
 
 SHARE, LEAST = 0.2, 50
@@ -38,7 +38,9 @@ def drawn(strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def coverage(days: tuple[Dated, ...], truth: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
+def coverage(
+    days: tuple[DateScores, ...], truth: np.ndarray, draws: int, seed: int
+) -> dict[str, Any]:
     """How often each row's interval held its true area.
 
     Args:
@@ -46,7 +48,7 @@ def coverage(days: tuple[Dated, ...], truth: np.ndarray, draws: int, seed: int) 
     """
     names, k = days[0].legend.names, len(days[0].legend)
     strata = days[0].mapped if len(days) == 1 else days[0].mapped * k + days[1].mapped
-    (tile_ha, _), rng = tile_ground(days[0]), np.random.default_rng(seed)
+    (tile_ha, _), rng = days[0].ground(), np.random.default_rng(seed)
     true = true_areas(names, truth, tile_ha)
     hits: dict[str, int] = dict.fromkeys(true, 0)
     mean: dict[str, float] = dict.fromkeys(true, 0.0)
@@ -107,7 +109,7 @@ def main() -> None:
             score(model, source, str(out / name), overwrite=True).uri
             for name, source in (("scores_1", first), ("scores_2", county.imagery[1]))
         )
-        a, b = pair(*(read(uri, probabilities=True) for uri in uris))
+        a, b = match([read(uri) for uri in uris])
         for name, legend in (("nlcd6", a.legend), ("nlcd3", coarse)):
             truth = np.stack(truth_of(county, a, legend), axis=1)
             land = np.flatnonzero((truth >= 0).all(1))

@@ -26,11 +26,11 @@ import rasterio
 import rasterio.transform
 import rasterio.warp
 
-from quadrat.areas.dates import Dated, pair, read
 from quadrat.changes import change
 from quadrat.county import County, make_county
 from quadrat.heads import train
 from quadrat.legend import Legend, fold, load_legend
+from quadrat.scores import DateScores, match, read
 from quadrat.tiles import tile
 
 RECALL = 0.8
@@ -78,7 +78,7 @@ def spoiled(county: County, out: Path, share: float, seed: int) -> str:
     return str(out)
 
 
-def truth_of(county: County, day: Dated, legend: Legend) -> tuple[np.ndarray, np.ndarray]:
+def truth_of(county: County, day: DateScores, legend: Legend) -> tuple[np.ndarray, np.ndarray]:
     """True majority classes of the day's tiles on both dates, in `legend`; -1 is water."""
     fine = load_legend("nlcd6")
     with Path(county.truth).open(newline="") as file:
@@ -105,8 +105,8 @@ def measured(
         [first, county.imagery[1]], str(out), model=model, legend=COARSE, from_classes=[SOURCE],
         to_classes=[TARGET], min_probability=0.0, show=0, overwrite=True, **how,
     )  # fmt: skip
-    both = (read(str(out / f"scores_{n}"), probabilities=True) for n in (1, 2))
-    a, b = pair(*both)
+    both = (read(str(out / f"scores_{n}")) for n in (1, 2))
+    a, b = match(list(both))
     legend = load_legend(COARSE)
     s, t = legend.id(SOURCE), legend.id(TARGET)
     true_a, true_b = truth_of(county, a, legend)

@@ -209,7 +209,8 @@ def _quadrat(args: Sequence[str], inside: Path, place: Path) -> int:
 
 def check(verb: str, out: Path) -> int:
     """Raise where an accepted result is not sound."""
-    from quadrat import scoring, tiles
+    from quadrat import tiles
+    from quadrat.scores import open_scores
 
     if verb in ("tile", "pack"):
         made = tiles.open_tileset(str(out))
@@ -222,7 +223,7 @@ def check(verb: str, out: Path) -> int:
                 assert labels <= set(made.legend.names if made.legend else ()), labels
         assert n == made.tiles > 0
     elif verb == "score":
-        scores = scoring.open_scores(str(out))
+        scores = open_scores(str(out))
         p = scores.probabilities(scores.table())
         assert np.isfinite(p).all() and (p >= 0).all() and np.allclose(p.sum(1), 1, atol=1e-3)
     elif verb == "map":

@@ -202,11 +202,11 @@ def digest_again(root: Path, name: str) -> None:
 
 def state_digest(values: Any) -> Any:
     """The manifest with the digest that follows from the rest of it, where that can be computed."""
-    from quadrat.scoring import scores
+    from quadrat.scores import files
     from quadrat.tiles import sets
 
     try:
-        home: Any = sets if values["format"] == sets.FORMAT else scores
+        home: Any = sets if values["format"] == sets.FORMAT else files
         from quadrat import grid, legend, parts
 
         ground = grid.from_dict(values["grid"]) if values["grid"] else None

@@ -18,7 +18,8 @@ from pathlib import Path
 from quadrat import maps
 from quadrat.heads import train
 from quadrat.legend import LandClass, Legend, load_legend
-from quadrat.scoring import open_scores, score
+from quadrat.scores import open_scores
+from quadrat.scoring import score
 from quadrat.tiles import pack, tile
 
 CLASSES = {

@@ -11,8 +11,8 @@ from quadrat import geoparquet, parts
 from quadrat.grid import Grid
 from quadrat.legend import Legend, load_legend
 from quadrat.parts import PartRecord
-from quadrat.scoring.scores import Scores, write_manifest
-from quadrat.scoring.task import schema
+from quadrat.scores import Scores, columns
+from quadrat.scores.files import write_manifest
 
 GRID = Grid("EPSG:26917", 224.0, 1.0)
 
@@ -35,22 +35,24 @@ def write_scores(
     """Scores of N tiles; truth (N,) class ids, -1 for none; split (N,) words, "" for none."""
     legend = legend or load_legend("nlcd6")
     names, n = legend.names, len(rows)
-    words = np.array([*names, None], dtype=object)
     values: dict[str, Any] = {
         "row": rows,
         "col": cols,
         "path": [None] * n,
         "source": [source] * n,
         "date": [date] * n,
-        "truth": words[np.full(n, -1) if truth is None else truth],
+        "truth": columns.class_names(np.full(n, -1) if truth is None else truth, legend),
         "split": [None] * n if split is None else [s or None for s in split],
-        "label": words[probabilities.argmax(1)],
+        "label": columns.class_names(probabilities.argmax(1), legend),
         "geometry": geoparquet.wkb_array((grid or GRID).wkb(rows, cols)),
     }
     for k, name in enumerate(names):
-        values[f"p_{name}"] = probabilities[:, k].astype(np.float32)
-    layout = schema(names)
-    table = pa.table([pa.array(values[f.name], f.type) for f in layout], schema=layout)
+        values[columns.probability(name)] = probabilities[:, k].astype(np.float32)
+    layout = columns.schema(names)
+    table = pa.table(
+        [v if isinstance(v := values[f.name], pa.Array) else pa.array(v, f.type) for f in layout],
+        schema=layout,
+    )
     made = []
     for i, at in enumerate(np.array_split(np.arange(n), pieces)):
         name = f"part-{i:05d}"

@@ -35,7 +35,7 @@ from quadrat.errors import (
 )
 from quadrat.parts import PartRecord
 from quadrat.runs import store
-from quadrat.scoring import open_scores, scores
+from quadrat.scores import files, open_scores
 
 
 def deep() -> None:
@@ -283,11 +283,11 @@ def test_scores_without_a_label_or_a_place_are_refused(tmp_path: Path) -> None:
         found = dataclasses.replace(
             open_scores(uri), records=(PartRecord("part-00000", made.rows, made.sha256),)
         )
-        scores.write_manifest(found)
+        files.write_manifest(found)
         with pytest.raises(ScoresError, match=words):
             area(uri, unadjusted=True)
         geoparquet.write_part(part, whole, None)
-        scores.write_manifest(
+        files.write_manifest(
             dataclasses.replace(
                 found, records=(PartRecord("part-00000", 4, storage.digest_file(part)),)
             )

@@ -20,6 +20,7 @@ from quadrat.cli import run
 from quadrat.errors import InputError, ScoresError
 from quadrat.grid import Grid, TileId
 from quadrat.legend import load_legend
+from quadrat.scores import DateScores
 
 SIDE = 40
 NAMES = load_legend("nlcd6").names
@@ -262,12 +263,10 @@ def test_pictures_from_a_tile_set(county: Any, county_tiles: Any, tmp_path: Path
 
 
 def _dated(uri: str, row: int, col: int) -> Any:
-    from quadrat.areas.dates import Dated
-
     one = np.array([0])
-    return Dated(
+    return DateScores(
         uri, "2011", load_legend("nlcd6"), GRID, {"source": {"uri": uri, "kind": "tileset"}},
-        np.array([row]), np.array([col]), one, one, np.array([""]),
+        np.array([row]), np.array([col]), one, one, np.array([""]), np.ones((1, 6)),
     )  # fmt: skip
 
 

@@ -18,10 +18,12 @@ from quadrat import geoparquet, maps, storage
 from quadrat.errors import InputError, LegendError, ScoresError
 from quadrat.grid import Grid
 from quadrat.legend import Legend, from_names, load_legend
-from quadrat.maps import NO_TILE, fold, frame, plurality, summarise
+from quadrat.maps import NO_TILE, frame, plurality, summarise
 from quadrat.maps.picture import round_length
+from quadrat.metrics import fold_probabilities
 from quadrat.parts import PartRecord
-from quadrat.scoring.scores import Scores, write_manifest
+from quadrat.scores import Scores
+from quadrat.scores.files import write_manifest
 
 NLCD6 = load_legend("nlcd6")
 GRID = Grid("EPSG:26917", 224.0, 1.0)
@@ -156,7 +158,7 @@ def test_fold_adds_up() -> None:
     p = np.random.default_rng(0).dirichlet(np.ones(5), 20)
     to = np.array([1, 0, 1, 2, 0])
     expected = np.stack([p[:, 1] + p[:, 4], p[:, 0] + p[:, 2], p[:, 3]], 1)
-    np.testing.assert_allclose(fold(p, to, 3), expected, rtol=1e-6)
+    np.testing.assert_allclose(fold_probabilities(p, to, 3), expected, rtol=1e-6)
 
 
 def slow_plurality(classes: Any, k: int, centre: float) -> Any:

@@ -19,13 +19,13 @@ import made_scores
 import small_tiles
 from conftest import Writer, scene
 from crafted import relist
-from quadrat import backbones, geoparquet, maps, parts, tiles
-from quadrat.areas import dates
+from quadrat import backbones, geoparquet, maps, parts, scores, tiles
 from quadrat.errors import QuadratError, ScoresError, StorageError, TileSetError
 from quadrat.features import featurize
 from quadrat.geoparquet import Expected
 from quadrat.heads import train
-from quadrat.scoring import open_scores, score
+from quadrat.scores import open_scores
+from quadrat.scoring import score
 from quadrat.tiles import TileSet
 
 CHANGED = r"part-0000\d\.parquet is not the part that was written there.*run the command again"
@@ -132,7 +132,7 @@ def test_damaged_scores_are_never_counted(scored: str, tmp_path: Path, damage: s
     DAMAGE[damage](files(scored)[0])
     for use in (
         lambda: maps.map(scored, str(tmp_path / "map.tif")),
-        lambda: dates.read(scored, probabilities=True),
+        lambda: scores.read(scored),
         lambda: open_scores(scored).table(),
     ):
         with pytest.raises(QuadratError, match=r"part-0000\d\.parquet") as caught:

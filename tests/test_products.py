@@ -19,7 +19,8 @@ from quadrat.changes import change
 from quadrat.county import make_county
 from quadrat.errors import LabelError, QuadratError, ScoresError, TileSetError
 from quadrat.heads import train
-from quadrat.scoring import open_scores, score
+from quadrat.scores import open_scores
+from quadrat.scoring import score
 
 
 def everything(folder: Path) -> dict[str, bytes]:

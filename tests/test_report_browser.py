@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from made_scores import certain, square, write_scores
-from quadrat import scoring
+from quadrat import scores, scoring
 from quadrat.changes import change
 from quadrat.legend import SHIPPED, LandClass, Legend, load_legend
 from quadrat.reports import layers, report
@@ -219,7 +219,7 @@ def test_the_map_works_from_the_keyboard(shown: Any) -> None:
 def test_pointing_says_what_the_scores_say(shown: Any, made: Path) -> None:
     from selenium.webdriver import ActionChains
 
-    table = scoring.open_scores(str(made.parent / "a")).table(["row", "col", "label"])
+    table = scores.open_scores(str(made.parent / "a")).table(["row", "col", "label"])
     labels = {(r["row"], r["col"]): r["label"] for r in table.to_pylist()}
     canvas = shown.find_element("id", "map-canvas")
     shown.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)

@@ -17,7 +17,8 @@ import pytest
 from quadrat import tiles
 from quadrat.engines import get_engine
 from quadrat.errors import ModelError, ScoresError
-from quadrat.scoring import open_scores, score
+from quadrat.scores import open_scores
+from quadrat.scoring import score
 
 
 def by_tile(uri: str) -> dict[tuple[int, int], dict]:

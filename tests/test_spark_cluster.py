@@ -24,7 +24,8 @@ import pytest
 import cluster as clusters
 import small_tiles
 from quadrat import tiles
-from quadrat.scoring import open_scores, score
+from quadrat.scores import open_scores
+from quadrat.scoring import score
 
 pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
 

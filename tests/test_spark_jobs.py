@@ -14,7 +14,8 @@ from quadrat import storage, tiles
 from quadrat.engines import get_engine
 from quadrat.engines.spark import SparkEngine
 from quadrat.errors import ModelError
-from quadrat.scoring import open_scores, score
+from quadrat.scores import open_scores
+from quadrat.scoring import score
 
 pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
 

@@ -16,7 +16,8 @@ import services
 import small_tiles
 from quadrat import storage, tiles
 from quadrat.engines import get_engine
-from quadrat.scoring import open_scores, score
+from quadrat.scores import open_scores
+from quadrat.scoring import score
 from test_storage_remote import KINDS, SECRETS, forget_sessions
 
 PARTS = 6

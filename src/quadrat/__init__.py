@@ -39,7 +39,7 @@ NAMES: dict[str, str] = {
     # what exists is opened
     "open_tiles": "tiles",
     "open_model": "model",
-    "open_scores": "scoring",
+    "open_scores": "scores",
     "load_legend": "legend",
     # the commands of `fetch` and `runs`
     "find_place": "fetching",
@@ -54,7 +54,7 @@ NAMES: dict[str, str] = {
     # what users hold
     "TileSet": "tiles",
     "Model": "model",
-    "Scores": "scoring",
+    "Scores": "scores",
     "Legend": "legend",
     "Grid": "grid",
     "TileId": "grid",
@@ -82,8 +82,8 @@ if TYPE_CHECKING:
     from quadrat.runs import compare_runs as compare_runs
     from quadrat.runs import list_runs as list_runs
     from quadrat.runs import show_run as show_run
-    from quadrat.scoring import Scores as Scores
-    from quadrat.scoring import open_scores as open_scores
+    from quadrat.scores import Scores as Scores
+    from quadrat.scores import open_scores as open_scores
     from quadrat.scoring import score as score
     from quadrat.spark import predict_udf as predict_udf
     from quadrat.tiles import TileSet as TileSet

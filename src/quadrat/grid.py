@@ -133,6 +133,24 @@ class Grid:
         return {"crs": self.crs, "tile_m": self.tile_m, "pixel_m": self.pixel_m}
 
 
+def tile_keys(rows: NDArray[np.integer[Any]], cols: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """One number for each TileId, (N,) int64, in the order of rows and then columns."""
+    return (np.asarray(rows, np.int64) << 32) + np.asarray(cols, np.int64)
+
+
+def places_of(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each wanted key stands in `keys`, int64, shape of `wanted`; -1 where it does not.
+
+    Args:
+        keys: (N,) of `tile_keys`, each once, in any order.
+    """
+    if not len(keys):
+        return np.full(wanted.shape, -1, np.int64)
+    order = np.argsort(keys, kind="stable")
+    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return np.where(keys[at] == wanted, at, -1)
+
+
 def from_dict(data: Mapping[str, Any]) -> Grid:
     """A grid from the values that `Grid.to_dict` gave; GridError when they are not one."""
     try:

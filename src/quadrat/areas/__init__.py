@@ -18,20 +18,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from quadrat import dates as dating
 from quadrat import legend as legends
+from quadrat import scores as dated
 from quadrat import storage
-from quadrat.areas import dates as dated
 from quadrat.areas import estimate, intervals, tables
 from quadrat.areas import reference as references
-from quadrat.areas.dates import Dated, Ints
 from quadrat.areas.estimate import Accuracy, Sample
 from quadrat.areas.reference import Reference
 from quadrat.areas.tables import ACRES
 from quadrat.errors import InputError, LabelError
 from quadrat.metrics import Figure
+from quadrat.scores import DateScores
 
 __all__ = ["ACRES", "Accuracy", "AreaResult", "AreaRow", "Sample", "area", "from_confusion"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 EXACT_WORDS = (
     f"{intervals.EXACT}: fewer than {intervals.FEW} reference tiles of the row's kind or of all "
     "others, or as unsure as if there were. It has an interval even where the sample holds none "
@@ -162,10 +163,7 @@ def area(
         LabelError: no reference labels, or only of training tiles, and not `unadjusted`.
         ScoresError: scores without a grid, or two dates on different grids or legends.
     """
-    fold = legend is not None  # the folded map takes probabilities, as `quadrat map` does
-    days = tuple(
-        dated.read(uri, probabilities=fold) for uri in (scores, scores_b) if uri is not None
-    )
+    days = tuple(dated.read(uri) for uri in (scores, scores_b) if uri is not None)
     dating.check_order([(storage.redact(d.uri), d.date) for d in days])
     if legend is not None:
         coarse = legends.load_legend(legend)
@@ -173,7 +171,7 @@ def area(
     notes: list[str] = []
     if len(days) == 2:
         whole = days
-        days = dated.pair(*days)
+        days = dated.match(days)
         lost = sum(len(d) for d in whole) - 2 * len(days[0])
         if lost:
             notes.append(f"{lost:,} tiles are in the scores of one date only and were left out.")
@@ -188,12 +186,12 @@ def area(
 
 
 def estimated(
-    days: tuple[Dated, ...],
+    days: tuple[DateScores, ...],
     ref: Reference | None,
     level: float = 0.95,
     notes: Sequence[str] = (),
 ) -> AreaResult:
-    """Areas of one date's tiles, or of the changes between two dates' (see `dates.pair`).
+    """Areas of one date's tiles, or of the changes between two dates' (see `scores.match`).
 
     Args:
         ref: reference labels, drawn at random from each class (each transition) of the map, or in
@@ -210,7 +208,7 @@ def estimated(
         strata = tuple(f"{a} → {b}" if a != b else f"{a} (stable)" for a in names for b in names)
         title = f"Area of change, {first.date} to {days[1].date}"
     counts = np.bincount(stratum, minlength=len(strata))
-    tile_ha, uneven = dated.tile_ground(first)
+    tile_ha, uneven = first.ground()
     notes += uneven
     total_ha = float(counts.sum() * tile_ha)
     rows = _lines(names, strata, counts, tile_ha, change=len(days) == 2)

@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quadrat import choices, metrics, storage, text, vectors
-from quadrat.areas.dates import Dated, Ints, shared
+from quadrat import grid as grids
 from quadrat.errors import InputError, LabelError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
+from quadrat.scores import DateScores
+
+Ints = NDArray[np.int64]
 
 HELD_OUT = ("test", "validation", "")  # "": tiles that no split names
 BLOCK = 8  # tiles a side, as the split's blocks
@@ -38,7 +41,7 @@ class Reference:
 
 
 def from_scores(
-    dates: tuple[Dated, ...], split: str = "auto", block: int | None = None
+    dates: tuple[DateScores, ...], split: str = "auto", block: int | None = None
 ) -> Reference:
     """The labelled tiles of the scores that took no part in training.
 
@@ -98,7 +101,7 @@ def _words(named: str, used: int, inside: int) -> str:
     return f"Reference: {used:,} {where}."
 
 
-def _none(dates: tuple[Dated, ...], known: NDArray[np.bool_], split: str) -> None:
+def _none(dates: tuple[DateScores, ...], known: NDArray[np.bool_], split: str) -> None:
     what = " and ".join(storage.redact(d.uri) for d in dates)
     if not known.any():
         raise LabelError(
@@ -120,7 +123,7 @@ def _enough(count: int, what: str) -> None:
         )
 
 
-def from_table(uri: str, dates: tuple[Dated, ...], block: int | None = None) -> Reference:
+def from_table(uri: str, dates: tuple[DateScores, ...], block: int | None = None) -> Reference:
     """Plots from a CSV with `row,col` (or `x,y` in the grid's CRS), or a vector file of points.
 
     Labels are in the column `label` for one date, in `label_a` and `label_b` for two. Plots outside
@@ -128,10 +131,11 @@ def from_table(uri: str, dates: tuple[Dated, ...], block: int | None = None) -> 
     """
     names = ("label",) if len(dates) == 1 else ("label_a", "label_b")
     rows, cols, truth = _read(uri, names, dates[0].grid, dates[0].legend)
-    key = rows * (1 << 31) + cols
-    if len(np.unique(key)) < len(key):
+    keys = grids.tile_keys(rows, cols)
+    if len(np.unique(keys)) < len(keys):
         raise LabelError(f"{storage.redact(uri)} has a tile twice; keep one plot a tile")
-    places, at = shared(dates[0].rows, dates[0].cols, rows, cols)
+    found = grids.places_of(keys, grids.tile_keys(dates[0].rows, dates[0].cols))
+    places = np.flatnonzero(found >= 0)
     if not len(places):
         raise LabelError(
             f"{storage.redact(uri)}: none of {len(rows):,} plots lies on a mapped tile; check that "
@@ -144,7 +148,7 @@ def from_table(uri: str, dates: tuple[Dated, ...], block: int | None = None) -> 
     inside = np.zeros(len(dates[0]), bool)
     inside[places] = True
     clusters, note = _clusters(dates[0], inside, places, block)
-    return Reference(places, truth[at], clusters, (*notes, *note))
+    return Reference(places, truth[found[places]], clusters, (*notes, *note))
 
 
 def _table(uri: str, grid: Grid) -> tuple[list[str], list[dict[str, str | None]]]:
@@ -198,7 +202,7 @@ def _read(uri: str, names: tuple[str, ...], grid: Grid, legend: Legend) -> tuple
 
 
 def _clusters(
-    tiles: Dated, inside: NDArray[np.bool_], places: Ints, block: int | None
+    tiles: DateScores, inside: NDArray[np.bool_], places: Ints, block: int | None
 ) -> tuple[Ints | None, tuple[str, ...]]:
     """Block ids of the reference tiles, when they were drawn as blocks, and the words for it."""
     if block is None:
@@ -222,9 +226,10 @@ def in_blocks(rows: Ints, cols: Ints, inside: NDArray[np.bool_]) -> bool:
     share = inside.mean()
     if inside.sum() < 30 or share > 0.9:
         return False
-    together = []
+    together, keys = [], grids.tile_keys(rows, cols)
     for dr, dc in ((0, 1), (1, 0)):
-        here, there = shared(rows, cols, rows - dr, cols - dc)
-        both = inside[here] & inside[there]
+        there = grids.places_of(keys, grids.tile_keys(rows + dr, cols + dc))
+        here = np.flatnonzero(there >= 0)
+        both = inside[here] & inside[there[here]]
         together.append(both.sum() / max(inside[here].sum(), 1))
     return bool((np.mean(together) - share) / (1 - share) > 0.4)

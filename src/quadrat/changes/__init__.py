@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from quadrat import choices, geoparquet, products, storage
 from quadrat import dates as dating
 from quadrat import legend as legends
-from quadrat.areas import dates as dated
-from quadrat.areas.dates import Dated, Ints
+from quadrat import scores as dated
 from quadrat.changes import candidates, pictures, posterior, tables, work
 from quadrat.changes import imagery as imaged
 from quadrat.changes.align import LEAST_TILES
@@ -38,9 +38,11 @@ from quadrat.changes.work import Found, Options
 from quadrat.engines import Engine
 from quadrat.errors import InputError, ScoresError
 from quadrat.legend import Legend
+from quadrat.scores import DateScores
 
 __all__ = ["ChangeResult", "Move", "change"]
 
+Ints = NDArray[np.int64]
 RESULT = products.PRODUCTS["change"].manifest
 Progress = Callable[[int, int], None]
 
@@ -185,13 +187,13 @@ def _check(
 
 def _read(
     dates: Sequence[str], coarse: Legend | None, given: Sequence[str]
-) -> tuple[list[Dated], list[str]]:
+) -> tuple[list[DateScores], list[str]]:
     """The tiles that all dates have, in one order; folded only where legends differ.
 
     Args:
         given: what the user named; a date that says nothing of itself is called after it.
     """
-    days = [dated.read(uri, probabilities=True) for uri in dates]
+    days = [dated.read(uri) for uri in dates]
     dating.check_order([(storage.redact(u), d.date) for u, d in zip(given, days, strict=True)])
     for n, (day, uri) in enumerate(zip(days, given, strict=True)):
         if day.date == storage.basename(day.uri):
@@ -200,10 +202,7 @@ def _read(
     if coarse is not None and len({d.legend.names for d in days}) > 1:
         days = [d.folded(coarse) for d in days]
     sizes = [len(d) for d in days]
-    for n in range(1, len(days)):
-        days[0], days[n] = dated.pair(days[0], days[n])
-    for n in range(1, len(days)):
-        _, days[n] = dated.pair(days[0], days[n])
+    days = list(dated.match(days))
     lost = max(sizes) - len(days[0])
     note = f"{lost:,} tiles are not in the scores of every date and were left out."
     same = len({d.date for d in days}) < len(days)
@@ -254,7 +253,7 @@ def _words(legend: Legend, source: Sequence[str], target: Sequence[str]) -> str:
 
 def _result(
     out: str,
-    days: Sequence[Dated],
+    days: Sequence[DateScores],
     found: Found,
     options: Options,
     maps: Sequence[Ints],
@@ -263,7 +262,7 @@ def _result(
     extra: dict[str, Any],
 ) -> ChangeResult:
     first = days[0]
-    tile_ha, uneven = dated.tile_ground(first)
+    tile_ha, uneven = first.ground()
     notes = [*notes, *uneven]
     listed, k = found.listed, len(options.legend)
     if not len(listed):
@@ -295,7 +294,7 @@ def _result(
 def _write(
     result: ChangeResult,
     rows: list[dict[str, Any]],
-    days: Sequence[Dated],
+    days: Sequence[DateScores],
     tiles: pa.Table,
     show: int,
     imagery: Sequence[str],
@@ -323,7 +322,7 @@ def _write(
 
 
 def _transitions(
-    days: Sequence[Dated], found: Found, options: Options, maps: Sequence[Ints]
+    days: Sequence[DateScores], found: Found, options: Options, maps: Sequence[Ints]
 ) -> pa.Table:
     """Every tile: its most likely classes, whether and when it changed, each transition's odds.
 

@@ -22,14 +22,14 @@ from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from quadrat import features, graphs, metrics
+from quadrat import features, graphs, grid, metrics
 from quadrat import model as models
 from quadrat.backbones import FeatureGraph
 from quadrat.engines import Engine
 from quadrat.errors import ModelError, ScoresError
 from quadrat.heads import fit as heads
-from quadrat.heads.calibrate import softmax
 from quadrat.model import Model
 from quadrat.tiles import Source
 
@@ -83,13 +83,12 @@ def read_features(
         source, feature_graph(model, precision), precision=precision, engine=engine,
         on_progress=on_progress,
     )  # fmt: skip
-    places = zip(found.index["row"].to_pylist(), found.index["col"].to_pylist(), strict=True)
-    at = {place: i for i, place in enumerate(places)}
-    try:
-        wanted = [at[p] for p in zip(rows.tolist(), cols.tolist(), strict=True)]
-    except KeyError as error:
-        raise ScoresError(f"{source.uri} has no tile {error.args[0]}; score it again") from None
-    return np.asarray(found.values[np.array(wanted, np.int64)])
+    kept = grid.tile_keys(*(found.index[c].to_numpy() for c in ("row", "col")))
+    at = grid.places_of(kept, grid.tile_keys(rows, cols))
+    if (at < 0).any():
+        lost = int(np.flatnonzero(at < 0)[0])
+        raise ScoresError(f"{source.uri} has no tile ({rows[lost]}, {cols[lost]}); score it again")
+    return np.asarray(found.values[at])
 
 
 def folds_of(rows: Ints, cols: Ints, seed: int = 0) -> Ints:
@@ -120,7 +119,7 @@ def cross_fitted(
             continue
         head, _ = heads.fit(x[seen], classes[seen], k, settings)
         left = np.flatnonzero(folds == fold)
-        out[left] = softmax(head.logits(x[left]))
+        out[left] = softmax(head.logits(x[left]), axis=1)
     out = np.maximum(out, FLOOR)
     result: Floats = out / out.sum(1, keepdims=True)
     return result

@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import geoparquet, raster, storage, text
-from quadrat.areas.dates import Dated
 from quadrat.errors import InputError
 from quadrat.legend import Legend
+from quadrat.scores import DateScores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -92,7 +92,7 @@ def check(source: Ints, target: Ints, least: float) -> None:
 
 
 def records(
-    found: Candidates, when: Ints, path: Ints, days: Sequence[Dated], legend: Legend
+    found: Candidates, when: Ints, path: Ints, days: Sequence[DateScores], legend: Legend
 ) -> list[dict[str, Any]]:
     """The list as plain rows, one a candidate.
 
@@ -137,7 +137,7 @@ def _ends(path: Ints, found: Candidates, when: int, i: int) -> list[int]:
     return classes
 
 
-def write(rows: list[dict[str, Any]], a: Dated, out: str) -> dict[str, str]:
+def write(rows: list[dict[str, Any]], a: DateScores, out: str) -> dict[str, str]:
     """`candidates.parquet`, `.geojson` and `.csv`; the files' URIs by kind."""
     files = {k: storage.join(out, f"candidates.{k}") for k in ("parquet", "geojson", "csv")}
     geoparquet.write_part(files["parquet"], _table(rows, a), a.grid.crs)
@@ -151,7 +151,7 @@ def write(rows: list[dict[str, Any]], a: Dated, out: str) -> dict[str, str]:
 WHOLE, WORDS = ("rank", "row", "col"), ("from", "to", "period", "classes", "label_a", "label_b")
 
 
-def _table(rows: list[dict[str, Any]], a: Dated) -> pa.Table:
+def _table(rows: list[dict[str, Any]], a: DateScores) -> pa.Table:
     kinds = {n: pa.int32() for n in WHOLE} | {n: pa.string() for n in WORDS}
     columns = {n: pa.array([r[n] for r in rows], kinds.get(n, pa.float64())) for n in COLUMNS}
     place = (np.array([r[n] for r in rows], np.int64) for n in ("row", "col"))
@@ -159,7 +159,7 @@ def _table(rows: list[dict[str, Any]], a: Dated) -> pa.Table:
     return pa.table(columns)
 
 
-def _geojson(rows: list[dict[str, Any]], a: Dated) -> str:
+def _geojson(rows: list[dict[str, Any]], a: DateScores) -> str:
     """Outlines in longitude and latitude, as RFC 7946 wants them."""
     half = a.grid.tile_m / 2
     turn = ((-half, -half), (half, -half), (half, half), (-half, half), (-half, -half))

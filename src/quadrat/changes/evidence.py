@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from quadrat import choices, metrics
 from quadrat.areas import reference
-from quadrat.areas.dates import Dated
 from quadrat.changes import posterior, recalibrate, series, spread
 from quadrat.changes.posterior import Posterior
 from quadrat.changes.recalibrate import Recalibration
 from quadrat.changes.spread import Checked
 from quadrat.errors import InputError, LabelError
+from quadrat.scores import DateScores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,7 +38,7 @@ class Basis:
     notes: tuple[str, ...]
 
 
-def basis(first: Dated, split: str, *, aligned: bool = False, refitted: bool = False) -> Basis:
+def basis(first: DateScores, split: str, *, aligned: bool = False, refitted: bool = False) -> Basis:
     """Calibrate the first date on its reference tiles, where it has some.
 
     Args:
@@ -69,7 +69,7 @@ def basis(first: Dated, split: str, *, aligned: bool = False, refitted: bool = F
     return Basis(fitted, ref.places, truth, ref.notes)
 
 
-def _refitted(first: Dated) -> Basis:
+def _refitted(first: DateScores) -> Basis:
     places = np.flatnonzero(first.truth >= 0)
     truth = first.truth[places]
     note = (
@@ -80,7 +80,7 @@ def _refitted(first: Dated) -> Basis:
     return Basis(fitted, places, truth, (note,))
 
 
-def settled(found: Basis, a: Dated, b: Dated, post: Posterior) -> Basis:
+def settled(found: Basis, a: DateScores, b: DateScores, post: Posterior) -> Basis:
     """The basis with the lapse that labels and both dates' scores tell together.
 
     Args:
@@ -95,13 +95,11 @@ def settled(found: Basis, a: Dated, b: Dated, post: Posterior) -> Basis:
     return replace(found, date_a=replace(found.date_a, lapse=lapse))
 
 
-def _probabilities(day: Dated) -> Floats:
-    if day.probabilities is None:
-        raise InputError(f"{day.uri} was read without probabilities")
+def _probabilities(day: DateScores) -> Floats:
     return day.probabilities.astype(np.float64)
 
 
-def classes_of(first: Dated, found: Basis) -> Floats:
+def classes_of(first: DateScores, found: Basis) -> Floats:
     """P(class) of the first date's tiles by its scores alone, (N, K)."""
     like = found.date_a.likelihood(_probabilities(first))
     joint = like * posterior.class_shares(like, found.date_a.prior)
@@ -121,7 +119,7 @@ def check(found: Basis, first: Floats, fold: Ints, blocks: Ints) -> Checked | No
     return spread.check(first[found.places], fold[found.truth], blocks[found.places])
 
 
-def mapped_likelihood(day: Dated, classes: Floats) -> tuple[Floats, Floats]:
+def mapped_likelihood(day: DateScores, classes: Floats) -> tuple[Floats, Floats]:
     """Likelihood of the labels alone, and the date's confusion that it comes from.
 
     Args:
@@ -133,8 +131,8 @@ def mapped_likelihood(day: Dated, classes: Floats) -> tuple[Floats, Floats]:
 
 
 def infer_pair(
-    a: Dated,
-    b: Dated,
+    a: DateScores,
+    b: DateScores,
     found: Basis,
     *,
     recalibrated: bool = True,
@@ -159,6 +157,6 @@ def infer_pair(
     )
 
 
-def block_ids(day: Dated) -> Ints:
+def block_ids(day: DateScores) -> Ints:
     """The 8 x 8 blocks of tiles within which errors are alike."""
     return metrics.block_ids(day.rows, day.cols, reference.BLOCK)

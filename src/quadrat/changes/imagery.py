@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from quadrat import dates as dating
 from quadrat import model as models
 from quadrat import scoring, storage
-from quadrat.areas.dates import Dated
 from quadrat.changes import align, recolour
 from quadrat.engines import Engine
 from quadrat.errors import InputError
 from quadrat.model import Model
+from quadrat.scores import DateScores, open_scores
 from quadrat.tiles import Source, source_dates
 
 Progress = Callable[[int, int], None]
@@ -42,7 +42,7 @@ class Read:
     on_progress: Progress | None
     learned: bool
 
-    def features(self, n: int, day: Dated) -> NDArray[np.float32]:
+    def features(self, n: int, day: DateScores) -> NDArray[np.float32]:
         """Features of the tiles of the n-th date, (N, D)."""
         return align.read_features(
             self.sources[n], self.models[n], day.rows, day.cols, engine=self.engine,
@@ -77,7 +77,7 @@ def score(
     for n, uri in enumerate(dates):
         using, normal = bundle, None
         if n and normalise != "none":
-            first = scoring.open_scores(made[0]).table(["row", "col"])
+            first = open_scores(made[0]).table(["row", "col"])
             rows, cols = (first[c].to_numpy().astype(np.int64) for c in ("row", "col"))
             normal = recolour.normalisation(sources[0], sources[n], rows, cols, normalise)
             using = recolour.recoloured(bundle, normal, storage.join(out, f"model_{n + 1}"))

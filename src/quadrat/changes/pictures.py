@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quadrat import raster, storage, tiles
-from quadrat.areas.dates import Dated
 from quadrat.errors import QuadratError, ScoresError
 from quadrat.grid import TileRange
 from quadrat.raster import Imagery
+from quadrat.scores import DateScores
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
@@ -67,7 +67,7 @@ class _Chips:
 
 
 def open_ground(
-    day: Dated,
+    day: DateScores,
     places: Sequence[tuple[int, int]],
     imagery: Sequence[str] = (),
     **reading: Any,
@@ -154,7 +154,7 @@ def _plain(text: str) -> str:
 
 def write(
     rows: Sequence[dict[str, Any]],
-    days: Sequence[Dated],
+    days: Sequence[DateScores],
     out: str,
     *,
     imagery: Sequence[Sequence[str]] = (),
@@ -194,7 +194,7 @@ def write(
     return written, failed
 
 
-def _labels(record: dict[str, Any], days: Sequence[Dated]) -> list[str]:
+def _labels(record: dict[str, Any], days: Sequence[DateScores]) -> list[str]:
     """What each date's picture is called: the classes inferred, first to last."""
     classes = record.get("classes")
     if isinstance(classes, str) and classes:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quadrat import grid
 from quadrat.changes import recalibrate
 from quadrat.changes.recalibrate import Recalibration
 
@@ -232,15 +233,6 @@ def neighbours(rows: ArrayLike, cols: ArrayLike) -> Ints:
     Order: north-west, north, north-east, west, east, south-west, south, south-east.
     """
     r, c = np.asarray(rows, np.int64), np.asarray(cols, np.int64)
-    if not len(r):
-        return np.empty((0, 8), np.int64)
-    width = int(c.max() - c.min()) + 3
-    key = (r - r.min() + 1) * width + (c - c.min() + 1)
-    order = np.argsort(key)
-    found = np.empty((len(r), 8), np.int64)
-    steps = [(dr, dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1) if (dr, dc) != (0, 0)]
-    for i, (dr, dc) in enumerate(steps):
-        want = key + dr * width + dc
-        at = np.minimum(np.searchsorted(key, want, sorter=order), len(key) - 1)
-        found[:, i] = np.where(key[order[at]] == want, order[at], -1)
-    return found
+    steps = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+    around = [grid.tile_keys(r + i, c + j) for i, j in steps]
+    return grid.places_of(grid.tile_keys(r, c), np.stack(around, axis=1))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ class Recalibration:
 
     def __call__(self, probabilities: ArrayLike) -> Floats:
         """Recalibrated probabilities, (N, K)."""
-        q = _softmax(features(probabilities) @ self.weights)
+        q = softmax(features(probabilities) @ self.weights, axis=1)
         mixed: Floats = (1 - self.lapse) * q + self.lapse * self.prior
         return mixed
 
@@ -63,7 +64,7 @@ class Recalibration:
 
     def ratio(self, probabilities: ArrayLike) -> Floats:
         """p(x | z) / p(x) as if there were no lapse, (N, K)."""
-        q = _softmax(features(probabilities) @ self.weights)
+        q = softmax(features(probabilities) @ self.weights, axis=1)
         told: Floats = q / np.maximum(self.prior, 1e-9)
         return told
 
@@ -136,7 +137,7 @@ def fit(
         w, gain, loss = w - shrink * step, loss - tried, tried
         if gain < 1e-6 * max(loss, 1.0):
             break
-    rate = _fit_lapse(_softmax(x @ w), y, least_lapse) if lapse is None else lapse
+    rate = _fit_lapse(softmax(x @ w, axis=1), y, least_lapse) if lapse is None else lapse
     return Recalibration(w, prior, rate)
 
 
@@ -156,7 +157,7 @@ def fit_with_lapse(
     cal, lapse, mapped = None, ALIGNED_LAPSE, np.ones(n)
     for _ in range(rounds):
         cal = fit(p, y * mapped[:, None], start=cal, lapse=lapse, seed=seed)
-        q = _softmax(features(p) @ cal.weights)[np.arange(n), truth]
+        q = softmax(features(p) @ cal.weights, axis=1)[np.arange(n), truth]
         mapped = (1 - lapse) * q / ((1 - lapse) * q + lapse * prior[truth])
         before, lapse = lapse, float((n - mapped.sum() + 0.5) / (n + 1))
         if abs(lapse - before) < 1e-6:
@@ -210,7 +211,7 @@ def _loss(x: Floats, y: Floats, w: Floats, plain: Floats, ridge: float) -> float
 def _newton_step(x: Floats, y: Floats, w: Floats, plain: Floats, ridge: float) -> Floats:
     """A Newton step of the loss, shape of w."""
     d, k = w.shape
-    q = _softmax(x @ w)
+    q = softmax(x @ w, axis=1)
     weight = y.sum(1)
     gradient = x.T @ (weight[:, None] * q - y) + ridge * (w - plain)
     hessian = np.zeros((d, k, d, k))
@@ -230,9 +231,3 @@ def _fit_lapse(q: Floats, y: Floats, least: float) -> float:
     weight = y.sum(1)
     wrong = float((weight * (q.argmax(1) != y.argmax(1))).sum() + 1) / float(weight.sum() + 2)
     return min(max(LAPSE_OF_ERRORS * wrong, least), LAPSES[1])
-
-
-def _softmax(z: Floats) -> Floats:
-    e = np.exp(z - z.max(1, keepdims=True))
-    out: Floats = e / e.sum(1, keepdims=True)
-    return out

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat.areas.dates import Dated
 from quadrat.changes import align, candidates, evidence, posterior, series, spread
 from quadrat.changes.candidates import Candidates
 from quadrat.changes.evidence import Basis
@@ -18,6 +17,7 @@ from quadrat.changes.recalibrate import Recalibration
 from quadrat.changes.result import Move
 from quadrat.legend import Legend
 from quadrat.metrics import Figure
+from quadrat.scores import DateScores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -80,21 +80,25 @@ class Found:
     notes: tuple[str, ...]
 
 
-def _infer(a: Dated, b: Dated, base: Basis, options: Options, smoothing: float) -> Posterior:
+def _infer(
+    a: DateScores, b: DateScores, base: Basis, options: Options, smoothing: float
+) -> Posterior:
     return evidence.infer_pair(
         a, b, base, recalibrated=options.recalibrated, aligned=options.aligned,
         smoothing=smoothing, seed=options.seed,
     )  # fmt: skip
 
 
-def basis(first: Dated, options: Options) -> Basis:
+def basis(first: DateScores, options: Options) -> Basis:
     """What the first date's scores mean."""
     return evidence.basis(first, options.split, aligned=options.aligned, refitted=options.refitted)
 
 
 def aligned(
-    days: Sequence[Dated], read: Callable[[int, Dated], NDArray[np.float32]], options: Options
-) -> tuple[list[Dated], Basis]:
+    days: Sequence[DateScores],
+    read: Callable[[int, DateScores], NDArray[np.float32]],
+    options: Options,
+) -> tuple[list[DateScores], Basis]:
     """The days with probabilities by layers fitted to each date (see `align`), and their basis.
 
     The first date's are fitted to its labels, with `options.refitted`; else they stay as they are.
@@ -124,7 +128,9 @@ def aligned(
     return out, base
 
 
-def pair(a: Dated, b: Dated, base: Basis, options: Options, maps: Sequence[Ints]) -> Found:
+def pair(
+    a: DateScores, b: DateScores, base: Basis, options: Options, maps: Sequence[Ints]
+) -> Found:
     """Two dates.
 
     Args:
@@ -177,7 +183,7 @@ def pair(a: Dated, b: Dated, base: Basis, options: Options, maps: Sequence[Ints]
     )
 
 
-def _few(day: Dated, options: Options) -> tuple[str, ...]:
+def _few(day: DateScores, options: Options) -> tuple[str, ...]:
     if not options.recalibrated or len(day) >= FEW:
         return ()
     return (
@@ -186,11 +192,11 @@ def _few(day: Dated, options: Options) -> tuple[str, ...]:
     )
 
 
-def _p(day: Dated) -> Floats:
+def _p(day: DateScores) -> Floats:
     return np.asarray(day.probabilities, np.float64)
 
 
-def _confusion(day: Dated, classes: Floats) -> list[list[float]]:
+def _confusion(day: DateScores, classes: Floats) -> list[list[float]]:
     """The date's expected confusion, rows = class inferred, columns = label, in tiles."""
     table: list[list[float]] = np.round(evidence.mapped_likelihood(day, classes)[1], 3).tolist()
     return table
@@ -205,7 +211,7 @@ def _contrasts(k: int) -> Floats:
     return np.concatenate([cells, first, last, last - first, (1 - eye)[None]])
 
 
-def mapped(day: Dated, options: Options) -> Ints:
+def mapped(day: DateScores, options: Options) -> Ints:
     """The date's own map in the result's legend: probabilities summed, then the likeliest."""
     return day.folded(options.legend).mapped
 
@@ -235,7 +241,7 @@ def _at_least_zero(figure: Figure) -> Figure:
     return Figure(figure.value, max(figure.low, 0.0), figure.high)
 
 
-def many(days: Sequence[Dated], base: Basis, options: Options, maps: Sequence[Ints]) -> Found:
+def many(days: Sequence[DateScores], base: Basis, options: Options, maps: Sequence[Ints]) -> Found:
     """Three dates or more."""
     first, fold = days[0], np.eye(len(options.legend))[options.places]
     like = [base.date_a.likelihood(_p(first))]
@@ -302,7 +308,7 @@ class _Doubt:
 
 
 def _without_lapse(
-    days: Sequence[Dated],
+    days: Sequence[DateScores],
     kept: Sequence[Recalibration],
     shares: Floats,
     found: series.Sequences,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 Floats = NDArray[np.float64]
 T_RANGE = (0.05, 20.0)
@@ -15,9 +16,7 @@ T_RANGE = (0.05, 20.0)
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
     """Probabilities of logits (N, K); a logit of -inf is a probability of 0."""
-    z = logits / temperature
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    result: Floats = e / e.sum(axis=1, keepdims=True)
+    result: Floats = special.softmax(logits / temperature, axis=1)
     return result
 
 

@@ -1,6 +1,6 @@
 """Scores -> maps: GeoTIFFs that open on the right ground, a picture with a legend, GeoJSON.
 
-    arrays     folding, certainty, smoothing: pure numpy
+    arrays     certainty, smoothing: pure numpy
     picture    the PNG
 
 The map is two cloud-optimised GeoTIFFs of one pixel a tile, because a TIFF can hold a colour table
@@ -20,19 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quadrat import legend as legends
-from quadrat import raster, storage
+from quadrat import metrics, raster, storage
 from quadrat.errors import InputError, ScoresError
 from quadrat.grid import Bounds, Grid
 from quadrat.legend import Legend
-from quadrat.maps.arrays import NO_TILE, Frame, fold, frame, plurality, summarise
+from quadrat.maps.arrays import NO_TILE, Frame, frame, plurality, summarise
 from quadrat.maps.picture import picture
-from quadrat.scoring import Scores, is_synthetic, open_scores
+from quadrat.scores import Scores, is_synthetic, open_scores
 
 __all__ = [
     "NO_TILE",
     "MapResult",
     "TileMap",
-    "fold",
     "frame",
     "map",
     "picture",
@@ -192,11 +191,11 @@ def tile_map(scores: Scores, *, legend: str | None = None, smooth: float | None 
     shown = legends.load_legend(legend) if legend else scores.legend
     to = legends.fold(scores.legend, shown) if legend else None
     rows, cols, probabilities = [], [], []
-    wanted = ["row", "col", *(f"p_{n}" for n in scores.legend.names)]
+    wanted = ["row", "col", *scores.probability_columns]
     for name in scores.names:
         table = scores.part(name, wanted)
         p = scores.probabilities(table)
-        probabilities.append(p if to is None else fold(p, to, len(shown)))
+        probabilities.append(p if to is None else metrics.fold_probabilities(p, to, len(shown)))
         rows.append(table["row"].to_numpy())
         cols.append(table["col"].to_numpy())
     if not rows:

@@ -23,19 +23,6 @@ Classes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
-def fold(probabilities: NDArray[Any], to: Ints, k: int) -> Floats:
-    """Probabilities of a coarser legend, (N, k) float32: the sums of what folds together.
-
-    Args:
-        probabilities: (N, K), of the finer legend.
-        to: (K,), the coarse class of each fine one (`legend.fold`).
-    """
-    out = np.zeros((len(probabilities), k), np.float32)
-    for fine, coarse in enumerate(to):
-        out[:, coarse] += probabilities[:, fine]
-    return out
-
-
 def summarise(probabilities: NDArray[Any]) -> tuple[Classes, Floats]:
     """The most likely class (N,) uint8, and the entropy in bits (N,) float32, of (N, K).
 
@@ -92,7 +79,7 @@ def frame(rows: Ints, cols: Ints) -> Frame:
             f"the tiles lie {height:,} rows and {width:,} columns apart, "
             "too far for one map; map each place by itself"
         )
-    at = (rows.astype(np.int64) - area.r0) * width + (cols - area.c0)
+    at = pixels(area, rows, cols)
     twice = len(at) - len(np.unique(at))
     if twice:
         raise ScoresError(
@@ -100,6 +87,12 @@ def frame(rows: Ints, cols: Ints) -> Frame:
             "score each date to its own folder"
         )
     return Frame(area, at)
+
+
+def pixels(area: TileRange, rows: Ints, cols: Ints) -> NDArray[np.int64]:
+    """Where tiles lie in the flattened picture of `area`, (N,)."""
+    width = area.c1 - area.c0
+    return (np.asarray(rows, np.int64) - area.r0) * width + (cols - area.c0)
 
 
 def plurality(classes: Classes, k: int, centre: float) -> Classes:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quadrat import grid
 from quadrat.errors import InputError
 from quadrat.metrics.matrix import Floats, Ints
 
@@ -27,7 +28,7 @@ def block_ids(rows: ArrayLike, cols: ArrayLike, side: int = 8) -> Ints:
         raise InputError(f"a block of {side} tiles a side; use at least 1")
     r = np.floor_divide(np.asarray(rows, np.int64), side)
     c = np.floor_divide(np.asarray(cols, np.int64), side)
-    return r * (1 << 31) + c
+    return grid.tile_keys(r, c)
 
 
 def block_sums(values: ArrayLike, groups: ArrayLike) -> Floats:

@@ -65,12 +65,23 @@ def fold_confusion(matrix: ArrayLike, places: ArrayLike) -> NDArray[Any]:
     return folded
 
 
-def fold_probabilities(probabilities: ArrayLike, places: ArrayLike) -> Floats:
-    """Probabilities of a coarser legend: the sums of those that fold together, shape (N, C)."""
-    p, to = np.asarray(probabilities, np.float64), np.asarray(places)
-    out = np.zeros((len(p), int(to.max()) + 1))
+def fold_probabilities(
+    probabilities: NDArray[Any], places: ArrayLike, k: int | None = None
+) -> NDArray[Any]:
+    """Probabilities, or shares, of a coarser legend: the sums of those that fold together.
+
+    Args:
+        probabilities: (N, K) floats.
+        places: (K,) fine class id -> coarse class id, as `legend.fold` gives it.
+        k: classes of the coarser legend; by default those that something folds into.
+
+    Returns:
+        (N, k), in the type of `probabilities`.
+    """
+    to = np.asarray(places)
+    out = np.zeros((len(probabilities), int(to.max()) + 1 if k is None else k), probabilities.dtype)
     for fine, coarse in enumerate(to):
-        out[:, coarse] += p[:, fine]
+        out[:, coarse] += probabilities[:, fine]
     return out
 
 

@@ -31,7 +31,7 @@ from quadrat.reports import content as gathering
 from quadrat.reports import images, layers, markup, provenance, sections, transitions, words
 from quadrat.reports.content import Content, Day
 from quadrat.reports.markup import text
-from quadrat.scoring import SYNTHETIC, is_synthetic
+from quadrat.scores import SYNTHETIC, is_synthetic
 
 __all__ = ["ReportResult", "report"]
 

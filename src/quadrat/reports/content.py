@@ -11,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import areas, changes, codec, geoparquet, metrics, scoring, storage, text
+from quadrat import areas, changes, codec, geoparquet, metrics, scores, storage, text
 from quadrat import legend as legends
 from quadrat import model as models
 from quadrat import runs as history
-from quadrat.areas import AreaResult, dates, reference
-from quadrat.areas.dates import Dated
+from quadrat.areas import AreaResult, reference
 from quadrat.changes import pictures
 from quadrat.errors import InputError, LabelError, QuadratError
 from quadrat.fetching import record
@@ -24,6 +23,7 @@ from quadrat.grid import Grid
 from quadrat.legend import Legend
 from quadrat.metrics import Metrics
 from quadrat.model import ModelInfo
+from quadrat.scores import DateScores, columns
 
 Ints = NDArray[np.int64]
 COARSE = "nlcd3"
@@ -69,7 +69,7 @@ class Day:
     accuracy: Metrics | None
     coarse: Metrics | None
     area: AreaResult | None
-    tiles: Dated | None
+    tiles: DateScores | None
     mistakes: tuple[Mistake, ...]
     notes: tuple[str, ...]
     labels: Origin | None = None
@@ -109,11 +109,11 @@ def read_day(
     Args:
         legend: a coarser legend that everything is folded into.
     """
-    opened = scoring.open_scores(uri)
+    opened = scores.open_scores(uri)
     coarser = None if legend is None else legends.load_legend(legend)
     if opened.grid is None:
         return _pictures_day(opened, split, most_mistakes, coarser)
-    day = dates.read(uri, probabilities=True)
+    day = scores.read(uri)
     day = day if coarser is None else day.folded(coarser)
     names = day.legend.names
     notes: list[str] = []
@@ -127,8 +127,7 @@ def read_day(
         notes.append(f"No accuracy: {error}.")
     if ref is not None:
         blocks = metrics.block_ids(day.rows, day.cols, reference.BLOCK)[ref.places]
-        p = _probabilities(day)[ref.places]
-        truth = ref.truth[:, 0]
+        p, truth = day.probabilities[ref.places], ref.truth[:, 0]
         accuracy = metrics.summarise(truth, p, names, groups=blocks)
         coarse = _folded(day.legend, truth, p, blocks)
         wrong, said = _mistakes(day, ref.places, truth, most_mistakes, imagery)
@@ -161,12 +160,6 @@ def imagery_of(day: Day) -> list[Origin]:
     ]
 
 
-def _probabilities(day: Dated) -> NDArray[np.float32]:
-    if day.probabilities is None:
-        raise InputError(f"{day.uri} was read without probabilities")
-    return day.probabilities
-
-
 def _folded(own: Legend, truth: Ints, p: NDArray[Any], blocks: Ints | None) -> Metrics | None:
     """The accuracy of three classes, where the legend folds into them."""
     coarse = legends.load_legend(COARSE)
@@ -176,16 +169,15 @@ def _folded(own: Legend, truth: Ints, p: NDArray[Any], blocks: Ints | None) -> M
         to = legends.fold(own, coarse)
     except QuadratError:  # a legend of its own kind has no place in three NLCD classes
         return None
-    return metrics.summarise(
-        to[truth], metrics.fold_probabilities(p, to), coarse.names, groups=blocks
-    )
+    folded = metrics.fold_probabilities(p, to, len(coarse))
+    return metrics.summarise(to[truth], folded, coarse.names, groups=blocks)
 
 
 def _mistakes(
-    day: Dated, places: Ints, truth: Ints, most: int, imagery: Sequence[str]
+    day: DateScores, places: Ints, truth: Ints, most: int, imagery: Sequence[str]
 ) -> tuple[tuple[Mistake, ...], list[str]]:
     """Reference tiles with the wrong class, the surest first, each with its picture."""
-    p = _probabilities(day)[places]
+    p = day.probabilities[places]
     shown, sure = p.argmax(1), p.max(1)
     order = np.flatnonzero(shown != truth)
     order = order[np.argsort(-sure[order], kind="stable")][:most]
@@ -220,21 +212,18 @@ def _centre(look: pictures.Ground, row: int, col: int) -> str | None:
     return images.thumbnail(np.ascontiguousarray(pixels[s : 2 * s, s : 2 * s]))
 
 
-def _pictures_day(opened: scoring.Scores, split: str, most: int, coarser: Legend | None) -> Day:
+def _pictures_day(opened: scores.Scores, split: str, most: int, coarser: Legend | None) -> Day:
     """Scores of a folder of pictures: accuracy and mistakes, no map and no area."""
-    table = opened.table(["path", "truth", "split", "date"])
-    legend, names = opened.legend, opened.legend.names
-    p = opened.probabilities(opened.table([f"p_{n}" for n in names]))
-    truth = np.array([names.index(t) if t in names else -1 for t in table["truth"].to_pylist()])
+    table = opened.table(["path", "truth", "split", *opened.probability_columns])
+    legend, names, p = opened.legend, opened.legend.names, opened.probabilities(table)
+    truth = columns.class_ids(table["truth"], legend, storage.redact(opened.uri))
     if coarser is not None and coarser.names != names:
         to = legends.fold(legend, coarser)
         truth = np.where(truth >= 0, to[truth], -1)
-        p = metrics.fold_probabilities(p, to).astype(np.float32)
+        p = metrics.fold_probabilities(p, to, len(coarser))
         legend, names = coarser, coarser.names
     known = truth >= 0
-    held, _ = reference.of_split(
-        np.array([s or "" for s in table["split"].to_pylist()], np.str_), known, split
-    )
+    held, _ = reference.of_split(columns.words(table["split"]), known, split)
     inside = known & held
     accuracy = coarse = None
     wrong: list[Mistake] = []
@@ -322,8 +311,8 @@ def told_apart(days: Sequence[Day]) -> tuple[Day, ...]:
         ScoresError: days on other grids or with other classes, with the cure.
     """
     placed = [d.tiles for d in days if d.tiles is not None]
-    for other in placed[1:]:
-        dates.pair(placed[0], other)
+    if placed:
+        scores.match(placed)  # refuses what lies on no common ground
     names = [d.date for d in days]
     return tuple(
         dataclasses.replace(d, date=f"{d.date} ({storage.basename(d.uri)})")

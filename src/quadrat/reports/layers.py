@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quadrat import maps
 from quadrat.errors import ScoresError
-from quadrat.maps.arrays import Frame
+from quadrat.maps.arrays import Frame, pixels
 from quadrat.reports import images
 from quadrat.reports.content import Content, Day
 from quadrat.reports.images import Layer
@@ -38,22 +36,16 @@ def layers(found: Content) -> tuple[list[Layer], dict[str, int]]:
     return made, origin
 
 
-def _place(frame: Frame, rows: NDArray[Any], cols: NDArray[Any]) -> NDArray[np.int64]:
-    width = frame.area.c1 - frame.area.c0
-    at: NDArray[np.int64] = (rows.astype(np.int64) - frame.area.r0) * width + (cols - frame.area.c0)
-    return at
-
-
 def _day(day: Day, frame: Frame) -> list[Layer]:
     tiles = day.tiles
-    if tiles is None or tiles.probabilities is None:
+    if tiles is None:
         return []
     if len(day.legend) > MOST_KINDS:
         raise ScoresError(
             f"a page's map tells at most {MOST_KINDS} classes apart, not {len(day.legend)}; "
             "fold them with --legend"
         )
-    at = _place(frame, tiles.rows, tiles.cols)
+    at = pixels(frame.area, tiles.rows, tiles.cols)
     ids = np.full(frame.shape, images.EMPTY, np.uint8)
     ids.ravel()[at] = tiles.mapped
     sure = np.full(frame.shape, np.nan, np.float32)
@@ -87,7 +79,7 @@ def _change(found: Content, frame: Frame) -> Layer:
     labels = ["no change", *(f"{a} → {b}" for a, b in kinds)]
     colors = apart([UNCHANGED, *(palette[b] for _, b in kinds)])
     picture = np.full(frame.shape, images.EMPTY, np.uint8)
-    picture.ravel()[_place(frame, table["row"].to_numpy(), table["col"].to_numpy())] = ids
+    picture.ravel()[pixels(frame.area, table["row"].to_numpy(), table["col"].to_numpy())] = ids
     return images.layer(
         f"change, {said['dates'][0]} to {said['dates'][-1]}",
         "Tiles that changed, in the colour of what they became.", picture, labels, colors,

@@ -11,7 +11,7 @@ from quadrat.areas.tables import number
 from quadrat.changes.result import total as summed
 from quadrat.metrics import Figure, Metrics
 from quadrat.reports.content import Content, Day
-from quadrat.scoring import SYNTHETIC
+from quadrat.scores import SYNTHETIC
 
 Key = tuple[str, str, str]  # what, figure, its interval or what it counts
 GOOD_ECE = 0.05

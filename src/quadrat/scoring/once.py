@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from quadrat.errors import TileSetError
-from quadrat.scoring.scores import Scores
+from quadrat.scores import Scores
 from quadrat.tiles import sets
 
 Span = tuple[int, int, int, int] | tuple[str, str] | None

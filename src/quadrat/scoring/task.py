@@ -17,8 +17,8 @@ from quadrat import model as models
 from quadrat import skipped as skips
 from quadrat.errors import ModelError
 from quadrat.parts import PartRecord
+from quadrat.scores import columns
 from quadrat.scoring import once
-from quadrat.scoring.scores import schema
 from quadrat.skipped import Skipped
 from quadrat.tiles import Part, batch_tiles, read_ahead
 
@@ -98,7 +98,10 @@ class ScoreTask:
             if len(chips):
                 rows.append(network(chips))  # (N, K) float32
                 tables.append(index)
-        whole, counts = schema(self.names).empty_table(), np.zeros(len(self.names), np.int64)
+        whole, counts = (
+            columns.schema(self.names).empty_table(),
+            np.zeros(len(self.names), np.int64),
+        )
         if tables:
             probabilities = np.concatenate(rows)
             best = probabilities.argmax(axis=1)
@@ -122,10 +125,10 @@ class ScoreTask:
         values["label"] = pa.DictionaryArray.from_arrays(
             pa.array(best, pa.int32()), pa.array(self.names, pa.string())
         ).cast(pa.string())
-        for k, name in enumerate(self.names):
-            values[f"p_{name}"] = pa.array(np.ascontiguousarray(probabilities[:, k]))
+        values |= columns.from_rows([columns.probability(n) for n in self.names], probabilities)
         values["geometry"] = index["geometry"]
-        return pa.table([values[n] for n in schema(self.names).names], schema=schema(self.names))
+        layout = columns.schema(self.names)
+        return pa.table([values[n] for n in layout.names], schema=layout)
 
 
 @lru_cache(maxsize=4)

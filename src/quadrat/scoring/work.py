@@ -13,8 +13,8 @@ from quadrat import skipped as skips
 from quadrat.engines import Engine, get_engine, tasks_per_process
 from quadrat.errors import ModelError, ScoresError, TileSetError
 from quadrat.model import Model
-from quadrat.scoring import once, scores
-from quadrat.scoring.scores import Scores, open_scores
+from quadrat.scores import Scores, files, open_scores
+from quadrat.scoring import once
 from quadrat.scoring.task import ScoreResult, ScoreTask
 from quadrat.skipped import Skipped
 from quadrat.tiles import (
@@ -215,7 +215,7 @@ def score(
     )
     with products.hold("scores", out):
         same = products.claim("scores", out, plan, overwrite)
-        done = parts.finished(out, scores.MANIFEST, open_scores, engine) if same else None
+        done = parts.finished(out, files.MANIFEST, open_scores, engine) if same else None
         kept = products.plan_of(out).get("runtime") if same else None  # parts keep to one runtime
         runtime = kept if kept in models.RUNTIMES else models.choose(bundle.onnx(chosen), chosen)
         products.write_plan("scores", out, plan, runtime=runtime)
@@ -229,7 +229,7 @@ def score(
             made = _collected(task, bundle, opened, sample_frac, results)
             if opened.kind == "tileset":
                 once.check(made, [r.span for r in results], opened.uri)
-            done = scores.write_manifest(made)
+            done = files.write_manifest(made)
         if csv:
             _write_csv(done, csv)
     return ScoresSummary(

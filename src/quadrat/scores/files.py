@@ -18,6 +18,7 @@ from quadrat.errors import GridError, LegendError, ScoresError, StorageError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
+from quadrat.scores import columns as named
 
 FORMAT = "quadrat-scores"
 VERSION = 2
@@ -50,6 +51,11 @@ class Scores:
         """How many tiles were scored."""
         return sum(r.rows for r in self.records)
 
+    @property
+    def has_shares(self) -> bool:
+        """Whether the parts have `share_<class>` columns beside `p_<class>`."""
+        return bool(self.info.get("shares"))
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the parts' and over legend and grid."""
@@ -64,10 +70,10 @@ class Scores:
         table = geoparquet.read_part(
             parts.place(self.uri, name),
             columns,
-            schema=schema(self.legend.names),
+            schema=named.schema(self.legend.names, shares=self.has_shares),
             expected=self._expected[name],
         )
-        known = {"label", *(f"p_{n}" for n in self.legend.names)}
+        known = {"label", *self.probability_columns, *self.share_columns}
         lacking = [c for c in table.column_names if c in known and table[c].null_count]
         if lacking:
             raise StorageError(
@@ -85,9 +91,19 @@ class Scores:
             raise ScoresError(f"{storage.redact(self.uri)} holds no scores")
         return pa.concat_tables(tables)
 
+    @property
+    def probability_columns(self) -> tuple[str, ...]:
+        """The columns of probabilities, in the legend's order."""
+        return tuple(named.probability(n) for n in self.legend.names)
+
+    @property
+    def share_columns(self) -> tuple[str, ...]:
+        """The columns of shares, in the legend's order; empty where the scores have none."""
+        return tuple(named.share(n) for n in self.legend.names if self.has_shares)
+
     def probabilities(self, table: pa.Table) -> NDArray[np.float32]:
         """The probability columns of a table of these scores, `(N, K) float32`."""
-        return np.stack([table[f"p_{n}"].to_numpy() for n in self.legend.names], axis=1)
+        return named.to_rows(table, self.probability_columns)
 
     def to_dict(self) -> dict[str, Any]:
         """What a script wants to know."""
@@ -122,24 +138,6 @@ def write_manifest(made: Scores) -> Scores:
         },
     )
     return open_scores(made.uri)
-
-
-def schema(names: tuple[str, ...]) -> pa.Schema:
-    """The columns of a part of scores."""
-    return pa.schema(
-        [
-            ("row", pa.int32()),
-            ("col", pa.int32()),
-            ("path", pa.string()),
-            ("source", pa.string()),
-            ("date", pa.string()),
-            ("truth", pa.string()),
-            ("split", pa.string()),
-            ("label", pa.string()),
-            *((f"p_{n}", pa.float32()) for n in names),
-            ("geometry", pa.binary()),
-        ]
-    )
 
 
 def is_synthetic(info: Mapping[str, Any]) -> bool:
