@@ -126,7 +126,7 @@ def test_options_before_environment_before_file(
     verb: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert frame.run(["try", "m"]) == 0
-    assert (verb["legend"], verb["engine"], verb["workers"]) == ("nlcd6", "local", None)
+    assert (verb["legend"], verb["engine"], verb["workers"]) == ("nlcd8", "local", None)
     (tmp_path / "quadrat.toml").write_text(
         'legend = "nlcd3"\nengine = "spark"\nworkers = 3\nmodels = "az://m"\ncache = "c"\n'
     )

@@ -13,6 +13,7 @@ from PIL import Image
 
 from quadrat import tiles
 from quadrat.errors import TileSetError
+from quadrat.legend import from_dict
 from quadrat.tiles.folders import FolderSource
 from quadrat.tiles.listing import list_pictures
 from quadrat.tiles.types import row_group
@@ -275,3 +276,25 @@ def test_packing_again_says_what_has_come_since(tmp_path: Path) -> None:
     again = tiles.pack(str(root), str(tmp_path / "out"), size_px=SIZE, split=None)
     assert first.info["warnings"] == [] and len(again.info["warnings"]) == 2
     assert again.digest == first.digest
+
+
+LANDUSE = from_dict({
+    "name": "landuse",
+    "classes": [{"name": "Built", "members": ["buildings", "freeway"]}, {"name": "Forest"}],
+})  # fmt: skip
+
+
+def test_folders_fold_into_the_classes_that_name_them_as_members(tmp_path: Path) -> None:
+    root = tree(tmp_path, "train/buildings/1.png", "val/freeway/2.png", "train/Forest/3.png")
+    found = tiles.open_folder(str(root), size_px=SIZE, legend=LANDUSE)
+    assert {(p.path, p.label, p.split) for p in found.pictures} == {
+        ("train/buildings/1.png", "Built", "train"), ("train/Forest/3.png", "Forest", "train"),
+        ("val/freeway/2.png", "Built", "validation"),
+    }  # fmt: skip
+    assert found.legend == LANDUSE and found.digest != opened(root).digest
+
+
+def test_a_folder_without_a_place_in_the_legend_is_refused(tmp_path: Path) -> None:
+    root = tree(tmp_path, "buildings/1.png", "river/2.png")
+    with pytest.raises(TileSetError, match=r"the folder 'river' is no class .* `members`"):
+        tiles.open_folder(str(root), size_px=SIZE, legend=LANDUSE)

@@ -22,6 +22,27 @@ def test_nlcd6_has_the_reference_groups_and_water_has_no_class() -> None:
     assert legend.lookup()[90] == legend.id("Forest")
 
 
+# NLCD's own groups (https://www.mrlc.gov/data/legends): the first digit of a code, written out.
+NLCD = {
+    "Water": {11, 12}, "Developed": {21, 22, 23, 24}, "Barren": {31}, "Forest": {41, 42, 43},
+    "Shrub": {51, 52}, "Herbaceous": {71, 72, 73, 74}, "Cultivated": {81, 82},
+    "Wetlands": {90, 95},
+}  # fmt: skip
+
+
+def test_nlcd8_has_water_and_wetlands_and_leaves_no_code_out() -> None:
+    legend = load_legend("nlcd8")
+    assert {c.name: set(c.codes) for c in legend.classes} == NLCD
+    assert list(legend.names) == list(NLCD) and not legend.ignore
+    assert all(len({code // 10 for code in codes}) == 1 for codes in NLCD.values())
+
+
+def test_a_name_that_folds_into_two_classes_is_refused() -> None:
+    classes = [{"name": "A", "members": ["x", "y"]}, {"name": "B", "members": ["y"]}]
+    with pytest.raises(LegendError, match="folds 'y' into two classes"):
+        from_dict({"name": "two", "classes": classes})
+
+
 def test_nlcd6_folds_into_nlcd3() -> None:
     fine, coarse = load_legend("nlcd6"), load_legend("nlcd3")
     names = {fine.names[i]: coarse.names[j] for i, j in enumerate(fold(fine, coarse))}
@@ -73,7 +94,7 @@ def test_a_wrong_legend_is_refused_in_one_line(tmp_path: Path, text: str, says: 
 
 
 def test_a_missing_legend_names_those_that_ship() -> None:
-    with pytest.raises(LegendError, match="nlcd6, nlcd3"):
+    with pytest.raises(LegendError, match="nlcd8, nlcd6, nlcd3"):
         load_legend("nlcd7")
 
 

@@ -15,6 +15,8 @@ ENGINES: dict[str, str] = {
     "local": "quadrat.engines.local:LocalEngine",
     "spark": "quadrat.engines.spark:SparkEngine",
 }
+# Legends that ship; the first is the default.
+LEGENDS = ("nlcd8", "nlcd6", "nlcd3")
 # How the points of a tile become its label.
 LABEL_RULES: dict[str, str] = {
     "nine-point": "quadrat.labels:nine_points_agree",

@@ -1,6 +1,6 @@
 """Legends: land-use classes, their colours and source codes, and how one legend folds into another.
 
-A legend is a TOML file; `nlcd6` and `nlcd3` ship with the package. It does not know rasters.
+A legend is a TOML file; `nlcd8`, `nlcd6` and `nlcd3` ship. It does not know rasters.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import text
+from quadrat import choices, text
 from quadrat.errors import InputError, LegendError
 
-SHIPPED = ("nlcd6", "nlcd3")
+SHIPPED = choices.LEGENDS
+DEFAULT = SHIPPED[0]
 MOST_CLASSES = 32_767  # class ids are kept as int16
 
 # Paul Tol's "muted" and "light" schemes, told apart with the common colour-vision deficiencies;
@@ -39,7 +40,8 @@ class LandClass:
         name: the name that people read; unique in its legend.
         color: `#rrggbb`.
         codes: codes of the label source (NLCD) that fold into this class.
-        members: class names of a finer legend that fold into this class, where there are no codes.
+        members: names that fold into this class where there are no codes: classes of a finer
+            legend, folders of pictures.
     """
 
     name: str
@@ -59,7 +61,8 @@ class Legend:
     """An ordered set of classes; a class's id is its place in it, from 0.
 
     Attributes:
-        ignore: source codes that are known and have no class (open water in `nlcd6`).
+        ignore: source codes of ground that has no class (open water in `nlcd6`): plots that are
+            mostly such ground are masked, not mapped.
         background: source codes that mean "not mapped".
     """
 
@@ -93,6 +96,11 @@ class Legend:
                 f"legend {self.name} has no class {text.shown(name)}; {text.near(name, self.names)}"
             )
         return self._index[alike]
+
+    def place(self, name: str) -> int | None:
+        """The id of the class that is called `name`, or has it among its members; None for none."""
+        members = (i for i, c in enumerate(self.classes) if name in c.members)
+        return self._index.get(name, next(members, None))
 
     def lookup(self) -> dict[int, int]:
         """Source code -> class id; -1 for codes that are known and have no class."""
@@ -141,6 +149,12 @@ def _check(legend: Legend) -> None:
     twice = sorted(n for n, count in Counter(names).items() if count > 1)
     if twice:
         raise LegendError(f"legend {legend.name} names a class twice: {', '.join(twice)}")
+    members = Counter(m for c in legend.classes for m in set(c.members) | {c.name})
+    shared = sorted(m for m, count in members.items() if count > 1)
+    if shared:
+        raise LegendError(
+            f"legend {legend.name} folds {shared[0]!r} into two classes; name it in one `members`"
+        )
     codes = Counter(
         [*legend.ignore, *legend.background, *(k for c in legend.classes for k in c.codes)]
     )
@@ -249,17 +263,15 @@ def fold(fine: Legend, coarse: Legend) -> NDArray[np.int64]:
     A class folds into the coarse class that names it in `members`, that holds all its codes, or
     that has its name. LegendError when a class has no place: a fold must lose nothing.
     """
-    member = {m: i for i, c in enumerate(coarse.classes) for m in c.members}
     by_code = {k: i for i, c in enumerate(coarse.classes) for k in c.codes}
     result = []
     for c in fine.classes:
         places = {by_code.get(k, -1) for k in c.codes}
-        if c.name in member:
-            result.append(member[c.name])
+        place = coarse.place(c.name)
+        if place is not None and (not c.codes or c.name in coarse.classes[place].members):
+            result.append(place)
         elif len(places) == 1 and places != {-1}:
             result.append(places.pop())
-        elif not c.codes and c.name in coarse.names:
-            result.append(coarse.id(c.name))
         else:
             raise LegendError(
                 f"class {c.name} of legend {fine.name} has no place in {coarse.name}; "

@@ -119,10 +119,10 @@ seed = option("seed", int, 0, "Seed of everything random.")
 
 legend = click.option(
     "--legend",
-    default=lambda: defaults().legend or "nlcd6",
-    show_default="nlcd6",
+    default=lambda: defaults().legend or choices.LEGENDS[0],
+    show_default=choices.LEGENDS[0],
     metavar="NAME|FILE",
-    help="Land-use classes: nlcd6, nlcd3 or a TOML file.",
+    help=f"Land-use classes: {', '.join(choices.LEGENDS)} or a TOML file.",
 )
 coarser = click.option(
     "--legend",

@@ -25,7 +25,7 @@ variables set defaults; the command line comes before the environment, and that 
 | `tracking_uri` | `QUADRAT_TRACKING_URI` | the run history; `quadrat-work/runs.db` when not set |
 | `engine` | `QUADRAT_ENGINE` | `local` or `spark` |
 | `master` | `QUADRAT_MASTER` | Spark's master |
-| `legend` | `QUADRAT_LEGEND` | `nlcd6`, `nlcd3` or a TOML file |
+| `legend` | `QUADRAT_LEGEND` | `nlcd8`, `nlcd6`, `nlcd3` or a TOML file |
 | `cache` | `QUADRAT_CACHE` | the folder of cached features and graphs |
 | `workers` | `QUADRAT_WORKERS` | parts worked on at once |
 

@@ -153,7 +153,7 @@ def tile(
     out: str,
     *,
     labels: str | None = None,
-    legend: str | Legend = "nlcd6",
+    legend: str | Legend = legends.DEFAULT,
     rule: str = "nine-point",
     threshold: float = 0.5,
     field: str | None = None,

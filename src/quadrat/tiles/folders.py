@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,8 @@ def open_folder(
     """List the pictures of a local folder.
 
     Args:
-        legend: its class names must be the folders' names; by default the folders make a legend.
+        legend: each folder must be called like a class or one of its members; by default the
+            folders make a legend.
 
     Raises:
         TileSetError: missing, no pictures, a folder that is no class of the legend.
@@ -128,15 +129,10 @@ def open_folder(
         )
     found = _read_paths(uri, [path for path, _, _ in listing.pictures])
     names = sorted({p.label for p in found if p.label is not None})
-    if legend is None and names:
+    if legend is not None:
+        found = _folded(uri, found, legend)
+    elif names:
         legend = legends.from_names(names)
-    strange = [n for n in names if legend is not None and n not in legend.names]
-    if strange and legend is not None:
-        raise TileSetError(
-            f"{uri}: the folder {strange[0]!r} is no class of legend {legend.name}"
-            "; rename it or give its own legend with --legend; "
-            f"{text.near(strange[0], legend.names)}"
-        )
     digest = storage.digest_json(
         [size_px, resize, listing.pictures, legend.to_dict() if legend else None, PART_TILES]
     )
@@ -145,6 +141,20 @@ def open_folder(
         provenance={"pictures": uri, "count": len(found)},
         unused=listing.unused, warnings=_warnings(found, listing.unused),
     )  # fmt: skip
+
+
+def _folded(uri: str, pictures: Sequence[Picture], legend: Legend) -> tuple[Picture, ...]:
+    """The pictures with the classes that their folders fold into."""
+    places = {name: legend.place(name) for name in sorted({p.label for p in pictures if p.label})}
+    for name, place in places.items():
+        if place is None:
+            raise TileSetError(
+                f"{uri}: the folder {name!r} is no class of legend {legend.name} and no member of "
+                "one; rename it, or add it to `members` of a legend of your own (--legend); "
+                f"{text.near(name, legend.names)}"
+            )
+    words = {name: legend.names[place] for name, place in places.items() if place is not None}
+    return tuple(replace(p, label=words[p.label] if p.label else None) for p in pictures)
 
 
 def _split_of(folder: str) -> str | None:
