@@ -14,7 +14,7 @@ It does not know tiles, files or models: it takes class ids and probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,8 @@ from quadrat.metrics.bootstrap import (
 )
 from quadrat.metrics.calibration import BINS, Calibration, calibration
 from quadrat.metrics.matrix import (
-    FIGURES,
+    CLASS_SCORES,
+    SCORES,
     Floats,
     Ints,
     balanced,
@@ -45,7 +46,6 @@ from quadrat.metrics.matrix import (
     fold_confusion,
     fold_probabilities,
     macro_f1,
-    one_against_rest,
     overall,
     producers,
     reweight,
@@ -54,10 +54,10 @@ from quadrat.metrics.matrix import (
 )
 
 __all__ = [
-    "BINS", "DRAWS", "FIGURES", "Calibration", "Figure", "Metrics",
+    "BINS", "CLASS_SCORES", "DRAWS", "SCORES", "Calibration", "Figure", "Metrics",
     "balanced", "block_ids", "block_sums", "bootstrap_sums", "calibration", "confusion", "f1",
     "figures", "fold_confusion", "fold_probabilities", "from_dict", "interval", "macro_f1",
-    "one_against_rest", "overall", "producers", "reweight", "split_gap", "summarise", "users",
+    "overall", "producers", "reweight", "split_gap", "summarise", "users",
     "weighted_f1",
 ]  # fmt: skip
 
@@ -70,6 +70,7 @@ class Metrics:
         confusion: (K, K) int64; rows = truth, columns = prediction.
         blocks: blocks that the bootstrap drew from; 0 when tiles were taken as independent.
         population: whether figures are weighted to a population's class shares.
+        scores: figures of the whole map, by the names of `SCORES`.
         producers, users, f1: one Figure a class, in the legend's order.
         calibration: None when only predicted classes were given.
     """
@@ -80,14 +81,16 @@ class Metrics:
     level: float
     confusion: Ints
     population: bool
-    overall: Figure
-    balanced: Figure
-    macro_f1: Figure
-    weighted_f1: Figure
+    scores: Mapping[str, Figure]
     producers: tuple[Figure, ...]
     users: tuple[Figure, ...]
     f1: tuple[Figure, ...]
     calibration: Calibration | None
+
+    @property
+    def overall(self) -> Figure:
+        """Overall accuracy."""
+        return self.scores["overall"]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -107,10 +110,7 @@ class Metrics:
             "blocks": self.blocks,
             "level": self.level,
             "population": self.population,
-            "overall": self.overall.to_dict(),
-            "balanced": self.balanced.to_dict(),
-            "macro_f1": self.macro_f1.to_dict(),
-            "weighted_f1": self.weighted_f1.to_dict(),
+            **{name: figure.to_dict() for name, figure in self.scores.items()},
             "classes": classes,
             "confusion": self.confusion.tolist(),
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
@@ -162,10 +162,11 @@ def summarise(
     if len(sums) > 1 and draws:
         drawn = bootstrap_sums(sums, draws=draws, seed=seed).reshape(-1, k, k)
     scale = (lambda m: m) if weights is None else (lambda m: reweight(m, weights))
-    found = {
-        name: figures(rule(scale(matrix)), None if drawn is None else rule(scale(drawn)), level)
-        for name, rule in FIGURES.items()
-    }
+    whole, stack = scale(matrix), None if drawn is None else scale(drawn)
+
+    def figures_of(rule: Callable[[ArrayLike], Floats]) -> tuple[Figure, ...]:
+        return figures(rule(whole), None if stack is None else rule(stack), level)
+
     reliability = None
     if given.ndim == 2:
         reliability = calibration(t, given, groups=groups, draws=draws, level=level, seed=seed)
@@ -176,13 +177,8 @@ def summarise(
         level=level,
         confusion=matrix,
         population=weights is not None,
-        overall=found["overall"][0],
-        balanced=found["balanced"][0],
-        macro_f1=found["macro_f1"][0],
-        weighted_f1=found["weighted_f1"][0],
-        producers=found["producers"],
-        users=found["users"],
-        f1=found["f1"],
+        scores={name: figures_of(score.rule)[0] for name, score in SCORES.items()},
+        **{name: figures_of(rule) for name, rule in CLASS_SCORES.items()},
         calibration=reliability,
     )
 
@@ -221,10 +217,7 @@ def from_dict(data: Mapping[str, Any]) -> Metrics:
             level=float(data["level"]),
             confusion=np.asarray(data["confusion"], np.int64),
             population=bool(data["population"]),
-            overall=figure(data["overall"]),
-            balanced=figure(data["balanced"]),
-            macro_f1=figure(data["macro_f1"]),
-            weighted_f1=figure(data["weighted_f1"]),
+            scores={n: figure(data[n]) for n in SCORES if n == "overall" or n in data},
             producers=tuple(figure(c["producers"]) for c in classes),
             users=tuple(figure(c["users"]) for c in classes),
             f1=tuple(figure(c["f1"]) for c in classes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,13 +140,6 @@ def f1(matrix: ArrayLike) -> Floats:
     return divide(2.0 * _diagonal(m), m.sum(-1) + m.sum(-2))
 
 
-def one_against_rest(matrix: ArrayLike) -> Floats:
-    """Accuracy a class of "this class or not", (TP + TN) / all, shape (..., K)."""
-    m = np.asarray(matrix)
-    total = m.sum((-2, -1))[..., None]
-    return divide(total - m.sum(-1) - m.sum(-2) + 2 * _diagonal(m), total)
-
-
 def balanced(matrix: ArrayLike) -> Floats:
     """Balanced accuracy: the mean producer's accuracy of the classes with truth, shape (...)."""
     return _mean(producers(matrix))
@@ -163,13 +156,23 @@ def weighted_f1(matrix: ArrayLike) -> Floats:
     return divide((np.nan_to_num(f1(m)) * m.sum(-1)).sum(-1), m.sum((-2, -1)))
 
 
-FIGURES: dict[str, Callable[[ArrayLike], Floats]] = {
-    "overall": overall,
-    "balanced": balanced,
-    "macro_f1": macro_f1,
-    "weighted_f1": weighted_f1,
+class Score(NamedTuple):
+    """One number on a whole map: what it is called in reports, and its rule."""
+
+    title: str
+    rule: Callable[[ArrayLike], Floats]
+
+
+# A row is all that a further figure needs, in `Metrics`, the run history, `runs compare`, reports.
+SCORES: dict[str, Score] = {
+    "overall": Score("Overall accuracy", overall),
+    "balanced": Score("Balanced accuracy", balanced),
+    "macro_f1": Score("F1, mean of classes", macro_f1),
+    "weighted_f1": Score("F1, weighted by tiles", weighted_f1),
+}
+# Figures of each class.
+CLASS_SCORES: dict[str, Callable[[ArrayLike], Floats]] = {
     "producers": producers,
     "users": users,
     "f1": f1,
-    "one_against_rest": one_against_rest,
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from quadrat.areas.intervals import EXACT
 from quadrat.areas.tables import ACRES, number
-from quadrat.metrics import Metrics
+from quadrat.metrics import SCORES, Metrics
 from quadrat.reports import charts
 from quadrat.reports.content import Content, Day, Mistake
 from quadrat.reports.images import Layer
@@ -40,12 +40,7 @@ def accuracy(day: Day) -> str:
     found = day.accuracy
     if found is None:
         return NO_LABELS + notes(n for n in day.notes if not n.startswith("No accuracy"))
-    lines = [
-        ["Overall accuracy", share(found.overall)],
-        ["Balanced accuracy", share(found.balanced)],
-        ["F1, mean of classes", share(found.macro_f1)],
-        ["F1, weighted by tiles", share(found.weighted_f1)],
-    ]
+    lines = [[SCORES[name].title, share(figure)] for name, figure in found.scores.items()]
     if day.coarse is not None:
         lines.append(["Overall accuracy, three classes", share(day.coarse.overall)])
     where = f" in {found.blocks} blocks of 8 × 8 tiles" if found.blocks else ""

@@ -13,12 +13,11 @@ from typing import Any
 
 from quadrat import storage
 from quadrat.errors import RunError
+from quadrat.metrics import SCORES
 from quadrat.runs import charts, store
 
 ID = re.compile(r"[0-9a-f]{32}")
 FILE = "quadrat.file/"  # tags of this beginning hold the SHA-256 of a run's own files
-# What `compare_runs` shows first, in this order, of every split.
-HEADLINES = ("overall", "balanced", "macro_f1", "weighted_f1")
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def _chosen(records: Sequence[RunRecord], wanted: Sequence[str]) -> list[str]:
                 f"none of these runs has the metric {lacking[0]!r}; they have: {', '.join(known)}"
             )
         return list(wanted)
-    heads = [n for h in HEADLINES for n in sorted(known) if n.split("/")[1:] == [h]]
+    heads = [n for h in SCORES for n in sorted(known) if n.split("/")[1:] == [h]]
     classes = [n for n in sorted(known) if "/classes/f1/" in n and n.count("/") == 3]
     return heads + classes + (["seconds"] if "seconds" in known else [])
 
