@@ -85,9 +85,9 @@ def test_uneven_weights_do_not_hide_what_the_sample_missed() -> None:
 
 def test_a_net_change_of_few_tiles_is_newcombes() -> None:
     # Newcombe 1998, Statistics in Medicine 17:873-890, table II: method 10 of 56/70 - 48/80
-    def score(x: int, n: int) -> intervals.Figure:
+    def score(x: int, n: int) -> intervals.Estimate:
         ends = binomtest(x, n).proportion_ci(0.95, method="wilson")
-        return intervals.Figure(x / n, ends.low, ends.high)
+        return intervals.Estimate(x / n, ends.low, ends.high)
 
     got = intervals.newcombe(score(56, 70), score(48, 80))
     assert (got.low, got.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)

@@ -26,7 +26,7 @@ from quadrat.areas.estimate import Accuracy, Sample
 from quadrat.areas.reference import Reference
 from quadrat.areas.tables import ACRES
 from quadrat.errors import InputError, LabelError
-from quadrat.metrics import Figure
+from quadrat.metrics import Estimate
 from quadrat.scores import DateScores
 
 __all__ = ["ACRES", "Accuracy", "AreaResult", "AreaRow", "Sample", "area", "from_confusion"]
@@ -60,7 +60,7 @@ class AreaRow:
     tiles: int
     reference: int
     raw_ha: float
-    adjusted: Figure | None
+    adjusted: Estimate | None
     se_ha: float | None
     interval: str | None = None
 
@@ -324,7 +324,7 @@ def _adjust(
     row: AreaRow, weights: Floats, sample: Sample, mapped: Ints, total_ha: float, level: float
 ) -> AreaRow:
     share, se, kind = intervals.interval(sample, sample.values @ weights, level)
-    figure = Figure(*(v * total_ha for v in (share.value, share.low, share.high)))
+    figure = Estimate(*(v * total_ha for v in (share.value, share.low, share.high)))
     held = int((weights[mapped] != 0).sum())
     return replace(row, reference=held, adjusted=figure, se_ha=se * total_ha, interval=kind)
 

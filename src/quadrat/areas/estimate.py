@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quadrat.errors import InputError
-from quadrat.metrics import Figure
+from quadrat.metrics import Estimate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,13 +121,15 @@ def quantile(level: float) -> float:
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
-def as_figures(
+def as_estimates(
     value: Floats, se: Floats, level: float, low: float = -np.inf, high: float = np.inf
-) -> tuple[Figure, ...]:
-    """Figures with normal intervals, ends kept within [low, high]."""
+) -> tuple[Estimate, ...]:
+    """Estimates with normal intervals, ends kept within [low, high]."""
     z = quantile(level)
     return tuple(
-        Figure(float(v), float(np.clip(v - z * s, low, high)), float(np.clip(v + z * s, low, high)))
+        Estimate(
+            float(v), float(np.clip(v - z * s, low, high)), float(np.clip(v + z * s, low, high))
+        )
         for v, s in zip(value, se, strict=True)
     )
 
@@ -136,9 +138,9 @@ def as_figures(
 class Accuracy:
     """Accuracy of the whole map, estimated from the sample, strata by their weights."""
 
-    overall: Figure
-    users: tuple[Figure, ...]
-    producers: tuple[Figure, ...]
+    overall: Estimate
+    users: tuple[Estimate, ...]
+    producers: tuple[Estimate, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -162,11 +164,11 @@ def accuracy(sample: Sample, mapped: Ints, level: float = 0.95) -> Accuracy:
     total = agree.sum(1, keepdims=True)
     users = ratio(sample, agree, shown)
     producers = ratio(sample, agree, sample.values)
-    overall = as_figures(mean(sample, total), standard_error(sample, total), level, 0.0, 1.0)[0]
+    overall = as_estimates(mean(sample, total), standard_error(sample, total), level, 0.0, 1.0)[0]
     return Accuracy(
         overall,
-        as_figures(*users, level, 0.0, 1.0),
-        as_figures(*producers, level, 0.0, 1.0),
+        as_estimates(*users, level, 0.0, 1.0),
+        as_estimates(*producers, level, 0.0, 1.0),
     )
 
 

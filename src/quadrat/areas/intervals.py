@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quadrat.areas import estimate
 from quadrat.areas.estimate import Sample
-from quadrat.metrics import Figure
+from quadrat.metrics import Estimate
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ FEW = 20  # sampled tiles of a class, or of all others: fewer, and a normal inte
 WALD, EXACT = "Wald", "Clopper-Pearson"
 
 
-def interval(sample: Sample, values: Floats, level: float) -> tuple[Figure, float, str]:
+def interval(sample: Sample, values: Floats, level: float) -> tuple[Estimate, float, str]:
     """The population mean of `values`, its standard error, and which interval it has.
 
     Args:
@@ -38,11 +38,11 @@ def interval(sample: Sample, values: Floats, level: float) -> tuple[Figure, floa
     net = bool(loss.any())
     if not _few(sample, gain) and not (net and _few(sample, loss)):
         ends = np.clip([value - z * se, value + z * se], -1.0 if net else 0.0, 1.0)
-        return Figure(value, float(ends[0]), float(ends[1])), se, WALD
+        return Estimate(value, float(ends[0]), float(ends[1])), se, WALD
     got = exact(sample, gain, level)
     if net:
         got = newcombe(got, exact(sample, loss, level))
-    return Figure(value, got.low, got.high), se, EXACT
+    return Estimate(value, got.low, got.high), se, EXACT
 
 
 def _mean(sample: Sample, values: Floats) -> tuple[float, float]:
@@ -88,7 +88,7 @@ def _open(sample: Sample) -> NDArray[np.bool_]:
     return opened
 
 
-def exact(sample: Sample, values: Floats, level: float) -> Figure:
+def exact(sample: Sample, values: Floats, level: float) -> Estimate:
     """Clopper and Pearson's interval of the mean of `values` (n,), from 0 to 1.
 
     With strata of equal weights and tiles drawn from endless ground it is theirs.
@@ -113,7 +113,7 @@ def exact(sample: Sample, values: Floats, level: float) -> Figure:
     if sample.counted:  # what the sample holds is there, and what it does not hold may not be
         bounds = values.sum() / total, 1 - (1 - values).sum() / total
         ends = [max(ends[0], bounds[0]), min(ends[1], bounds[1])]
-    return Figure(value, float(min(ends[0], value)), float(max(ends[1], value)))
+    return Estimate(value, float(min(ends[0], value)), float(max(ends[1], value)))
 
 
 def _end(share: float, variance: float, ground: float, quantile: float) -> float:
@@ -140,9 +140,9 @@ def _design_effect(sample: Sample) -> float:
     return max(1.0, between / alone) if alone > 0 else 1.0
 
 
-def newcombe(gain: Figure, loss: Figure) -> Figure:
+def newcombe(gain: Estimate, loss: Estimate) -> Estimate:
     """The difference of two shares that err independently (Newcombe 1998, method 10)."""
     value = gain.value - loss.value
     down = np.hypot(gain.value - gain.low, loss.high - loss.value)
     up = np.hypot(gain.high - gain.value, loss.value - loss.low)
-    return Figure(value, float(value - down), float(value + up))
+    return Estimate(value, float(value - down), float(value + up))

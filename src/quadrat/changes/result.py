@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quadrat.areas.tables import number
-from quadrat.metrics import Figure
+from quadrat.metrics import Estimate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,7 +28,7 @@ class Move:
     source: str
     target: str
     compared: int
-    expected: Figure
+    expected: Estimate
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -48,9 +48,9 @@ class ChangeResult:
         dates: what the dates are called, first to last.
         tiles: tiles that all dates have.
         moves: every transition that is expected or compared at all, most expected first.
-        matrix: (K, K) Figures, tiles expected to have gone from class i to class j, first date to
+        matrix: (K, K) estimates of the tiles to have gone from class i to class j, first date to
             last; the diagonal stayed.
-        areas: for each date, a Figure of expected tiles for each class.
+        areas: for each date, the expected tiles of each class.
         net: for each class, expected gain less loss, tiles.
         changed: for each interval, tiles expected to have changed.
         compared_changed: tiles that differ when the first and last maps are compared.
@@ -72,10 +72,10 @@ class ChangeResult:
     tile_ha: float
     level: float
     moves: tuple[Move, ...]
-    matrix: tuple[tuple[Figure, ...], ...]
-    areas: tuple[tuple[Figure, ...], ...]
-    net: tuple[Figure, ...]
-    changed: tuple[Figure, ...]
+    matrix: tuple[tuple[Estimate, ...], ...]
+    areas: tuple[tuple[Estimate, ...], ...]
+    net: tuple[Estimate, ...]
+    changed: tuple[Estimate, ...]
     compared_changed: int
     candidates: int
     expected_false: float
@@ -114,14 +114,14 @@ class ChangeResult:
         }
 
 
-def total(figures: tuple[Figure, ...]) -> Figure:
+def total(figures: tuple[Estimate, ...]) -> Estimate:
     """The sum of figures whose errors are independent."""
     value = sum(f.value for f in figures)
     half = float(np.sqrt(sum((f.high - f.value) ** 2 for f in figures)))
-    return Figure(value, value - half, value + half)
+    return Estimate(value, value - half, value + half)
 
 
-def spread(figure: Figure, factor: float) -> str:
+def spread(figure: Estimate, factor: float) -> str:
     """`12 (8 to 16)` in another unit; the value alone where there is no interval."""
     text = number(figure.value * factor)
     if not np.isfinite(figure.low):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from quadrat import metrics
 from quadrat.changes import posterior, recalibrate
 from quadrat.changes.posterior import Posterior
-from quadrat.metrics import Figure
+from quadrat.metrics import Estimate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -74,7 +74,7 @@ def totals(
     common: Floats | None = None,
     level: float = 0.95,
     seed: int = 0,
-) -> tuple[Figure, ...]:
+) -> tuple[Estimate, ...]:
     """Expected totals over all tiles, in tiles, with intervals where reference tiles were checked.
 
     Args:
@@ -86,7 +86,7 @@ def totals(
     each = np.einsum("nij,vij->nv", pairs, contrasts)
     value = each.sum(0)
     if checked is None:
-        return tuple(Figure(float(v), np.nan, np.nan) for v in value)
+        return tuple(Estimate(float(v), np.nan, np.nan) for v in value)
     square = np.einsum("nij,vij->nv", pairs, contrasts**2)
     inner = checked.inflation * (square - each**2).sum(0)
     refit = refits(post, p_a, p_b, contrasts, blocks, seed=seed)
@@ -111,11 +111,11 @@ def expected(
 
 def _figures(
     value: Floats, variance: Floats, common: Floats | None, level: float
-) -> tuple[Figure, ...]:
+) -> tuple[Estimate, ...]:
     z = NormalDist().inv_cdf((1 + level) / 2)
     half = z * np.sqrt(variance + (0.0 if common is None else common**2))
     return tuple(
-        Figure(float(v), float(v - h), float(v + h)) for v, h in zip(value, half, strict=True)
+        Estimate(float(v), float(v - h), float(v + h)) for v, h in zip(value, half, strict=True)
     )
 
 
@@ -125,10 +125,10 @@ def plain(
     checked: Checked | None,
     level: float,
     common: Floats | None = None,
-) -> tuple[Figure, ...]:
-    """Figures of expected totals (V,) whose tiles vary by `variance` (V,) were they independent."""
+) -> tuple[Estimate, ...]:
+    """Estimates of totals (V,) whose tiles vary by `variance` (V,) were they independent."""
     if checked is None:
-        return tuple(Figure(float(v), np.nan, np.nan) for v in value)
+        return tuple(Estimate(float(v), np.nan, np.nan) for v in value)
     return _figures(value, checked.inflation * np.maximum(variance, 0.0), common, level)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from quadrat import text
 from quadrat.areas.tables import ACRES, number
 from quadrat.changes.result import ChangeResult, spread, total
-from quadrat.metrics import Figure
+from quadrat.metrics import Estimate
 
 
 def markdown(r: ChangeResult) -> str:
@@ -96,7 +96,7 @@ MEASURES = (
 )
 
 
-def _measures(figure: Figure, tile_ha: float) -> list[Any]:
+def _measures(figure: Estimate, tile_ha: float) -> list[Any]:
     """A figure in three units; empty where it has no interval."""
     ends = (figure.value, figure.low, figure.high)
     return [

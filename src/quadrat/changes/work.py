@@ -16,7 +16,7 @@ from quadrat.changes.posterior import Posterior
 from quadrat.changes.recalibrate import Recalibration
 from quadrat.changes.result import Move
 from quadrat.legend import Legend
-from quadrat.metrics import Figure
+from quadrat.metrics import Estimate
 from quadrat.scores import DateScores
 
 Floats = NDArray[np.float64]
@@ -70,11 +70,11 @@ class Found:
     ends: Floats
     listed: Candidates
     when: Ints
-    cells: tuple[Figure, ...]
+    cells: tuple[Estimate, ...]
     moves: tuple[Move, ...]
-    areas: tuple[tuple[Figure, ...], ...]
-    net: tuple[Figure, ...]
-    changed: tuple[Figure, ...]
+    areas: tuple[tuple[Estimate, ...], ...]
+    net: tuple[Estimate, ...]
+    changed: tuple[Estimate, ...]
     method: dict[str, Any]
     reference: int
     notes: tuple[str, ...]
@@ -224,7 +224,7 @@ def _common(k: int, tiles: int, checked: spread.Checked | None) -> Floats | None
     return np.concatenate([np.zeros(k * k), error, error, np.zeros(k + 1)])
 
 
-def _moves(options: Options, maps: Sequence[Ints], cells: Sequence[Figure]) -> tuple[Move, ...]:
+def _moves(options: Options, maps: Sequence[Ints], cells: Sequence[Estimate]) -> tuple[Move, ...]:
     names, k = options.legend.names, len(options.legend)
     shown = maps[0] * k + maps[-1]
     compared = np.bincount(shown, minlength=k * k)
@@ -237,8 +237,8 @@ def _moves(options: Options, maps: Sequence[Ints], cells: Sequence[Figure]) -> t
     return tuple(sorted(found, key=lambda m: -m.expected.value))
 
 
-def _at_least_zero(figure: Figure) -> Figure:
-    return Figure(figure.value, max(figure.low, 0.0), figure.high)
+def _at_least_zero(figure: Estimate) -> Estimate:
+    return Estimate(figure.value, max(figure.low, 0.0), figure.high)
 
 
 def many(days: Sequence[DateScores], base: Basis, options: Options, maps: Sequence[Ints]) -> Found:
@@ -329,7 +329,7 @@ def _without_lapse(
 
 def _sums(
     p: Floats, checked: spread.Checked | None, level: float, common: Floats | None = None
-) -> tuple[Figure, ...]:
+) -> tuple[Estimate, ...]:
     return spread.plain(p.sum(0), (p * (1 - p)).sum(0), checked, level, common)
 
 

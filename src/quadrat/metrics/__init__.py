@@ -24,11 +24,11 @@ from numpy.typing import ArrayLike
 from quadrat.errors import InputError
 from quadrat.metrics.bootstrap import (
     DRAWS,
-    Figure,
+    Estimate,
     block_ids,
     block_sums,
     bootstrap_sums,
-    figures,
+    estimates,
     groups_or_random,
     interval,
     number,
@@ -54,9 +54,9 @@ from quadrat.metrics.matrix import (
 )
 
 __all__ = [
-    "BINS", "CLASS_SCORES", "DRAWS", "SCORES", "Calibration", "Figure", "Metrics",
-    "balanced", "block_ids", "block_sums", "bootstrap_sums", "calibration", "confusion", "f1",
-    "figures", "fold_confusion", "fold_probabilities", "from_dict", "interval", "macro_f1",
+    "BINS", "CLASS_SCORES", "DRAWS", "SCORES", "Calibration", "Estimate", "Metrics",
+    "balanced", "block_ids", "block_sums", "bootstrap_sums", "calibration", "confusion",
+    "estimates", "f1", "fold_confusion", "fold_probabilities", "from_dict", "interval", "macro_f1",
     "overall", "producers", "reweight", "split_gap", "summarise", "users",
     "weighted_f1",
 ]  # fmt: skip
@@ -71,7 +71,7 @@ class Metrics:
         blocks: blocks that the bootstrap drew from; 0 when tiles were taken as independent.
         population: whether figures are weighted to a population's class shares.
         scores: figures of the whole map, by the names of `SCORES`.
-        producers, users, f1: one Figure a class, in the legend's order.
+        producers, users, f1: an estimate a class, in the legend's order.
         calibration: None when only predicted classes were given.
     """
 
@@ -81,14 +81,14 @@ class Metrics:
     level: float
     confusion: Ints
     population: bool
-    scores: Mapping[str, Figure]
-    producers: tuple[Figure, ...]
-    users: tuple[Figure, ...]
-    f1: tuple[Figure, ...]
+    scores: Mapping[str, Estimate]
+    producers: tuple[Estimate, ...]
+    users: tuple[Estimate, ...]
+    f1: tuple[Estimate, ...]
     calibration: Calibration | None
 
     @property
-    def overall(self) -> Figure:
+    def overall(self) -> Estimate:
         """Overall accuracy."""
         return self.scores["overall"]
 
@@ -164,8 +164,8 @@ def summarise(
     scale = (lambda m: m) if weights is None else (lambda m: reweight(m, weights))
     whole, stack = scale(matrix), None if drawn is None else scale(drawn)
 
-    def figures_of(rule: Callable[[ArrayLike], Floats]) -> tuple[Figure, ...]:
-        return figures(rule(whole), None if stack is None else rule(stack), level)
+    def figures_of(rule: Callable[[ArrayLike], Floats]) -> tuple[Estimate, ...]:
+        return estimates(rule(whole), None if stack is None else rule(stack), level)
 
     reliability = None
     if given.ndim == 2:
@@ -192,22 +192,22 @@ def _shares(shares: Mapping[str, float] | ArrayLike, names: Sequence[str]) -> Fl
     return np.asarray(shares, np.float64)
 
 
-def split_gap(random: Metrics, spatial: Metrics) -> Figure:
+def split_gap(random: Metrics, spatial: Metrics) -> Estimate:
     """How much overall accuracy a random split promises above a spatial one.
 
-    The difference of two independent figures: half-widths add in squares.
+    The difference of two independent estimates: half-widths add in squares.
     """
     a, b = random.overall, spatial.overall
     value = a.value - b.value
     low = np.hypot(a.value - a.low, b.high - b.value)
     high = np.hypot(a.high - a.value, b.value - b.low)
-    return Figure(value, float(value - low), float(value + high))
+    return Estimate(value, float(value - low), float(value + high))
 
 
 def from_dict(data: Mapping[str, Any]) -> Metrics:
     """The Metrics that `Metrics.to_dict` gave; InputError when the values are not such."""
 
-    figure = Figure.from_dict
+    figure = Estimate.from_dict
     try:
         classes, known = data["classes"], data.get("calibration")
         return Metrics(

@@ -1,4 +1,4 @@
-"""Blocks of tiles, bootstrap draws of their sums, and figures with intervals."""
+"""Blocks of tiles, bootstrap draws of their sums, and estimates with intervals."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def interval(draws: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A value with its interval; NaN ends where there are fewer than two blocks."""
 
     value: float
@@ -75,8 +75,8 @@ class Figure:
         return {k: (float(v) if np.isfinite(v) else None) for k, v in pairs}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Figure:
-        """The Figure that `to_dict` gave."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Estimate:
+        """The Estimate that `to_dict` gave."""
         return cls(*(number(values.get(k)) for k in ("value", "low", "high")))
 
 
@@ -85,14 +85,14 @@ def number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def figures(values: ArrayLike, draws: Floats | None, level: float = 0.95) -> tuple[Figure, ...]:
-    """One Figure for each of `values` (V,) with draws (D, V); no interval without draws."""
+def estimates(values: ArrayLike, draws: Floats | None, level: float = 0.95) -> tuple[Estimate, ...]:
+    """An estimate for each of `values` (V,) with draws (D, V); no interval without draws."""
     flat = np.atleast_1d(np.asarray(values, np.float64))
     if draws is None:
-        return tuple(Figure(float(v), np.nan, np.nan) for v in flat)
+        return tuple(Estimate(float(v), np.nan, np.nan) for v in flat)
     low, high = interval(draws.reshape(len(draws), -1), level)
     return tuple(
-        Figure(float(v), float(a), float(b)) for v, a, b in zip(flat, low, high, strict=True)
+        Estimate(float(v), float(a), float(b)) for v, a, b in zip(flat, low, high, strict=True)
     )
 
 

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from quadrat.errors import InputError
 from quadrat.metrics.bootstrap import (
     DRAWS,
-    Figure,
+    Estimate,
     block_sums,
     bootstrap_sums,
-    figures,
+    estimates,
     groups_or_random,
 )
 from quadrat.metrics.matrix import Floats, Ints, class_ids, divide
@@ -40,9 +40,9 @@ class Calibration:
     count: Ints
     confidence: Floats
     accuracy: Floats
-    ece: Figure
-    nll: Figure
-    brier: Figure
+    ece: Estimate
+    nll: Estimate
+    brier: Estimate
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -104,7 +104,7 @@ def calibration(
     drawn = None
     if len(sums) > 1 and draws:
         drawn = _calibration_figures(bootstrap_sums(sums, draws=draws, seed=seed), bins)
-    ece, nll, brier = figures(_calibration_figures(whole, bins), drawn, level)
+    ece, nll, brier = estimates(_calibration_figures(whole, bins), drawn, level)
     count = whole[:bins]
     return Calibration(
         np.linspace(0, 1, bins + 1),

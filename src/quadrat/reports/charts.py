@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from quadrat.areas.tables import number
-from quadrat.metrics import Calibration, Figure
+from quadrat.metrics import Calibration, Estimate
 
 INK, GRID, BLUE = "#222222", "#dddddd", "#2166ac"
 WIDE = 1.25
@@ -76,7 +76,7 @@ def bars(
     names: Sequence[str],
     colors: Sequence[str],
     mapped: Sequence[float],
-    figures: Sequence[Figure | None],
+    figures: Sequence[Estimate | None],
     unit: str,
     about: str,
 ) -> str:
@@ -140,7 +140,7 @@ def curves(
     dates: Sequence[str],
     names: Sequence[str],
     colors: Sequence[str],
-    areas: Sequence[Sequence[Figure]],
+    areas: Sequence[Sequence[Estimate]],
     factor: float,
     unit: str,
 ) -> str:

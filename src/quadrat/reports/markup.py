@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from quadrat.areas.tables import number
-from quadrat.metrics import Figure
+from quadrat.metrics import Estimate
 
 _NUMBER = ' class="n"'
 
@@ -71,7 +71,7 @@ def scrolled(inner: str, caption: str) -> str:
     )
 
 
-def share(figure: Figure | None) -> str:
+def share(figure: Estimate | None) -> str:
     """`91.2% (88.0 to 93.9%)`; an interval without width is none."""
     if figure is None or not math.isfinite(figure.value):
         return "–"
@@ -81,19 +81,19 @@ def share(figure: Figure | None) -> str:
     return f"{main} <small>({100 * figure.low:.1f} to {figure.high:.1%})</small>"
 
 
-def three(figure: Figure) -> str:
+def three(figure: Estimate) -> str:
     """`0.213 (0.190 to 0.241)`."""
     if not math.isfinite(figure.low) or figure.low == figure.high:
         return f"{figure.value:.3f}"
     return f"{figure.value:.3f} <small>({figure.low:.3f} to {figure.high:.3f})</small>"
 
 
-def quantity(figure: Figure | Mapping[str, Any] | None, factor: float = 1.0) -> str:
+def quantity(figure: Estimate | Mapping[str, Any] | None, factor: float = 1.0) -> str:
     """`1,234 (1,100 to 1,380)`, in another unit."""
     if figure is None:
         return "–"
-    if not isinstance(figure, Figure):
-        figure = Figure.from_dict(figure)
+    if not isinstance(figure, Estimate):
+        figure = Estimate.from_dict(figure)
     main = signed(figure.value * factor)
     if not math.isfinite(figure.low) or figure.low == figure.high:
         return main

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quadrat.areas.tables import ACRES
-from quadrat.metrics import Figure
+from quadrat.metrics import Estimate
 from quadrat.reports import charts
 from quadrat.reports.content import Content
 from quadrat.reports.markup import matrix, named, notes, quantity, signed, table, text
@@ -26,7 +26,7 @@ def areas(said: Mapping[str, Any], colors: Sequence[str]) -> str:
     """
     names, ha = [str(n) for n in said["names"]], float(said["tile_ha"])
     days = [str(d) for d in said["dates"]]
-    figures = [[Figure.from_dict(f) for f in day] for day in said["areas"]]
+    figures = [[Estimate.from_dict(f) for f in day] for day in said["areas"]]
     words = (
         "<p>Estimated from all dates’ probabilities and their known errors, so that areas and "
         'changes agree; <a href="#change">Change</a> says how.</p>'

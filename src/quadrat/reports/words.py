@@ -9,7 +9,7 @@ from typing import Any
 from quadrat import metrics
 from quadrat.areas.tables import number
 from quadrat.changes.result import total as summed
-from quadrat.metrics import Figure, Metrics
+from quadrat.metrics import Estimate, Metrics
 from quadrat.reports.content import Content, Day
 from quadrat.scores import SYNTHETIC
 
@@ -45,7 +45,7 @@ def _tiles(day: Day) -> str:
     return f"{day.count:,} tiles"
 
 
-def _percent(figure: Figure) -> tuple[str, str]:
+def _percent(figure: Estimate) -> tuple[str, str]:
     if not math.isfinite(figure.low) or figure.low == figure.high:
         return f"{figure.value:.1%}", ""
     return f"{figure.value:.1%}", f"{100 * figure.low:.1f} to {figure.high:.1%}"
@@ -85,7 +85,7 @@ def summary(content: Content) -> list[str]:
     return found
 
 
-def _areas(day: Day, said: Mapping[str, Any] | None) -> list[tuple[str, Figure]]:
+def _areas(day: Day, said: Mapping[str, Any] | None) -> list[tuple[str, Estimate]]:
     """Each class's hectares on a date: the estimate that the page's Area section shows.
 
     Args:
@@ -94,16 +94,16 @@ def _areas(day: Day, said: Mapping[str, Any] | None) -> list[tuple[str, Figure]]
     if day.area is None:
         return []
     if said is not None and day.date in said["dates"]:
-        figures = map(Figure.from_dict, said["areas"][list(said["dates"]).index(day.date)])
+        figures = map(Estimate.from_dict, said["areas"][list(said["dates"]).index(day.date)])
         ha = float(said["tile_ha"])
         return [
-            (str(n), Figure(f.value * ha, f.low * ha, f.high * ha))
+            (str(n), Estimate(f.value * ha, f.low * ha, f.high * ha))
             for n, f in zip(said["names"], figures, strict=True)
         ]
-    return [(r.name, r.adjusted or Figure(r.raw_ha, math.nan, math.nan)) for r in day.area.rows]
+    return [(r.name, r.adjusted or Estimate(r.raw_ha, math.nan, math.nan)) for r in day.area.rows]
 
 
-def _day(day: Day, areas: list[tuple[str, Figure]]) -> str:
+def _day(day: Day, areas: list[tuple[str, Estimate]]) -> str:
     k = len(day.legend)
     if day.area is None:
         return f"{day.date}: {day.count:,} pictures in {k} classes."
@@ -116,7 +116,7 @@ def _day(day: Day, areas: list[tuple[str, Figure]]) -> str:
     )
 
 
-def _ha(figure: Figure, factor: float = 1.0) -> str:
+def _ha(figure: Estimate, factor: float = 1.0) -> str:
     main = number(figure.value * factor)
     if not math.isfinite(figure.low) or figure.low == figure.high:
         return main
@@ -162,10 +162,10 @@ def _missed(found: Metrics, how: str = "mapped as") -> str:
     return f" {worst[1]} is missed most: {1 - worst[0]:.0%} of it is {how} something else."
 
 
-def _changed(said: Mapping[str, Any]) -> Figure:
+def _changed(said: Mapping[str, Any]) -> Estimate:
     """Expected tiles changed, over all intervals."""
-    found = summed(tuple(Figure.from_dict(f) for f in said["changed"]))
-    return Figure(found.value, max(found.low, 0.0), found.high)
+    found = summed(tuple(Estimate.from_dict(f) for f in said["changed"]))
+    return Estimate(found.value, max(found.low, 0.0), found.high)
 
 
 def _change(said: Mapping[str, Any]) -> list[str]:
@@ -178,7 +178,7 @@ def _change(said: Mapping[str, Any]) -> list[str]:
         "of both included."
     ]
     net = max(
-        zip(said["names"], map(Figure.from_dict, said["net"]), strict=True),
+        zip(said["names"], map(Estimate.from_dict, said["net"]), strict=True),
         key=lambda p: abs(p[1].value),
         default=None,
     )
@@ -196,7 +196,7 @@ def _change(said: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _net(name: str, figure: Figure, ha: float) -> str:
+def _net(name: str, figure: Estimate, ha: float) -> str:
     way = "gained" if figure.value > 0 else "lost"
     said = f"{name} {way} {number(abs(figure.value) * ha)} ha net"
     if not math.isfinite(figure.low):
