@@ -65,8 +65,9 @@ smoke:
 	grep -qF "quadrat[finetune]" <<< "$$said"
 
 docs: $(VENV)/.base
-	@$(BIN)/python -m quadrat.cli.reference > docs/cli.md.new
-	@mv docs/cli.md.new docs/cli.md
+	@for page in cli api; do \
+	$(BIN)/python -m quadrat.cli.$${page/cli/reference} > docs/$$page.md.new; \
+	mv docs/$$page.md.new docs/$$page.md; done
 
 clean:
 	rm -rf $(BARE) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -43,6 +43,20 @@ def test_the_readmes_path_from_rasters_to_a_map_runs_as_it_stands(
     assert "Overall accuracy" in page and "The imagery is synthetic" in page
 
 
+def test_the_readmes_python_runs_with_a_quick_network(
+    county: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(county.imagery[0], tmp_path / "imagery.tif")
+    shutil.copy(county.labels[0], tmp_path / "nlcd.tif")
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "README.md").read_text().split("## From Python")[1].split("\n## ")[0]
+    code = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    assert 'head="logistic"' in code
+    made: dict[str, Any] = {}
+    exec(code.replace('head="logistic"', 'head="logistic", backbone="mean_colour"'), made)
+    assert made["scores"].tiles > 300 and len(made["scores"].to_pandas()) == made["scores"].tiles
+
+
 @pytest.mark.parametrize(
     "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 )

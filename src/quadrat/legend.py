@@ -236,7 +236,11 @@ def _codes(data: Mapping[str, Any], key: str, where: str) -> tuple[int, ...]:
 
 
 def load_legend(name_or_path: str) -> Legend:
-    """A shipped legend by name, or a user's TOML file by path."""
+    """The legend `name_or_path`: a shipped one by name, or a TOML file by path.
+
+    Raises:
+        LegendError: there is none, or the file is not sound.
+    """
     if name_or_path in SHIPPED:
         shipped = resources.files("quadrat.data").joinpath(f"{name_or_path}.toml")
         with resources.as_file(shipped) as path:

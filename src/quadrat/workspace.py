@@ -143,6 +143,7 @@ def clean(
     """Delete what was made in a working folder.
 
     Args:
+        workspace: the folder.
         only: these of `choices.MADE`; all when empty.
         dry_run: list it and delete nothing.
         on_progress: called with files deleted, and files to delete.

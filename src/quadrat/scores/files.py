@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,13 @@ from quadrat.grid import Grid
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
 from quadrat.scores import columns as named
+from quadrat.scores import frames
+from quadrat.shown import shown
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
+    import xarray as xr
 
 FORMAT = "quadrat-scores"
 VERSION = 2
@@ -26,6 +33,7 @@ MANIFEST = "scores.json"
 SYNTHETIC = "The imagery is synthetic: it is generated and shows no real place."
 
 
+@shown
 @dataclass(frozen=True)
 class Scores:
     """Scores that are finished.
@@ -61,6 +69,15 @@ class Scores:
         """SHA-256 over the parts' and over legend and grid."""
         return parts.digest(_head(self.legend, self.grid), self.records)
 
+    @property
+    def _schema(self) -> pa.Schema:
+        return named.schema(self.legend.names, shares=self.has_shares)
+
+    @property
+    def _light(self) -> list[str]:
+        """All columns but the outlines."""
+        return [n for n in self._schema.names if n != "geometry"]
+
     @cached_property
     def _expected(self) -> Mapping[str, geoparquet.Expected]:
         return {r.name: r.expected for r in self.records}
@@ -70,7 +87,7 @@ class Scores:
         table = geoparquet.read_part(
             parts.place(self.uri, name),
             columns,
-            schema=named.schema(self.legend.names, shares=self.has_shares),
+            schema=self._schema,
             expected=self._expected[name],
         )
         known = {"label", *self.probability_columns, *self.share_columns}
@@ -90,6 +107,40 @@ class Scores:
         if not tables:
             raise ScoresError(f"{storage.redact(self.uri)} holds no scores")
         return pa.concat_tables(tables)
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """A DataFrame, one row a tile; all columns but the outlines by default.
+
+        Raises:
+            MissingExtraError: pandas is not installed. ScoresError: as `table`.
+        """
+        frame: pd.DataFrame = frames.to_pandas(self.table(columns or self._light))
+        return frame
+
+    def to_geopandas(self, columns: Sequence[str] | None = None) -> gpd.GeoDataFrame:
+        """A GeoDataFrame, one row a tile with its outline in the grid's CRS.
+
+        Raises:
+            MissingExtraError: GeoPandas is not installed. ScoresError: pictures without a place.
+        """
+        light = [c for c in columns or self._light if c != "geometry"]
+        table = self.table([*light, "geometry"])
+        frame: gpd.GeoDataFrame = frames.to_geopandas(table, self.grid, self.uri)
+        return frame
+
+    def to_xarray(self) -> xr.Dataset:
+        """A Dataset of one cell a tile: rows run south (`y` falls), columns east.
+
+        `label` and `truth` (y, x) int16 are class ids, -1 where there is none; `probability` and,
+        where the scores have them, `share` (class, y, x) float32 are NaN where there is no tile.
+        `x` and `y` are the tiles' centres, metres in the CRS that `spatial_ref` names as CF does.
+
+        Raises:
+            MissingExtraError: xarray is not installed. ScoresError: pictures without a place, a
+                tile twice, tiles too far apart.
+        """
+        made: xr.Dataset = frames.to_xarray(self)
+        return made
 
     @property
     def probability_columns(self) -> tuple[str, ...]:

@@ -248,7 +248,7 @@ def unpack(
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write a tile set's tiles as PNG files, one folder a class; how many were written.
+    """Write the tiles of `tileset` as PNG files, one folder a class; how many were written.
 
     Tiles with a place are called `r<row>_c<col>.png`, those without a label go to `unlabelled/`.
     Where two would get one name, in any case or Unicode form, the later one is called
