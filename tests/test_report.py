@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from geodesy import geodesic
 from made_scores import GRID, certain, square, write_scores
 from quadrat import changes, storage
 from quadrat.cli import run as cli
-from quadrat.errors import InputError, LegendError, ScoresError
+from quadrat.errors import InputError, LegendError, QuadratError, ScoresError
 from quadrat.grid import Grid, TileId
 from quadrat.legend import LandClass, Legend, load_legend
 from quadrat.reports import report
@@ -473,3 +474,50 @@ def test_a_run_alone_reports_its_own_validation(
     assert facts["Trained on tile set, digest"] == county_tiles.digest
     with pytest.raises(InputError, match="second run"):
         report([run.id, run.id], out, tracking_uri=history)
+
+
+def spoiled(value: object, rng: np.random.Generator) -> object:
+    """A JSON value with one place of it replaced, dropped or doubled."""
+    other = [None, -1, 1e308, "x", "<b>", [], {}, True, [[1]], {"value": "1"}]
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = list(value)[rng.integers(len(value))]
+        if rng.random() < 0.15:
+            return {k: v for k, v in value.items() if k != key}
+        return {**value, key: spoiled(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.8:
+        at = int(rng.integers(len(value)))
+        middle = [] if rng.random() < 0.3 else [spoiled(value[at], rng)] * int(rng.integers(1, 3))
+        return [*value[:at], *middle, *value[at + 1 :]]
+    return other[rng.integers(len(other))]
+
+
+def test_a_damaged_change_folder_is_refused_by_the_name_of_its_file(
+    folder: Path, tmp_path: Path
+) -> None:
+    from quadrat.reports import content
+
+    found = tmp_path / "change"
+    shutil.copytree(folder / "two_change", found)
+    good = json.loads((found / "change.json").read_text())
+    rng = np.random.default_rng(0)
+    refused, accepted = 0, []
+    for _ in range(300):
+        bad = spoiled(good, rng)
+        (found / "change.json").write_text(json.dumps(bad))
+        try:
+            content.read_change(str(found))
+        except QuadratError as error:
+            assert "change.json" in str(error) or "transitions.parquet" in str(error)
+            refused += 1
+        else:
+            accepted.append(bad)
+    assert refused > 150
+    for bad in accepted[:10]:  # what is let in makes a page
+        (found / "change.json").write_text(json.dumps(bad))
+        report([str(folder / "a"), str(folder / "b")], str(tmp_path / "r.html"), change=str(found))
+    (found / "change.json").write_text(json.dumps(good))
+    table = (found / "candidates.csv").read_text().splitlines()
+    for line in (table[1].replace(table[1].split(",")[1], "north", 1), table[1].rsplit(",", 9)[0]):
+        (found / "candidates.csv").write_text("\n".join([table[0], line]) + "\n")
+        with pytest.raises(QuadratError, match=r"candidates\.csv"):
+            content.read_change(str(found))

@@ -9,7 +9,7 @@
     imagery       dates given as imagery, scored first
     evidence      scores -> likelihoods, checked on reference tiles
     candidates    the ranked list and its files
-    tables        the result as Markdown and CSV
+    tables        the result as Markdown and CSV; saved: as JSON, read back
     pictures      before and after
     work          two dates or many, put together
 
@@ -34,16 +34,16 @@ from quadrat.changes import candidates, pictures, posterior, tables, work
 from quadrat.changes import imagery as imaged
 from quadrat.changes.align import LEAST_TILES
 from quadrat.changes.result import ChangeResult, Move
+from quadrat.changes.saved import RESULT, read_result
 from quadrat.changes.work import Found, Options
 from quadrat.engines import Engine
-from quadrat.errors import InputError, ScoresError
+from quadrat.errors import InputError
 from quadrat.legend import Legend
 from quadrat.scores import DateScores
 
-__all__ = ["ChangeResult", "Move", "change"]
+__all__ = ["ChangeResult", "Move", "change", "read_result"]
 
 Ints = NDArray[np.int64]
-RESULT = products.PRODUCTS["change"].manifest
 Progress = Callable[[int, int], None]
 
 
@@ -345,16 +345,3 @@ def _transitions(
         columns[f"p_{names[i]}_to_{names[j]}"] = pa.array(p)
     columns["geometry"] = geoparquet.wkb_array(first.grid.wkb(first.rows, first.cols))
     return pa.table(columns)
-
-
-def read_result(uri: str) -> dict[str, Any]:
-    """What `change.json` in a folder says; ScoresError when there is none."""
-    place = storage.join(uri, RESULT)
-    if not storage.exists(place):
-        raise ScoresError(
-            f"{storage.redact(uri)} holds no change.json; make it with quadrat change"
-        )
-    data = storage.read_json(place)
-    if not isinstance(data, dict) or "moves" not in data:
-        raise ScoresError(f"{storage.redact(place)} is not of quadrat change; run it again")
-    return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -265,6 +266,8 @@ def read_change(uri: str) -> tuple[Mapping[str, Any], tuple[Mapping[str, str], .
     except InputError as error:
         raise InputError(f"{storage.redact(listed)} cannot be read: {error}") from None
     rows = tuple({k: v or "" for k, v in r.items()} for r in records)
+    if not all(_is_candidate(r) for r in rows):
+        raise InputError(f"{storage.redact(listed)} is damaged; run quadrat change again")
     kinds = {"row": pa.int32(), "col": pa.int32()}
     kinds |= {f"class_{n}": pa.string() for n in range(1, len(said["dates"]) + 1)}
     kinds |= {f"changed_{n}": pa.float32() for n in range(1, len(said["dates"]))}
@@ -272,6 +275,16 @@ def read_change(uri: str) -> tuple[Mapping[str, Any], tuple[Mapping[str, str], .
         storage.join(uri, "transitions.parquet"), list(kinds), schema=pa.schema(kinds)
     )
     return said, rows, table
+
+
+def _is_candidate(row: Mapping[str, str]) -> bool:
+    """Whether a row of `candidates.csv` has what the report shows of it, numbers as numbers."""
+    try:
+        whole = [int(row[k]) for k in ("rank", "row", "col")]
+        real = [float(row[k]) for k in ("probability", "expected_false", "lat", "lon")]
+    except (KeyError, ValueError):
+        return False
+    return {"from", "to", "period"} <= set(row) and all(map(math.isfinite, [*whole, *real]))
 
 
 def read_shots(said: Mapping[str, Any], uri: str, most: int) -> dict[int, bytes]:
