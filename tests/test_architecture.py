@@ -263,3 +263,46 @@ def test_no_statement_checks_input_by_assert() -> None:
         if isinstance(node, ast.Assert)
     ]
     assert found == []
+
+
+def module_names() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def run_imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Imports that are run, in functions too; those for type checkers are not."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield from run_imports(other)
+        elif isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        else:
+            yield from run_imports(child)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = module_names()
+    wanted: dict[str, set[str]] = {}
+    for name, path in names.items():
+        wanted[name] = set()
+        for node in run_imports(ast.parse(path.read_text("utf-8"))):
+            whole = [a.name for a in node.names]
+            if isinstance(node, ast.ImportFrom):
+                whole = [f"{node.module}.{a}" for a in whole]
+                whole = [w if w in names else str(node.module) for w in whole]
+            wanted[name] |= set(whole) & set(names)
+    left = dict(wanted)
+    while free := [n for n, needs in left.items() if not needs & set(left)]:
+        for name in free:
+            del left[name]
+    # what is left imports a circle, or is imported by one: cut from the other side too
+    while idle := [n for n in left if not any(n in left[m] for m in left)]:
+        for name in idle:
+            del left[name]
+    assert {n: sorted(needs & set(left)) for n, needs in left.items()} == {}

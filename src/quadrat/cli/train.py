@@ -14,16 +14,28 @@ if TYPE_CHECKING:
     from quadrat.heads import TrainResult
 
 
+class BackboneOption(click.Option):
+    """An option whose help names the backbones with published weights, read when it is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """As click's, with the names."""
+        from quadrat.backbones import BACKBONES
+
+        names = ", ".join(name for name, row in BACKBONES.items() if row.weights)
+        self.help = (self.help or "").format(names)
+        return super().get_help_record(ctx)
+
+
 @common.verb()
 @args.placed("source", "tiles")
 @args.out("models", "The model's folder.")
-@args.option(
-    "backbone",
-    str,
-    "efficientnet_lite0",
-    "A network by name (efficientnet_lite0, resnet18, resnet34, resnet50, alexnet), or an "
-    ".onnx file from chips to features.",
+@click.option(
+    "--backbone",
+    cls=BackboneOption,
+    default="efficientnet_lite0",
+    show_default=True,
     metavar="NAME|FILE",
+    help="A network by name ({}), or an .onnx file from chips to features.",
 )
 @click.option("--weights", metavar="FILE", help="The network's weights; its published ones if not.")
 @args.option("head", choices.HEADS, "logistic", "The classifier on the features.")
