@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,66 +67,73 @@ def refused(*options: str) -> str:
     return done.stderr
 
 
-STAND_IN = """#!{python}
-import json, os, sys
-from pathlib import Path
-folder = Path({folder!r})
-name, arguments = Path(sys.argv[0]).name, sys.argv[1:]
-told = "" if sys.stdin.isatty() else sys.stdin.read()
-call = " ".join([name, *arguments])
-count = len((folder / "calls").read_text().splitlines()) if (folder / "calls").exists() else 0
-with (folder / "calls").open("a") as calls:
-    calls.write(json.dumps([name, *arguments]) + "\\n")
-with (folder / "inputs").open("a") as inputs:
-    inputs.write(json.dumps(told) + "\\n")
-if str(count) == os.environ.get("STAND_IN_FAILS_AT"):
-    sys.exit(f"{{name}}: the stand-in fails here, as it was told to")
-for start, answer in json.loads((folder / "answers").read_text()):
-    if call.startswith(start):
-        sys.stdout.write(answer)
-        break
+STAND_IN = r"""#!/bin/sh
+PATH=/usr/bin:/bin
+cd {folder}
+read -r number < count
+read -r fails < fails
+echo $((number + 1)) > count
+printf '%s\036' "${{0##*/}}" "$@" > "calls/$number"
+cat > "inputs/$number"
+if [ "$number" = "$fails" ]; then
+  echo "${{0##*/}}: the stand-in fails here, as it was told to" >&2
+  exit 3
+fi
+case "${{0##*/}} $*" in
+{cases}
+esac
 """
 
 
 class StandIns:
-    """Programs that record how they are called, and answer what they were told to.
+    """Programs on a path of their own that record each call, and answer what they were told to.
 
     Args:
         names: of the programs.
         answers: the start of a call -> what it prints; the first that fits.
     """
 
-    def __init__(self, folder: Path, names: list[str], answers: dict[str, str]) -> None:
-        self.folder = folder
-        self.path = folder / "bin"
+    def __init__(self, folder: Path, names: Sequence[str], answers: Mapping[str, str]) -> None:
+        self.folder, self.names, self.path = folder, names, folder / "bin"
         self.path.mkdir(parents=True)
-        for name in names:
-            program = self.path / name
-            program.write_text(STAND_IN.format(python=sys.executable, folder=str(folder)))
-            program.chmod(0o755)
+        self.forget()
         self.answer(answers)
 
-    def answer(self, answers: dict[str, str]) -> None:
-        """Give other answers from now on."""
-        (self.folder / "answers").write_text(json.dumps(list(answers.items())))
+    def answer(self, answers: Mapping[str, str]) -> None:
+        """Give these answers from now on."""
+        cases = "\n".join(
+            f"{shlex.quote(start)}*) printf %s {shlex.quote(text)};;"
+            for start, text in answers.items()
+        )
+        for name in self.names:
+            program = self.path / name
+            program.write_text(STAND_IN.format(folder=shlex.quote(str(self.folder)), cases=cases))
+            program.chmod(0o755)
+
+    def fail_at(self, number: int | None) -> None:
+        """Let the call of this number, from 0, fail once; None: none."""
+        (self.folder / "fails").write_text(f"{'none' if number is None else number}\n")
 
     def calls(self) -> list[list[str]]:
         """All calls so far, in order."""
-        return self._lines("calls")
+        return [x.split("\x1e")[:-1] for x in self._read("calls")]
 
     def inputs(self) -> list[str]:
         """What each call was told on its standard input."""
-        return self._lines("inputs")
+        return self._read("inputs")
+
+    def lines(self) -> list[str]:
+        """All calls so far, as texts."""
+        return [" ".join(call) for call in self.calls()]
 
     def forget(self) -> None:
         """Start anew."""
         for name in ("calls", "inputs"):
-            (self.folder / name).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / name).mkdir()
+        (self.folder / "count").write_text("0\n")
+        self.fail_at(None)
 
-    def _lines(self, name: str) -> list[Any]:
-        path = self.folder / name
-        return [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
-
-    def environ(self, **more: str) -> dict[str, str]:
-        """Variables under which only these programs, and this Python, are found."""
-        return {"PATH": str(self.path), "HOME": str(self.folder), **more}
+    def _read(self, name: str) -> list[str]:
+        files = sorted((self.folder / name).iterdir(), key=lambda p: int(p.name))
+        return [p.read_text() for p in files]
