@@ -34,12 +34,12 @@ def verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, 
     does: dict[str, object] = {"answer": common.Answer(Result(), "3 tiles")}
     module = types.ModuleType("quadrat.cli.try")
 
-    def command(legend: str, engine: str, workers: int | None, master: str | None, name: str):
+    def command(legend: str, engine: args.EngineArgs, name: str):
         """Try it."""
         print("chatter of a library")
         if "error" in does:
             raise does["error"]  # type: ignore[misc]
-        does.update(legend=legend, engine=engine, workers=workers, master=master, name=name)
+        does.update(legend=legend, engine=engine.engine, workers=engine.workers, name=name)
         return does["answer"]
 
     command = args.legend(command)
@@ -151,7 +151,7 @@ def test_a_mistake_in_the_file_is_told(
 def test_a_master_without_spark_is_wrong_usage() -> None:
     with (
         pytest.raises(click.UsageError, match="--engine spark"),
-        common.engine("local", "yarn", None),
+        common.engine(args.EngineArgs("local", master="yarn")),
     ):
         pass
 

@@ -7,6 +7,7 @@ in `quadrat.choices`; defaults come from the configuration where it has them. It
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import click
@@ -20,7 +21,6 @@ SHARE = click.FloatRange(0, 1)
 PART = click.FloatRange(0, 1, min_open=True)  # a share above 0
 COUNT = click.IntRange(min=1)
 COUNT_OR_0 = click.IntRange(min=0)
-CONF = "quadrat.conf"  # where click's context keeps the settings of --conf
 
 
 def option(
@@ -252,17 +252,30 @@ imagery = in_order(
 # Where work is done
 
 
+@dataclass(frozen=True)
+class EngineArgs:
+    """What `--engine` and its options say, for `common.engine`; a verb's parameter `engine`."""
+
+    engine: str
+    master: str | None = None
+    conf: Mapping[str, str] = field(default_factory=dict)
+    workers: int | None = None
+
+    @classmethod
+    def taken(cls, given: dict[str, Any]) -> EngineArgs:
+        """Made of a command's parameters, which leave `given`."""
+        return cls(**{f.name: given.pop(f.name) for f in fields(cls) if f.name in given})
+
+
 def _settings(
     context: click.Context, _: click.Parameter, values: Sequence[str]
 ) -> Mapping[str, str]:
-    """The settings of `--conf`, kept for `common.engine()`."""
+    """The settings of `--conf`."""
     for value in values:
         key, sign, _rest = value.partition("=")
         if not sign or not key.strip():
             raise click.BadParameter(f"{redact(value)} is no KEY=VALUE (spark.executor.memory=4g)")
-    settings = {k.strip(): v.strip() for k, _, v in (value.partition("=") for value in values)}
-    context.meta[CONF] = settings
-    return settings
+    return {k.strip(): v.strip() for k, _, v in (value.partition("=") for value in values)}
 
 
 def _engine_and_master(text: str) -> Callable[[F], F]:
@@ -284,13 +297,12 @@ def _engine_and_master(text: str) -> Callable[[F], F]:
             multiple=True,
             metavar="KEY=VALUE",
             callback=_settings,
-            expose_value=False,
             help="A setting of Spark; repeat. Passwords belong in spark-defaults.conf.",
         ),
     )
 
 
-# `--engine`, `--master`, `--conf` and `--workers`, for `common.engine()`.
+# `--engine`, `--master`, `--conf` and `--workers`: the verb's parameter `engine`, an `EngineArgs`.
 engine = in_order(
     _engine_and_master("Where parts are worked on."),
     click.option(

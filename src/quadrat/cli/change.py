@@ -76,9 +76,7 @@ def command(
     dates: Sequence[str],
     out: str,
     model: str | None,
-    engine: str,
-    master: str | None,
-    workers: int | None,
+    engine: args.EngineArgs,
     **options: Any,
 ) -> common.Answer:
     """Find land-use change between DATE_1 and DATE_2, or over a series of dates.
@@ -92,7 +90,7 @@ def command(
         places = [args.place("scores", d) for d in dates]
     else:
         places, model = list(dates), args.place("models", model)
-    with common.engine(engine, master, workers) as made, common.progress("change") as report:
+    with common.engine(engine) as made, common.progress("change") as report:
         result = change(places, out, model=model, engine=made, on_progress=report, **options)
     return common.Answer(result, described(result))
 

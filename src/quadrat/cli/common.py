@@ -89,12 +89,14 @@ def verb(
 
     def decorate(function: Callable[..., Answer | None]) -> click.Command:
         @functools.wraps(function)
-        def call(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
+        def call(*, as_json: bool, debug: bool, **kwargs: Any) -> None:
             set_up()
+            if "engine" in kwargs:
+                kwargs["engine"] = args.EngineArgs.taken(kwargs)
             # Libraries that print would spoil the JSON; their words go to stderr.
             guard = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
             with guard, _noted(command, kwargs.get("out")) as made:
-                answer = function(*args, **kwargs)
+                answer = function(**kwargs)
                 made += answer.made if answer is not None else ()
             if answer is not None:
                 show(answer, as_json)
@@ -153,6 +155,7 @@ def history(
     name: str | None,
     tracking_uri: str | None,
     params: Mapping[str, Any],
+    *,
     resume: str | None = None,
 ) -> Iterator[Run]:
     """A run of the history for a training verb, called like its `--out`; noted for clean.
@@ -212,24 +215,22 @@ def progress(what: str, unit: str = "tiles") -> Reporter:
 
 
 @contextlib.contextmanager
-def engine(name: str, master: str | None, workers: int | None) -> Iterator[Engine]:
-    """The engine that `args.engine` describes, closed afterwards.
+def engine(wanted: args.EngineArgs) -> Iterator[Engine]:
+    """The engine that the options describe, closed afterwards.
 
     Raises:
         click.UsageError: an option that this engine does not take.
     """
     from quadrat import engines
 
-    context = click.get_current_context(silent=True)
-    conf = None if context is None else context.meta.get(args.CONF) or None
-    known = engines.options(name)
-    for option, value in (("master", master), ("conf", conf)):
+    name, known = wanted.engine, engines.options(wanted.engine)
+    given: dict[str, Any] = {"workers": wanted.workers, "conf": wanted.conf or None}
+    for option, value in (("master", wanted.master), ("conf", wanted.conf)):
         if value and option not in known:
             able = [n for n in choices.ENGINES if option in engines.options(n)]
             raise click.UsageError(f"--{option} needs --engine {' or '.join(able)}")
-    given: dict[str, Any] = {"workers": workers, "conf": conf}
     if "master" in known:
-        given["master"] = master or args.defaults().master
+        given["master"] = wanted.master or args.defaults().master
     with engines.opened(name, **given) as made:
         if page := engines.page(made):
             echo(f"{name.capitalize()}'s own page: {page}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,32 +21,20 @@ if TYPE_CHECKING:
 @args.option("dates", click.IntRange(1, 10), 2, "Dates of imagery; the first is mapped.")
 @args.tracking
 @args.engine
-def command(
-    out: str,
-    tiles: int,
-    seed: int,
-    dates: int,
-    tracking_uri: str | None,
-    engine: str,
-    master: str | None,
-    workers: int | None,
-) -> common.Answer:
+def command(out: str, engine: args.EngineArgs, **options: Any) -> common.Answer:
     """Run the whole job on a generated county, offline.
 
     The county is synthetic: it shows no real place.
     """
     from quadrat.walkthrough import demo
 
-    with common.engine(engine, master, workers) as made:
+    with common.engine(engine) as made:
         result = demo(
             out,
-            tiles=tiles,
-            seed=seed,
-            dates=dates,
-            tracking_uri=tracking_uri,
             engine=made,
             on_run=lambda run: common.note("runs", run.tracking_uri, run.id),
             on_step=common.progress,
+            **options,
         )
     written = (
         ("county", result.county.out),

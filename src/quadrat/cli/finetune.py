@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +14,6 @@ from quadrat.errors import RunError
 
 if TYPE_CHECKING:
     from quadrat.finetuning import FinetuneResult
-    from quadrat.runs import Run
 
 
 @common.verb()
@@ -94,11 +92,7 @@ if TYPE_CHECKING:
 def command(
     source: str,
     out: str,
-    validation: str | None,
-    resume: bool,
-    keep_checkpoints: bool,
-    engine: str,
-    master: str | None,
+    engine: args.EngineArgs,
     name: str | None,
     tracking_uri: str | None,
     **options: Any,
@@ -115,18 +109,15 @@ def command(
     machine = Machine(**_taken(Machine, options))
     settings = FinetuneSettings(**_taken(FinetuneSettings, options))
     open_tiles(source)  # before the run starts: a mistyped name is no run
-    arguments: dict[str, Any] = {
-        "validation": validation,
-        "resume": resume,
-        "keep_checkpoints": keep_checkpoints,
-    }
+    arguments = {n: options[n] for n in ("validation", "resume", "keep_checkpoints")}
     if rank():
         finetune(source, out, settings, machine, **arguments)
         return None
-    params = {"source": source, "out": out, "validation": validation}
+    params = {"source": source, "out": out, "validation": options["validation"]}
+    stopped = _stopped(out, tracking_uri) if options["resume"] else None
     with (
-        common.engine(engine, master, None) as made,
-        _history(out, name, tracking_uri, params, resume) as run,
+        common.engine(engine) as made,
+        common.history("finetune", out, name, tracking_uri, params, resume=stopped) as run,
         common.progress("finetune") as report,
     ):
 
@@ -149,22 +140,18 @@ def _taken(kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
     return {f.name: options[f.name] for f in dataclasses.fields(kind)}
 
 
-@contextlib.contextmanager
-def _history(
-    out: str, name: str | None, tracking_uri: str | None, params: dict[str, Any], resume: bool
-) -> Iterator[Run]:
-    """The run of this training; that of the stopped one when it goes on."""
+def _stopped(out: str, tracking_uri: str | None) -> str | None:
+    """The run of the stopped training in `out`; None where it is in another history."""
     from quadrat import runs
     from quadrat.finetuning import stopped_run
 
-    stopped = stopped_run(out) if resume else None
+    stopped = stopped_run(out)
     if stopped is not None:
         try:
             runs.show_run(stopped, tracking_uri=tracking_uri)
         except RunError:
-            stopped = None  # it is in another history: here a run of its own gets the whole curve
-    with common.history("finetune", out, name, tracking_uri, params, resume=stopped) as run:
-        yield run
+            return None  # here a run of its own gets the whole curve
+    return stopped
 
 
 def epoch_text(values: Mapping[str, Any], epochs: int) -> str:

@@ -31,9 +31,7 @@ def command(
     model: str,
     source: Sequence[str],
     out: str,
-    engine: str,
-    master: str | None,
-    workers: int | None,
+    engine: args.EngineArgs,
     **options: Any,
 ) -> common.Answer:
     """Score SOURCE with MODEL.
@@ -43,7 +41,7 @@ def command(
     """
     from quadrat.scoring import score
 
-    with common.engine(engine, master, workers) as made, common.progress("score") as report:
+    with common.engine(engine) as made, common.progress("score") as report:
         sources = source[0] if len(source) == 1 else list(source)
         result = score(model, sources, out, engine=made, on_progress=report, **options)
     files = (("files", result.csv),) if result.csv else ()

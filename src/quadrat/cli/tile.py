@@ -60,15 +60,13 @@ def command(
     imagery: Sequence[str],
     out: str,
     split: str,
-    engine: str,
-    master: str | None,
-    workers: int | None,
+    engine: args.EngineArgs,
     **options: Any,
 ) -> common.Answer:
     """Cut IMAGERY (GeoTIFF, COG or VRT files) into a tile set, with labels and a split."""
     from quadrat.tiles import tile
 
-    with common.engine(engine, master, workers) as made, common.progress("tile") as report:
+    with common.engine(engine) as made, common.progress("tile") as report:
         result = tile(
             imagery,
             out,

@@ -69,9 +69,7 @@ class BackboneOption(click.Option):
 def command(
     source: str,
     out: str,
-    engine: str,
-    master: str | None,
-    workers: int | None,
+    engine: args.EngineArgs,
     name: str | None,
     tracking_uri: str | None,
     **options: Any,
@@ -81,9 +79,9 @@ def command(
     from quadrat.tiles import open_tiles
 
     opened = open_tiles(source)  # before the run starts: a mistyped name is no run
-    params = {"source": source, "out": out, "engine": engine, **options}
+    params = {"source": source, "out": out, "engine": engine.engine, **options}
     with (
-        common.engine(engine, master, workers) as made,
+        common.engine(engine) as made,
         common.history("train", out, name, tracking_uri, params) as run,
         common.progress("features") as report,
     ):
