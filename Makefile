@@ -1,5 +1,6 @@
 # make demo    the whole job on a synthetic county, offline, to a map (installs the base package)
 # make test    installs what the tests need and runs all but the slow ones
+# make cluster-demo BASE=NAME@sha256:...   a cluster in containers, with a worker that is killed
 # make check   what must hold before a change lands: style, types, tests, a run without extras
 #
 # Everything is installed into .venv; stamps there keep a second run from installing again.
@@ -33,7 +34,7 @@ FIND_PYTHON = for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python
 	echo "no Python 3.11 or newer with venv: install python3 and python3-venv, or say PYTHON=..." >&2; \
 	exit 1
 
-.PHONY: demo test test-slow check smoke docs system clean
+.PHONY: demo test test-slow check smoke docs system clean cluster-demo
 
 demo: $(VENV)/.base
 	@$(BIN)/quadrat demo --out $(DEMO)
@@ -50,6 +51,11 @@ check: $(VENV)/.test system
 	@$(BIN)/mypy
 	@$(PYTEST) $(STRICT) -m "not slow" $(TESTS)
 	@$(MAKE) --no-print-directory smoke
+
+# Docker or Podman; BASE is a slim Python image by its digest (see deploy/Containerfile).
+cluster-demo:
+	@if [ -z "$(BASE)" ]; then echo "say BASE=NAME@sha256:..., a slim Python image" >&2; exit 1; fi
+	@python3 deploy/rehearse --base-image "$(BASE)" --out cluster-demo
 
 # The package as users get it: a built wheel, no extras, another folder.
 smoke:

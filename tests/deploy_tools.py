@@ -72,6 +72,9 @@ PATH=/usr/bin:/bin
 cd {folder}
 read -r number < count
 read -r fails < fails
+set -o noclobber  # a number is one call's, also of two at once
+until {{ true > "calls/$number"; }} 2> /dev/null; do number=$((number + 1)); done
+set +o noclobber
 echo $((number + 1)) > count
 printf '%s\036' "${{0##*/}}" "$@" > "calls/$number"
 cat > "inputs/$number"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deploy_tools import refused, template
+from quadrat import config
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
 
@@ -114,6 +115,14 @@ def test_keys_have_no_place_in_values() -> None:
         assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "mine"}}]
 
 
+def test_quadrat_takes_the_variables_that_pods_have(resources: list[dict[str, Any]]) -> None:
+    for pod in pods(resources):
+        (container,) = pod["containers"]
+        environ = {entry["name"]: entry["value"] for entry in container["env"]}
+        config.load("/", environ)  # an unknown QUADRAT_ variable is an error
+        assert pod["enableServiceLinks"] is False  # Kubernetes would add QUADRAT_MASTER_PORT
+
+
 def test_pods_are_reached_by_each_other_alone(resources: list[dict[str, Any]]) -> None:
     policy = of_kind(resources, "NetworkPolicy")["spec"]
     own = policy["podSelector"]["matchLabels"]
@@ -136,7 +145,7 @@ def test_a_worker_that_is_stopped_drains_first(resources: list[dict[str, Any]]) 
     (container,) = pod["containers"]
     assert container["lifecycle"]["preStop"] == {"exec": {"command": ["quadrat-node", "drain"]}}
     variables = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert pod["terminationGracePeriodSeconds"] > int(variables["QUADRAT_DRAIN_S"])
+    assert pod["terminationGracePeriodSeconds"] > int(variables["NODE_DRAIN_S"])
     conf = of_kind(resources, "ConfigMap")["data"]["spark-defaults.conf"]
     assert "spark.decommission.enabled true" in conf.splitlines()
 

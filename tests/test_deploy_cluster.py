@@ -47,7 +47,7 @@ Cluster = Callable[..., int]
 def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIns:
     made = StandIns(tmp_path / "stand-ins", NAMES, ANSWERS)
     monkeypatch.setenv("PATH", str(made.path))
-    monkeypatch.setenv("QUADRAT_CLUSTER_PAUSE_S", "0")
+    monkeypatch.setenv("CLUSTER_PAUSE_S", "0")
     return made
 
 

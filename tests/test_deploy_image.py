@@ -39,9 +39,9 @@ def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     (tmp_path / "given").write_text("spark.executor.memory 1g\n")
     for name, value in {
         "HOME": str(tmp_path), "SPARK_HOME": "/spark", "SPARK_CONF_DIR": str(tmp_path / "conf"),
-        "QUADRAT_SPARK_CONF": str(tmp_path / "given"), "QUADRAT_HOST": "10.1.2.3",
-        "QUADRAT_SPARK_SECRET": str(tmp_path / "secret"), "QUADRAT_CORES": "4",
-        "QUADRAT_HEAP": "1g", "QUADRAT_MASTER": "spark://127.0.0.1:1", "QUADRAT_WAIT_S": "0",
+        "NODE_SPARK_CONF": str(tmp_path / "given"), "NODE_HOST": "10.1.2.3",
+        "NODE_SPARK_SECRET": str(tmp_path / "secret"), "NODE_CORES": "4",
+        "NODE_HEAP": "1g", "QUADRAT_MASTER": "spark://127.0.0.1:1", "NODE_WAIT_S": "0",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     return module
@@ -62,11 +62,11 @@ def test_the_secret_is_in_a_private_file_and_in_no_argument(
 
 
 def test_without_a_secret_nothing_starts(node: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path(node.os.environ["QUADRAT_SPARK_SECRET"]).write_text("short")
+    Path(node.os.environ["NODE_SPARK_SECRET"]).write_text("short")
     with pytest.raises(SystemExit, match="fewer than 32 characters"):
         node.master([])
-    monkeypatch.delenv("QUADRAT_SPARK_SECRET")
-    with pytest.raises(SystemExit, match="QUADRAT_SPARK_SECRET must name"):
+    monkeypatch.delenv("NODE_SPARK_SECRET")
+    with pytest.raises(SystemExit, match="NODE_SPARK_SECRET must name"):
         node.driver(["score"])
 
 
@@ -122,10 +122,10 @@ def test_a_worker_is_told_to_drain_and_waited_for(
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(node.os, "kill", lambda pid, number: told.append((pid, number)))
     monkeypatch.setattr(node.time, "sleep", lambda seconds: None)
-    monkeypatch.setenv("QUADRAT_WORKER_PAGE", str(page))
+    monkeypatch.setenv("NODE_WORKER_PAGE", str(page))
     assert node.drain() == 0
     assert told == [(1, signal.SIGPWR)] and Page.looks == 3
-    monkeypatch.setenv("QUADRAT_WORKER_PAGE", str(services.free_port()))
+    monkeypatch.setenv("NODE_WORKER_PAGE", str(services.free_port()))
     assert node.drain() == 0  # the worker has ended by itself
 
 

@@ -93,7 +93,9 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb("finetune", finetune, "fine-tune a network on several machines")
     made.add_argument("--nodes", type=number, default=2, help="[%(default)s]")
-    made.add_argument("--cpu", action="store_true", help="on the workers' machines, without GPUs")
+    made.add_argument(
+        "--gpus", type=number, help="of a node; 0: the workers' machines [1; kubernetes: 0]"
+    )
     made.add_argument("name", help="of the job")
     made.add_argument("verb", nargs=argparse.REMAINDER, help="SOURCE --out URI ...")
 
@@ -130,7 +132,9 @@ def create(plan: Plan, given: argparse.Namespace) -> None:
     cost.tell(state, what, cores)
     plan.run(place.create(state))
     if "storage" in state.values:
-        say(f"the jobs' storage is {state['storage']}")
+        account = state.values.get("account") if given.place == "azure" else None
+        where = f" in the account {account}" if account else ""
+        say(f"the jobs' storage is {state['storage']}{where}")
 
 
 def chosen(given: argparse.Namespace, state: State) -> dict[str, Any]:
@@ -254,18 +258,20 @@ def finetune(plan: Plan, given: argparse.Namespace) -> None:
         raise ClusterError(
             "say how many and what: cluster finetune --nodes 2 NAME SOURCE --out URI"
         )
-    gpus = 0 if given.cpu or state["place"] == "kubernetes" else 1
-    most = state.values.get("cpu_nodes" if not gpus else "gpu_nodes", given.nodes)
+    own = state["place"] == "kubernetes"
+    gpus = (0 if own else 1) if given.gpus is None else given.gpus
+    most = state.values.get("gpu_nodes" if gpus else "cpu_nodes", given.nodes)
     if given.nodes > most:
         raise ClusterError(
             f"the pool has at most {most} machines; see create --gpu-nodes, --cpu-nodes"
         )
     cores = given.nodes * kubernetes.CORES
-    cost.tell(
-        state, f"{given.name} on {given.nodes} nodes, while it runs", cores, gpus=given.nodes * gpus
-    )
-    asked: dict[str, Any] = {"args": given.verb, "nodes": given.nodes, "gpus": gpus}
-    if not gpus and state["place"] != "kubernetes":
+    what = f"{given.name} on {given.nodes} nodes, while it runs"
+    cost.tell(state, what, cores, gpus=given.nodes * gpus)
+    asked: dict[str, Any] = {
+        "args": given.verb, "nodes": given.nodes, "gpus": gpus, "processes": max(1, gpus),
+    }  # fmt: skip
+    if not gpus and not own:
         worker = PLACES[state["place"]].values(state)["worker"]
         asked |= {k: worker[k] for k in ("nodeSelector", "tolerations")}
     if state["place"] == "aws":

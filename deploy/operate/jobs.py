@@ -102,7 +102,7 @@ def watch(plan: Plan, name: str | None) -> int:
         if end := ended(found):
             say(f"{name}: {end}")
             return 0 if end == "Complete" else 1
-        time.sleep(float(os.environ.get("QUADRAT_CLUSTER_PAUSE_S", "5")))
+        time.sleep(float(os.environ.get("CLUSTER_PAUSE_S", "5")))
 
 
 def scale(plan: Plan, place: Any, workers: int) -> None:

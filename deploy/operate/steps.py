@@ -162,7 +162,7 @@ class Plan:
                     f"{redact(done.stderr.strip())[-2000:]}\n"
                     "The same command, given again, goes on from here; `cluster delete` undoes it."
                 )
-            time.sleep(float(os.environ.get("QUADRAT_CLUSTER_PAUSE_S", "15")))
+            time.sleep(float(os.environ.get("CLUSTER_PAUSE_S", "15")))
         if step.keep:
             self.state.values.update(step.keep(done.stdout))
         elif done.stdout.strip() and not step.feed:

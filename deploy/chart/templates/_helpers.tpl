@@ -64,9 +64,9 @@ env:
   {{- if ne .part "finetune" }}
   - name: QUADRAT_MASTER
     value: spark://{{ .root.Release.Name }}-master:7077
-  - name: QUADRAT_SPARK_CONF
+  - name: NODE_SPARK_CONF
     value: /etc/quadrat/spark-defaults.conf
-  - name: QUADRAT_SPARK_SECRET
+  - name: NODE_SPARK_SECRET
     value: /run/quadrat/secret
   {{- end }}
   {{- range $name, $value := .root.Values.env }}
@@ -86,7 +86,7 @@ envFrom:
 
 {{- define "quadrat.mounts" -}}
 volumeMounts:
-  - {name: work, mountPath: /work}
+  - {name: scratch, mountPath: /scratch}
   - {name: tmp, mountPath: /tmp}
   {{- if eq .part "finetune" }}
   - {name: shm, mountPath: /dev/shm}
@@ -98,7 +98,7 @@ volumeMounts:
 
 {{- define "quadrat.volumes" -}}
 volumes:
-  - name: work
+  - name: scratch
     emptyDir: {sizeLimit: {{ .scratch }}}
   - name: tmp
     emptyDir: {sizeLimit: 1Gi}
