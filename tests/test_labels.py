@@ -57,7 +57,7 @@ def test_nine_points_as_a_plain_loop_finds_them(write_raster: Writer, crs: str) 
         left, top = left - 600, top + 600
     file = write_raster("l.tif", codes_raster(160), crs=crs, left=left, top=top, pixel=30.0)
     rows, cols = tiles_inside()
-    source = open_labels(file, NLCD, GRID)
+    source = open_labels(file, NLCD, GRID, rule=Rule("nine-point"))
     got = labels.label_tiles(source, GRID, rows, cols)
     nine = labels.label_tiles(replace(source, lattice=3), GRID, rows, cols)
     assert np.array_equal(got.label, nine.label)
@@ -94,7 +94,46 @@ def test_unknown_codes_are_listed_and_outside_is_not_covered(write_raster: Write
     got = labels.label_tiles(open_labels(file, NLCD, GRID), GRID, rows, cols)
     assert got.label.tolist() == [-1, NLCD.id("Forest"), -1]
     assert got.unknown == {77: 15 * 15}
-    assert got.covered.tolist() == [1, 1, 0]
+    assert got.covered.tolist() == [0, 1, 0]
+    assert np.isnan(got.fractions[[0, 2]]).all() and got.fractions[1].sum() == 1
+
+
+MASKED, NOTHING = 11, 0  # nlcd6: open water has no class; 0 is background
+
+
+@pytest.mark.parametrize(
+    ("codes", "label", "fractions"),
+    [
+        ([41] * 5 + [21] * 4, "Forest", {"Forest": 5 / 9, "Developed": 4 / 9}),
+        ([41] * 4 + [21] * 4 + [52], None, {"Forest": 4 / 9, "Developed": 4 / 9, "Shrub": 1 / 9}),
+        ([41] * 4 + [MASKED] * 5, None, {"Forest": 4 / 9}),
+        ([41] * 4 + [21] * 3 + [MASKED] * 2, "Forest", {"Forest": 4 / 9, "Developed": 3 / 9}),
+        ([41] * 6 + [NOTHING] * 3, "Forest", None),  # 3 unknown points cannot outweigh 6
+        ([41] * 4 + [21] * 2 + [NOTHING] * 3, None, None),  # they could: 2 + 3 > 4
+        ([NOTHING] * 9, None, None),
+    ],
+)
+def test_the_largest_share_is_the_label_and_ties_are_none(
+    write_raster: Writer, codes: list[int], label: str | None, fractions: dict | None
+) -> None:
+    """A tile of 3 x 3 cells, so that shares are ninths that can be counted."""
+    cells = np.repeat(np.repeat(np.array(codes, np.uint8).reshape(3, 3), 75, 0), 75, 1)
+    grid = Grid("EPSG:26917", 225.0)
+    file = write_raster("l.tif", cells[None], left=2500 * 225.0, top=18000 * 225.0)
+    got = labels.label_tiles(
+        open_labels(file, NLCD, grid), grid, np.array([-18000]), np.array([2500])
+    )
+    assert got.label[0] == (-1 if label is None else NLCD.id(label))
+    if fractions is None:
+        assert np.isnan(got.fractions).all() and got.covered[0] < labels.KNOWN
+    else:
+        want = [fractions.get(name, 0.0) for name in NLCD.names]
+        assert got.fractions[0] == pytest.approx(want, abs=1e-6)
+
+
+def test_main_classes_of_shares() -> None:
+    shares = np.array([[0.6, 0.4], [0.5, 0.5], [0.3, 0.2], [0.4, 0.35], [np.nan, np.nan]])
+    assert labels.main_classes(shares).tolist() == [0, -1, 2, 0, -1]
 
 
 def test_the_rasters_nodata_and_background_say_nothing(write_raster: Writer) -> None:
@@ -132,7 +171,8 @@ def test_real_nlcd_with_a_crs_without_a_code(real_data: Path) -> None:
         (x,), (y,) = transform(data.crs, "EPSG:26917", [middle[0]], [middle[1]])
     tile = GRID.tile_at(x, y)
     rows, cols = (g.ravel() for g in np.mgrid[tile.row : tile.row + 12, tile.col : tile.col + 12])
-    got = labels.label_tiles(open_labels(file, NLCD, GRID), GRID, rows, cols)
+    rule = Rule("nine-point")
+    got = labels.label_tiles(open_labels(file, NLCD, GRID, rule=rule), GRID, rows, cols)
     lookup = NLCD.lookup()
     for i in range(0, 144, 7):
         codes = expected(file, rows[i], cols[i], (1 / 6, 3 / 6, 5 / 6))
@@ -161,7 +201,7 @@ def test_wrong_label_sources_are_refused(write_raster: Writer, tmp_path: Path) -
         open_labels(write_raster("u.tif", np.zeros((1, 9, 9), np.uint64)), NLCD, GRID)
     with pytest.raises(LabelError, match="does not exist"):
         open_labels(str(tmp_path / "no.gpkg"), NLCD, GRID)
-    with pytest.raises(LabelError, match="nine-point, majority"):
+    with pytest.raises(LabelError, match="largest, nine-point, majority"):
         Rule("best")
 
 

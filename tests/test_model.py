@@ -16,6 +16,7 @@ from quadrat.errors import ModelError, QuadratError
 from quadrat.graphs import describe, join_graphs
 from quadrat.grid import Grid
 from quadrat.model import (
+    OUTPUTS,
     RUNTIMES,
     ModelInfo,
     compile_network,
@@ -23,6 +24,7 @@ from quadrat.model import (
     open_model,
     runner,
     save_model,
+    views,
 )
 from quadrat.model import choice as choice_module
 from quadrat.model import runtime as runtime_module
@@ -375,6 +377,78 @@ def test_a_bundle_comes_back_as_it_was_saved(bundle: Path) -> None:
     json.loads((bundle / "model.json").read_text(), parse_constant=lambda c: pytest.fail(c))
 
 
+def two_outputs(names: tuple[str, str] = OUTPUTS, sharpness: float = 10.0) -> bytes:
+    """A head whose second output is softer than its first, and sums to less than 1."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["z"]),
+        helper.make_node("Softmax", ["z"], [names[0]], axis=-1),
+        helper.make_node("Mul", ["z", "half"], ["w"]),
+        helper.make_node("Softmax", ["w"], ["u"], axis=-1),
+        helper.make_node("Mul", ["u", "most"], [names[1]]),
+    ]
+    weights = [("v", sharpness * np.eye(3)), ("half", np.array([0.5])), ("most", np.array([0.75]))]
+    graph = helper.make_graph(
+        nodes,
+        "head",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 3]) for n in names],
+        [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_a_model_of_two_outputs_gives_probabilities_and_shares(
+    tmp_path: Path, runtime: str
+) -> None:
+    uri, graph = str(tmp_path / "two"), join_graphs(mean_colour(), two_outputs())
+    model = save_model(uri, graph, info(masks=True, conformal={"threshold": 0.2}))
+    assert open_model(uri).info.outputs == model.info.outputs == OUTPUTS
+    assert open_model(uri).info.conformal == {"threshold": 0.2} and open_model(uri).info.masks
+    chips, network = random_chips(7), runner(open_model(uri), "fp32", runtime=runtime)
+    np.testing.assert_allclose(network(chips), expected(chips), atol=1e-6)
+    got = network.predict(chips)
+    np.testing.assert_allclose(got.probabilities, expected(chips), atol=1e-6)
+    assert got.shares is not None
+    np.testing.assert_allclose(got.shares, 0.75 * expected(chips, 5.0), atol=1e-6)
+
+
+def test_rows_that_do_not_sum_to_1_are_refused_where_nothing_is_masked(tmp_path: Path) -> None:
+    uri = str(tmp_path / "two")
+    save_model(uri, join_graphs(mean_colour(), two_outputs()), info())
+    with pytest.raises(ModelError, match=r"no probabilities .* sum 0.75"):
+        runner(open_model(uri), "fp32").predict(random_chips(1))
+
+
+def test_two_outputs_of_other_names_are_refused(tmp_path: Path) -> None:
+    graph = join_graphs(mean_colour(), two_outputs(("probabilities", "logits")))
+    with pytest.raises(ModelError, match="outputs probabilities, logits"):
+        save_model(str(tmp_path / "m"), graph, info())
+
+
+def test_a_model_of_one_output_has_no_shares_and_one_of_version_1_is_read(bundle: Path) -> None:
+    place = bundle / "model.json"
+    old = json.loads(place.read_text())
+    for key in ("outputs", "masks", "conformal"):
+        del old[key]
+    place.write_text(json.dumps({**old, "version": 1}))
+    model = open_model(str(bundle))
+    assert model.info.outputs == ("probabilities",) and not model.info.masks
+    got = runner(model).predict(random_chips(2))
+    np.testing.assert_allclose(got.probabilities, expected(random_chips(2)), atol=1e-6)
+    assert got.shares is None
+
+
+def test_views_are_averaged(bundle: Path) -> None:
+    """The mean colour is the same in every view; a network that reads one corner is not."""
+    network = runner(open_model(str(bundle)))
+    chips = random_chips(3)
+    np.testing.assert_allclose(network.predict(chips, 8)[0], network(chips), atol=1e-6)
+    seen = [network(views.seen(chips, v)) for v in range(4)]
+    np.testing.assert_allclose(network.predict(chips, 4)[0], np.mean(seen, 0), atol=1e-6)
+
+
 def test_the_digest_is_of_what_decides_the_scores(tmp_path: Path) -> None:
     def digest(graph: bytes, **changes: object) -> str:
         return save_model(str(tmp_path / "m"), graph, info(**changes)).digest
@@ -467,7 +541,14 @@ JSON_ATTACKS = {
     "not json": (lambda d: "{", "not whole JSON"),
     "a list": (lambda d: [], "does not describe"),
     "foreign": (lambda d: {"name": "bert"}, "does not describe"),
-    "newer": (lambda d: {**d, "version": 2}, "format version 2"),
+    "newer": (lambda d: {**d, "version": 3}, "format version 3"),
+    "outputs unknown": (lambda d: {**d, "outputs": ["shares"]}, "outputs are not"),
+    "outputs it lacks": (
+        lambda d: {**d, "outputs": ["probabilities", "shares"]},
+        "has not the outputs",
+    ),
+    "masks a number": (lambda d: {**d, "masks": 1}, "masks is missing or of the wrong"),
+    "threshold a text": (lambda d: {**d, "conformal": {"threshold": "x"}}, "is no number"),
     "absolute file": (
         lambda d: {**d, "forms": {"fp32": {**d["forms"]["fp32"], "file": "/etc/passwd"}}},
         "names a file other than",
@@ -577,7 +658,7 @@ def crafted(change: str, target: Path) -> bytes:
         ("custom operator", r"operators of evil \(Shell\), which is not standard"),
         ("custom operator in a branch", "the operator If"),
         ("function", "defines functions"),
-        ("two outputs", "1 inputs and 2 outputs"),
+        ("two outputs", "has the outputs probabilities, probabilities"),
         ("float input", "does not take tiles"),
     ],
 )

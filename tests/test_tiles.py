@@ -91,6 +91,32 @@ def test_labels_split_and_audit_stand_in_the_set(
     assert stored["audit"]["share"] == 0
 
 
+def test_mixed_and_unlabelled_tiles_go_with_their_block(
+    imagery: str, write_raster: Writer, tmp_path: Path
+) -> None:
+    """A checkerboard whose fields cross the tiles: by `nine-point` hardly a tile has a label."""
+    codes = np.where(np.add.outer(np.arange(300) // 5, np.arange(300) // 5) % 2, 41, 22)
+    codes[40:] = 0  # the source says nothing of the south
+    labels = write_raster("l.tif", codes[None].astype(np.uint8), pixel=30.0)
+    made = tiles.tile(
+        [imagery], str(tmp_path / "set"), labels=labels, rule="nine-point", block=2, buffer=0
+    )
+    rows, _ = everything(made)
+    unlabelled = [r for r in rows if r["label"] is None]
+    assert len(unlabelled) > 90 and all(r["split"] for r in rows)
+    blocks: dict = {}
+    for r in rows:
+        blocks.setdefault((r["row"] // 2, r["col"] // 2), set()).add(r["split"])
+    assert all(len(splits) == 1 for splits in blocks.values())
+    south = {r["row"] for r in rows if r["frac_Forest"] is None}
+    assert south and max(r["row"] for r in rows if r["frac_Forest"] is not None) < min(south)
+    known = [r for r in rows if r["frac_Forest"] is not None]
+    assert {"train", "validation"} == {r["split"] for r in known}
+    shares = tiles.targets.shares(tiles.index(made), made.legend.names)
+    assert np.isnan(shares).any(1).sum() == len(rows) - len(known)
+    assert shares[~np.isnan(shares).any(1)].sum(1) == pytest.approx(1)
+
+
 def test_two_mosaics_of_the_same_ground_give_the_same_tiles(
     write_raster: Writer, tmp_path: Path
 ) -> None:

@@ -17,8 +17,9 @@ ENGINES: dict[str, str] = {
 }
 # Legends that ship; the first is the default.
 LEGENDS = ("nlcd8", "nlcd6", "nlcd3")
-# How the points of a tile become its label.
+# How the points of a tile become its label; the first is the default.
 LABEL_RULES: dict[str, str] = {
+    "largest": "quadrat.labels:largest",
     "nine-point": "quadrat.labels:nine_points_agree",
     "majority": "quadrat.labels:majority",
 }

@@ -24,10 +24,11 @@ from quadrat import skipped as skips
 from quadrat.backbones import FeatureGraph
 from quadrat.engines import Engine, get_engine, tasks_per_process
 from quadrat.errors import StorageError
+from quadrat.model import views
 from quadrat.skipped import Skipped
 from quadrat.tiles.types import INDEX
 
-VERSION = 1
+VERSION = 2
 COLUMNS = ("row", "col", "path", "source", "label", "split")
 NOTE = ("skipped",)  # what is kept with a part
 Progress = Callable[[int, int], None]
@@ -38,7 +39,7 @@ class Selection:
     """Which tiles of a source get features.
 
     Attributes:
-        labelled: only tiles with a label.
+        labelled: only tiles with a label or known shares.
         splits: only tiles of these splits; None for all.
         sample_frac: share of the tiles outside the splits `validation` and `test`, chosen by a
             hash of the tile's name and the seed: the same tiles whatever the parts and the engine.
@@ -56,7 +57,7 @@ class Selection:
         keep = np.ones(len(index), np.bool_)
         split = np.array(index["split"].to_pylist(), dtype=object)
         if self.labelled:
-            keep &= np.array(index["label"].is_valid().to_numpy(), dtype=np.bool_)
+            keep &= tiles.targets.known(index)
         if self.splits is not None:
             keep &= np.isin(split.astype(str), self.splits)
         if self.sample_frac < 1:
@@ -103,7 +104,8 @@ class Features:
 
     Attributes:
         values: (N, D) float32, memory-mapped: rows are read when they are used.
-        index: N rows as in `values`: row, col, path, source, label, split.
+        index: N rows as in `values`: row, col, path, source, label, split, and the shares of the
+            classes where the source has them (see `tiles.targets`).
         skipped: name and reason of each tile that could not be read.
         digest: of the tiles, the network and the precision.
         seconds: that it took; 0 when everything was in the cache.
@@ -125,6 +127,7 @@ class FeatureParts:
     Attributes:
         names: the files below `uri`, in the order of the source's parts.
         dim: length of a feature row.
+        classes: those whose shares are columns.
     """
 
     uri: str
@@ -132,6 +135,7 @@ class FeatureParts:
     dim: int
     digest: str
     seconds: float
+    classes: tuple[str, ...] = ()
 
 
 def featurize(
@@ -140,6 +144,7 @@ def featurize(
     *,
     precision: str = "fp32",
     select: Selection | None = None,
+    view: int = 0,
     engine: Engine | None = None,
     cache: str | None = None,
     on_progress: Progress | None = None,
@@ -150,6 +155,7 @@ def featurize(
         graph: the network; for `int8` its quantised graph.
         precision: what it computes in: `fp32`, `bf16`, `int8`.
         select: which tiles; all by default.
+        view: in which the network sees them (see `model.views`); each is kept by itself.
         engine: where parts are worked on; the local one by default.
         cache: a folder (any URI that the engine's workers reach); the user's cache by default.
 
@@ -159,7 +165,7 @@ def featurize(
         EngineError: a part failed.
     """
     chosen = select or Selection()
-    key = digest(source, graph, precision, chosen)
+    key = digest(source, graph, precision, chosen, view)
     home = storage.cache_dir() / "features" / key[:32]
     found = _load(home, key)
     if found is not None:
@@ -169,6 +175,7 @@ def featurize(
         graph,
         precision=precision,
         select=chosen,
+        view=view,
         engine=engine,
         cache=cache,
         on_progress=on_progress,
@@ -194,10 +201,10 @@ def featurize(
 
 
 def cached(
-    source: tiles.Source, graph: FeatureGraph, precision: str, select: Selection
+    source: tiles.Source, graph: FeatureGraph, precision: str, select: Selection, view: int = 0
 ) -> Features | None:
     """Features that are in the cache already, or None."""
-    key = digest(source, graph, precision, select)
+    key = digest(source, graph, precision, select, view)
     return _load(storage.cache_dir() / "features" / key[:32], key)
 
 
@@ -207,6 +214,7 @@ def featurize_parts(
     *,
     precision: str = "fp32",
     select: Selection | None = None,
+    view: int = 0,
     engine: Engine | None = None,
     cache: str | None = None,
     on_progress: Progress | None = None,
@@ -217,11 +225,11 @@ def featurize_parts(
     """
     begun = time.perf_counter()
     chosen = select or Selection()
-    key = digest(source, graph, precision, chosen)
+    key = digest(source, graph, precision, chosen, view)
     root = cache if cache is not None else str(storage.cache_dir())
     folder = storage.join(root, "features", key[:32], "parts")
     engine = engine if engine is not None else get_engine("local")
-    parts = source.parts()
+    parts, classes = source.parts(), tiles.targets.classes(source)
     done = set(storage.list_names(folder, ".parquet"))
     todo = [p for p in parts if f"{p.name}.parquet" not in done]
     total = sum(p.count for p in parts)
@@ -236,7 +244,7 @@ def featurize_parts(
         slots = tasks_per_process(engine)
         task = FeatureTask(
             network, graph.digest, graph.dim, folder, source.size_px, precision, chosen, slots,
-            model.choose(graph.onnx, precision, source.size_px),
+            model.choose(graph.onnx, precision, source.size_px), classes, view,
         )  # fmt: skip
         for part_done in engine.run(task, todo):
             finished += part_done.count
@@ -249,13 +257,16 @@ def featurize_parts(
         dim=graph.dim,
         digest=key,
         seconds=time.perf_counter() - begun if todo else 0.0,
+        classes=classes,
     )
 
 
-def digest(source: tiles.Source, graph: FeatureGraph, precision: str, select: Selection) -> str:
-    """What decides the features: tiles, network, precision, selection."""
+def digest(
+    source: tiles.Source, graph: FeatureGraph, precision: str, select: Selection, view: int = 0
+) -> str:
+    """What decides the features: tiles, network, precision, selection, view."""
     return storage.digest_json(
-        [VERSION, source.digest, source.size_px, graph.digest, precision, select.to_dict()]
+        [VERSION, source.digest, source.size_px, graph.digest, precision, select.to_dict(), view]
     )
 
 
@@ -280,6 +291,8 @@ class FeatureTask:
     select: Selection
     workers: int
     runtime: str = "auto"  # the same for every part: runtimes differ in the last bits
+    classes: tuple[str, ...] = ()  # whose shares the source has
+    view: int = 0
 
     def __call__(self, part: tiles.Part) -> PartDone:
         """Work on one part."""
@@ -294,33 +307,33 @@ class FeatureTask:
         skipped: list[Skipped] = []
         with geoparquet.part_writer(
             storage.join(self.folder, f"{part.name}.parquet"),
-            _schema(self.dim),
+            _schema(self.dim, self.classes),
             None,
             compression="none",
         ) as writer:
             for batch in tiles.read_ahead(part, tiles.batch_tiles(self.size_px)):
                 skipped.extend(batch.skipped)
                 keep = self.select.mask(batch.index)
-                index, chips = batch.index.select(COLUMNS), batch.chips
+                kept = [*COLUMNS, *tiles.targets.columns(batch.index)]
+                index, chips = batch.index.select(kept), batch.chips
                 if not keep.all():
                     index, chips = index.filter(pa.array(keep)), chips[keep]
                 if len(index):
-                    writer.write(_table(index, network(chips)))
+                    writer.write(_table(index, network(views.seen(chips, self.view))))
             writer.note({"skipped": skips.to_lists(skipped)})
         return PartDone(part.name, part.count)
 
 
-def _schema(dim: int) -> pa.Schema:
-    index = [(name, INDEX.field(name).type) for name in COLUMNS]
-    return pa.schema([*index, ("features", pa.list_(pa.float32(), dim))])
+def _schema(dim: int, classes: tuple[str, ...]) -> pa.Schema:
+    index = [INDEX.field(name) for name in COLUMNS]
+    features = pa.field("features", pa.list_(pa.float32(), dim))
+    return pa.schema([*index, *tiles.targets.fields(classes), features])
 
 
 def _table(index: pa.Table, rows: NDArray[np.float32]) -> pa.Table:
     flat = pa.array(np.ascontiguousarray(rows).reshape(-1))
     values = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
-    return pa.Table.from_arrays(
-        [*(index[n] for n in COLUMNS), values], schema=_schema(rows.shape[1])
-    )
+    return index.append_column("features", values)
 
 
 def _merge(parts: FeatureParts, home: Path) -> list[Skipped]:
@@ -333,7 +346,7 @@ def _merge(parts: FeatureParts, home: Path) -> list[Skipped]:
         values = _create(path, (total, parts.dim))
         start = 0
         for uri in uris:
-            table = geoparquet.read_part(uri, schema=_schema(parts.dim))
+            table = geoparquet.read_part(uri, schema=_schema(parts.dim, parts.classes))
             for chunk in table["features"].chunks:
                 rows = chunk.flatten().to_numpy().reshape(-1, parts.dim)
                 values[start : start + len(rows)] = rows
@@ -344,7 +357,8 @@ def _merge(parts: FeatureParts, home: Path) -> list[Skipped]:
             values.flush()
         else:
             np.save(path, values)
-    index = pa.concat_tables(tables) if tables else _schema(parts.dim).empty_table()
+    nothing = _schema(parts.dim, parts.classes).empty_table().drop_columns(["features"])
+    index = pa.concat_tables(tables) if tables else nothing
     geoparquet.write_part(str(home / "index.parquet"), index, None)
     return skipped
 
@@ -370,7 +384,7 @@ def _load(home: Path, key: str) -> Features | None:
         values: NDArray[np.float32] = np.load(
             home / "values.npy", mmap_mode="r", allow_pickle=False
         )
-        index = geoparquet.read_part(str(home / "index.parquet"), COLUMNS, schema=INDEX)
+        index = geoparquet.read_part(str(home / "index.parquet"), schema=INDEX)
     except (StorageError, OSError, ValueError):
         return None
     if values.ndim != 2 or len(values) != len(index) or values.dtype != np.float32:

@@ -1,8 +1,12 @@
-"""Labels for tiles from a label raster (NLCD) or polygons: class, class fractions, unknown codes.
+"""Labels for tiles from a label raster (NLCD) or polygons: main class, shares, unknown codes.
 
 Each tile is sampled on a lattice of `n x n` points; `n` is an odd multiple of 3, so that the nine
 points of the reference rule (1/6, 3/6, 5/6 of each side) are among them. Label rasters are read by
 nearest neighbour, never interpolated. It does not know imagery or splits.
+
+Three kinds of ground are told apart: ground of a class; ground that the source knows and the legend
+has no class for (`ignore`, as open water in `nlcd6`); and ground of which nothing is known (outside
+the source, `background`, codes that the legend lacks).
 """
 
 from __future__ import annotations
@@ -26,9 +30,11 @@ from quadrat.raster import ValueRaster
 MAX_LATTICE = 45  # 2,025 points a tile: 5 m apart at 224 m
 Sampler = Callable[
     [NDArray[np.int64], NDArray[np.int64]],
-    tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]],
+    tuple[NDArray[np.int16], dict[int, int]],
 ]
 CHUNK = 1 << 18  # points sampled at once: memory does not grow with the county
+NO_CLASS, UNKNOWN = -1, -2  # of a point, beside class ids
+KNOWN = 0.9  # part of a tile that must be known for its shares to be
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,11 @@ class Labels:
 
     Attributes:
         label: `(N,) int16` class ids, -1 where the rule gives none.
-        fractions: `(N, K) float32`, the share of each tile's points in each class; a row sums to
-            less than 1 where points have no class.
+        fractions: `(N, K) float32`, the share of each class in the known ground of a tile; a row
+            sums to less than 1 where known ground has no class. NaN where less than `KNOWN` of the
+            tile is known.
         unknown: codes that the legend does not know, with how many points had them.
-        covered: `(N,) float32`, the share of each tile's points where the source says something.
+        covered: `(N,) float32`, the part of each tile's ground that is known.
     """
 
     label: NDArray[np.int16]
@@ -57,7 +64,7 @@ class Rule:
         threshold: from 0 to 1, for rules that ask for a share.
     """
 
-    name: str = "nine-point"
+    name: str = next(iter(choices.LABEL_RULES))
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
@@ -143,37 +150,70 @@ def label_tiles(
     decide = choices.load(choices.LABEL_RULES[source.rule.name])
     for i in range(0, len(rows), step):
         part = slice(i, i + step)
-        classes, known, codes = sample(rows[part], cols[part])
+        classes, codes = sample(rows[part], cols[part])
         flat = classes.reshape(len(classes), -1)  # (M, n*n)
-        for c in range(k):
-            fractions[part, c] = (flat == c).mean(axis=1)
-        covered[part] = known.reshape(len(known), -1).mean(axis=1)
-        label[part] = decide(classes, fractions[part], source.rule.threshold)
+        counts = np.stack([(flat == c).sum(axis=1) for c in (*range(k), NO_CLASS)], axis=1)
+        label[part] = decide(classes, counts, source.rule.threshold)
+        covered[part] = counts.sum(axis=1) / (n * n)
+        shares = counts[:, :k] / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        fractions[part] = np.where(covered[part, None] >= KNOWN, shares, np.nan)
         for code, count in codes.items():
             unknown[code] = unknown.get(code, 0) + count
     return Labels(label, fractions, dict(sorted(unknown.items())), covered)
 
 
-# Label rules: (classes (M, n, n) int16 of the lattice points, -1 for none; fractions (M, K)
-# float32; threshold) -> labels (M,), -1 for none.
+# Label rules: (classes (M, n, n) int16 of the lattice points, counts (M, K + 1) of the points of
+# each class and of known ground without one, threshold) -> labels (M,), -1 for none.
+
+
+def largest(
+    classes: NDArray[np.int16], counts: NDArray[np.int64], threshold: float
+) -> NDArray[np.int16]:
+    """The main class: the class of the largest share.
+
+    None where two shares are equally large, where more ground has no class, and where unknown
+    ground could decide.
+    """
+    points = classes.shape[1] * classes.shape[2]
+    ordered = np.sort(counts, axis=1)
+    unknown = points - counts.sum(axis=1)
+    sure = ordered[:, -1] > ordered[:, -2] + unknown
+    best = counts.argmax(axis=1)
+    return np.where(sure & (best < counts.shape[1] - 1), best, NO_CLASS).astype(np.int16)
 
 
 def nine_points_agree(
-    classes: NDArray[np.int16], fractions: NDArray[np.float32], threshold: float
+    classes: NDArray[np.int16], counts: NDArray[np.int64], threshold: float
 ) -> NDArray[np.int16]:
     """The class on which a tile's nine points (1/6, 3/6, 5/6 of each side) agree."""
     n = classes.shape[1]
     at = (n // 6, n // 2, n - 1 - n // 6)  # lattice points at 1/6, 3/6, 5/6
     nine = classes[:, at][:, :, at].reshape(len(classes), 9)
-    return np.where((nine == nine[:, :1]).all(axis=1), nine[:, 0], np.int16(-1))
+    agree = (nine == nine[:, :1]).all(axis=1) & (nine[:, 0] >= 0)
+    return np.where(agree, nine[:, 0], np.int16(NO_CLASS))
 
 
 def majority(
-    classes: NDArray[np.int16], fractions: NDArray[np.float32], threshold: float
+    classes: NDArray[np.int16], counts: NDArray[np.int64], threshold: float
 ) -> NDArray[np.int16]:
-    """The class of the largest share, where that is at least the threshold."""
-    best = fractions.argmax(axis=1).astype(np.int16)
-    return np.where(fractions.max(axis=1) >= threshold, best, np.int16(-1))
+    """The class of the largest share, where that is at least the threshold of the tile."""
+    points = classes.shape[1] * classes.shape[2]
+    shares = (counts[:, :-1] / points).astype(np.float32)
+    best = shares.argmax(axis=1).astype(np.int16)
+    return np.where(shares.max(axis=1) >= threshold, best, np.int16(NO_CLASS))
+
+
+def main_classes(shares: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Main classes of shares (N, K): ids; K where most ground has no class; -1 for none.
+
+    None has a tile whose shares are unknown (NaN), or whose two largest are the same.
+    """
+    known = ~np.isnan(shares).any(axis=1)
+    rest = 1 - shares.sum(axis=1, keepdims=True)
+    every = np.where(known[:, None], np.concatenate([shares, rest], axis=1), 0.0)
+    ordered = np.sort(every, axis=1)
+    sure = known & (ordered[:, -1] > ordered[:, -2] + 1e-6)
+    return np.where(sure, every.argmax(axis=1), -1)
 
 
 def _around(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> TileRange:
@@ -184,19 +224,17 @@ def _around(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> TileRange:
 
 
 def _sampler(source: LabelSource, grid: Grid, n: int, tiles: TileRange) -> Sampler:
-    """A function from some of `tiles` to classes (M, n, n) int16, what is known, unknown codes."""
+    """A function from some of `tiles` to classes (M, n, n) int16 and codes that are unknown."""
     if source.values is None:
         return _polygon_sampler(source, grid, n, tiles)
     values = source.values
 
     def sample(
         rows: NDArray[np.int64], cols: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]]:
+    ) -> tuple[NDArray[np.int16], dict[int, int]]:
         x, y = _points(grid, rows, cols, n, values.info.crs)
         codes, inside = values.sample(x, y)
-        classes, unknown = _classify(codes, inside, source.legend)
-        background = np.isin(codes, source.legend.background)
-        return classes, inside & ~background, unknown
+        return _classify(codes, inside, source.legend)
 
     return sample
 
@@ -222,18 +260,20 @@ def _points(
 def _classify(
     codes: NDArray[np.int64], inside: NDArray[np.bool_], legend: Legend
 ) -> tuple[NDArray[np.int16], dict[int, int]]:
-    """Class ids of codes (-1: none), and the codes that the legend does not know with counts."""
-    table = sorted(legend.lookup().items())
+    """Class ids of codes (or NO_CLASS, UNKNOWN), and codes that the legend lacks with counts."""
+    lookup = legend.lookup() | dict.fromkeys(legend.background, UNKNOWN)
+    table = sorted(lookup.items())
     known = np.array([code for code, _ in table], np.int64)
     ids = np.array([value for _, value in table], np.int16)
     at = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-    classes = np.where(known[at] == codes, ids[at], np.int16(-2))
-    strange = inside & (classes == -2)
+    listed = known[at] == codes
+    classes = np.where(listed, ids[at], np.int16(UNKNOWN))
+    strange = inside & ~listed
     unknown: dict[int, int] = {}
     if strange.any():
         values, counts = np.unique(codes[strange], return_counts=True)
         unknown = {int(v): int(c) for v, c in zip(values, counts, strict=True)}
-    classes[~inside | (classes == -2)] = -1
+    classes[~inside] = UNKNOWN
     return classes, unknown
 
 
@@ -249,9 +289,8 @@ def _polygon_sampler(source: LabelSource, grid: Grid, n: int, tiles: TileRange) 
 
     def sample(
         rows: NDArray[np.int64], cols: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int16], NDArray[np.bool_], dict[int, int]]:
-        classes = np.full((len(rows), n, n), -1, np.int16)
-        known = np.zeros((len(rows), n, n), np.bool_)
+    ) -> tuple[NDArray[np.int16], dict[int, int]]:
+        classes = np.full((len(rows), n, n), UNKNOWN, np.int16)
         for row in np.unique(rows):  # a row of tiles at a time bounds the burnt raster
             mine = np.flatnonzero(rows == row)
             c0, c1 = int(cols[mine].min()), int(cols[mine].max()) + 1
@@ -261,9 +300,9 @@ def _polygon_sampler(source: LabelSource, grid: Grid, n: int, tiles: TileRange) 
                 ((shapes[h], values[h]) for h in hits), area, n, n * (c1 - c0)
             ).reshape(n, c1 - c0, n)
             found = burnt[:, cols[mine] - c0].transpose(1, 0, 2)  # (M, n, n)
-            classes[mine] = np.where(found >= len(source.legend), -1, found)
-            known[mine] = found >= 0
-        return classes, known, {}
+            ids = np.where(found >= len(source.legend), NO_CLASS, found)
+            classes[mine] = np.where(found < 0, UNKNOWN, ids)
+        return classes, {}
 
     return sample
 

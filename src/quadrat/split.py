@@ -2,7 +2,8 @@
 
 Neighbouring tiles look alike, so a random split measures memory, not skill. Here whole groups (a
 county, a file, a field's value) or whole spatial blocks go to one split, and training tiles within
-`buffer` tiles of a held-out tile are left out. It knows tile ids and labels, not pixels.
+`buffer` tiles of a held-out tile are left out. Tiles without a label go with their block or source:
+what is said of held-out ground is said of all of it. It knows tile ids and labels, not pixels.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Audit:
 
     Attributes:
         tiles: tiles in each split.
-        left_out: tiles in none, because they lie in the buffer.
+        left_out: tiles in none, because they lie in the buffer; of pictures, labelled ones.
         held_out: validation and test tiles with a place.
         touching: of those, how many are, touch or neighbour (8 neighbours) a training tile.
         classes: labelled tiles of each class in each split.
@@ -126,7 +127,8 @@ def assign(
     Args:
         rows, cols: `(N,)` tile ids; None for pictures without a place.
         groups: each tile's source, for the method `source`.
-        labels: `(N,)` class ids, -1 for none; used to give every split every class where it can.
+        labels: `(N,)` class ids, -1 for none; used to give every split its share of the labelled
+            tiles, and every class where it can.
     """
     if split.method == "source":
         if groups is None:
@@ -169,11 +171,11 @@ def _draw(unit: Ints, split: Split, labels: Ints | None, stratify: bool) -> NDAr
             f"{held + 1}; use smaller blocks (--block) or more sources"
         )
     k = int(labels.max()) + 1 if labels is not None and len(labels) else 0
-    # tiles of each class in each unit; column 0 counts all tiles
+    # tiles of each class in each unit; column 0 counts the labelled ones, or all without labels
     table = np.zeros((n_units, k + 1))
-    np.add.at(table[:, 0], unit, 1)
+    known = labels >= 0 if labels is not None and k else np.ones(len(unit), np.bool_)
+    np.add.at(table[:, 0], unit[known], 1)
     if labels is not None and k:
-        known = labels >= 0
         np.add.at(table, (unit[known], labels[known] + 1), 1)
     rng = np.random.default_rng(split.seed)
     if stratify:
@@ -265,7 +267,7 @@ def audit(
     if rows is not None and cols is not None:
         touching = int((_near(rows, cols, splits == TRAIN, 1) & held).sum())
     none = splits == NONE
-    left_out = none if labels is None else none & (labels >= 0)
+    left_out = none if placed or labels is None else none & (labels >= 0)
     return Audit(tiles, int(left_out.sum()), int(held.sum()), touching, classes, checked=placed)
 
 

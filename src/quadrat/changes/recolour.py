@@ -115,7 +115,7 @@ def recoloured(model: Model, normal: Normalisation, out: str) -> Model:
 def _with_table(graph: bytes, lut: NDArray[np.uint8]) -> bytes:
     """The graph with a look-up of each channel in front."""
     proto = graphs.parse(graph, "the model")
-    name = graphs.describe(proto, "the model").input
+    name = graphs.describe(proto, "the model", len(models.OUTPUTS)).input
     constants = [
         graphs.constant("colour/table", lut.reshape(-1)),
         graphs.constant("colour/shift", np.array([0, 256, 512], np.int32)),

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @args.option(
     "rule",
     choices.LABEL_RULES,
-    "nine-point",
-    "A tile has a label when its nine points agree, or when one class has the majority.",
+    next(iter(choices.LABEL_RULES)),
+    "A tile is labelled by its largest share, where its nine points agree, or by a majority.",
 )
 @args.option(
     "threshold", args.PART, 0.5, "Share of the tile that a class needs, for --rule majority."

@@ -37,18 +37,18 @@ def tensor(name: str, kind: str, shape: Sequence[int | str]) -> Any:
 def assemble(
     name: str,
     nodes: Sequence[Any],
-    ends: tuple[Any, Any],
+    ends: Sequence[Any],
     constants: Sequence[Any],
     opset: int,
 ) -> bytes:
-    """The ONNX file's bytes of a graph with one input and one output.
+    """The ONNX file's bytes of a graph with one input.
 
     Args:
-        ends: the input and the output, as `tensor` makes them.
+        ends: the input, then each output, as `tensor` makes them.
     """
     from onnx import checker, helper
 
-    graph = helper.make_graph(list(nodes), name, [ends[0]], [ends[1]], list(constants))
+    graph = helper.make_graph(list(nodes), name, [ends[0]], list(ends[1:]), list(constants))
     model = helper.make_model(
         graph,
         producer_name="quadrat",

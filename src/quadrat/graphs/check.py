@@ -32,22 +32,33 @@ class GraphInfo:
     """What a checked graph takes and gives.
 
     Attributes:
-        input, output: names of the one input and the one output.
+        input: name of the one input.
+        outputs: names of the outputs.
         batch: tiles a call when the graph fixes it, else None.
         size_px: pixels along a side when the graph fixes them, else None.
-        dim: length of an output row when the graph says it, else None.
+        dims: length of a row of each output when the graph says it, else None.
         operators: how many nodes it has, constants aside.
         architecture: digest of operators and weight shapes; the same for the same network with
             other weights.
     """
 
     input: str
-    output: str
+    outputs: tuple[str, ...]
     batch: int | None
     size_px: int | None
-    dim: int | None
+    dims: tuple[int | None, ...]
     operators: int
     architecture: str
+
+    @property
+    def output(self) -> str:
+        """Name of the first output."""
+        return self.outputs[0]
+
+    @property
+    def dim(self) -> int | None:
+        """Length of a row of the first output when the graph says it, else None."""
+        return self.dims[0]
 
 
 def parse(data: bytes, what: str) -> onnx.ModelProto:
@@ -184,16 +195,22 @@ def opset(proto: onnx.ModelProto) -> int:
     return max((o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS), default=0)
 
 
-def describe(proto: onnx.ModelProto, what: str) -> GraphInfo:
-    """Input and output of a network on tiles; ModelError for any other graph."""
+def describe(proto: onnx.ModelProto, what: str, outputs: int = 1) -> GraphInfo:
+    """Input and outputs of a network on tiles; ModelError for any other graph.
+
+    Args:
+        outputs: how many it may have at most.
+    """
     import onnx
 
     weights = {w.name for w in proto.graph.initializer}
     inputs = [i for i in proto.graph.input if i.name not in weights]
-    if len(inputs) != 1 or len(proto.graph.output) != 1:
+    found = proto.graph.output
+    if len(inputs) != 1 or not 1 <= len(found) <= outputs:
+        right = "one of each" if outputs == 1 else f"one input and 1 to {outputs} outputs"
         raise ModelError(
-            f"{what} has {len(inputs)} inputs and {len(proto.graph.output)} outputs; a network on "
-            "tiles has one of each"
+            f"{what} has {len(inputs)} inputs and {len(found)} outputs; a network on tiles has "
+            f"{right}"
         )
     tensor = inputs[0].type.tensor_type
     shape = [d.dim_value or None for d in tensor.shape.dim]
@@ -202,34 +219,39 @@ def describe(proto: onnx.ModelProto, what: str) -> GraphInfo:
         raise ModelError(
             f"{what} does not take tiles: its input must be uint8 of shape (N, H, W, 3), square"
         )
-    out = proto.graph.output[0].type.tensor_type
-    dims = [d.dim_value or None for d in out.shape.dim]
-    if out.elem_type != onnx.TensorProto.FLOAT or len(dims) not in (0, 2):
-        raise ModelError(f"{what} must give float32 rows of shape (N, D), one a tile")
+    dims: list[int | None] = []
+    for out in (o.type.tensor_type for o in found):
+        shown = [d.dim_value or None for d in out.shape.dim]
+        if out.elem_type != onnx.TensorProto.FLOAT or len(shown) not in (0, 2):
+            raise ModelError(f"{what} must give float32 rows of shape (N, D), one a tile")
+        dims.append(shown[1] if shown else None)
     return GraphInfo(
         input=inputs[0].name,
-        output=proto.graph.output[0].name,
+        outputs=tuple(o.name for o in found),
         batch=shape[0],
         size_px=shape[1],
-        dim=dims[1] if dims else None,
+        dims=tuple(dims),
         operators=sum(node.op_type != "Constant" for node in proto.graph.node),
         architecture=_architecture(proto),
     )
 
 
-def checked(data: bytes, what: str, size_px: int | None) -> tuple[onnx.ModelProto, GraphInfo]:
+def checked(
+    data: bytes, what: str, size_px: int | None, outputs: int = 1
+) -> tuple[onnx.ModelProto, GraphInfo]:
     """A network on tiles of one size, with all of its sizes in bounds; ModelError otherwise.
 
     Args:
         size_px: the side of the tiles, for a graph that takes any.
+        outputs: how many it may have at most.
     """
     proto = parse(data, what)
-    info = describe(proto, what)
+    info = describe(proto, what, outputs)
     if info.size_px is None:
         if size_px is None:
             raise ModelError(f"{what} takes tiles of any size; say which with size_px")
         fix_size(proto, info, size_px)
-        info = describe(proto, what)
+        info = describe(proto, what, outputs)
     elif size_px not in (None, info.size_px):
         raise ModelError(f"{what} takes tiles of {info.size_px} px, not {size_px}")
     check_sizes(proto, what)

@@ -17,16 +17,17 @@ LAYERS = ("Gemm", "MatMul")
 
 
 def join_graphs(feature_onnx: bytes, head_onnx: bytes, size_px: int | None = None) -> bytes:
-    """One graph from chips to probabilities: a feature graph followed by a head.
+    """One graph from chips to what a head gives: a feature graph followed by the head.
 
     Args:
         feature_onnx: chips `(N, H, W, 3) uint8` -> features `(N, D) float32`, opset 13 or later.
-        head_onnx: features `(N, D) float32` -> probabilities `(N, K) float32`, of operators whose
-            meaning has not changed since opset 13.
+        head_onnx: features `(N, D) float32` -> one or more outputs `(N, K) float32`, of operators
+            whose meaning has not changed since opset 13.
         size_px: the side of the tiles, for a feature graph that takes any.
 
     Returns:
-        The ONNX file's bytes; input as in the feature graph, output `probabilities`.
+        The ONNX file's bytes; input as in the feature graph, outputs as in the head (one alone is
+        called `probabilities`).
     """
     import onnx
 
@@ -43,20 +44,22 @@ def join_graphs(feature_onnx: bytes, head_onnx: bytes, size_px: int | None = Non
     foreign = {n.op_type for n in head.graph.node} - STABLE
     if foreign and opset(head) != opset(feature):
         raise ModelError(f"the head uses {sorted(foreign)[0]}, which differs between ONNX opsets")
-    if len(head.graph.output) != 1 or len(head.graph.input) != 1:
-        raise ModelError("a head has one input (features) and one output (probabilities)")
+    if not head.graph.output or len(head.graph.input) != 1:
+        raise ModelError("a head has one input, the features, and at least one output")
     taken = {name for node in feature.graph.node for name in (*node.input, *node.output)}
-    if "probabilities" in taken:
-        raise ModelError("the feature graph has a tensor named `probabilities`; rename it")
+    given = [output.name for output in head.graph.output]
+    called = given if len(given) > 1 else ["probabilities"]
+    for name in sorted(taken.intersection(called)):
+        raise ModelError(f"the feature graph has a tensor named `{name}`; rename it")
     prefix = HEAD
     while any(name.startswith(prefix) for name in taken):
         prefix = f"_{prefix}"
-    names = {head.graph.input[0].name: info.output, head.graph.output[0].name: "probabilities"}
+    names = {head.graph.input[0].name: info.output, **dict(zip(given, called, strict=True))}
 
     joined = onnx.ModelProto()
     joined.CopyFrom(feature)
     joined.producer_name, joined.producer_version = "quadrat", ""
-    joined.graph.name = "tiles to probabilities"
+    joined.graph.name = "tiles to classes"
     joined.graph.ClearField("value_info")
     for weight in head.graph.initializer:
         joined.graph.initializer.add().CopyFrom(weight)
@@ -68,8 +71,9 @@ def join_graphs(feature_onnx: bytes, head_onnx: bytes, size_px: int | None = Non
         copy.input[:] = [names.get(n, prefix + n) if n else n for n in node.input]
         copy.output[:] = [names.get(n, prefix + n) for n in node.output]
     del joined.graph.output[:]
-    joined.graph.output.add().CopyFrom(head.graph.output[0])
-    joined.graph.output[0].name = "probabilities"
+    joined.graph.output.extend(head.graph.output)
+    for output, name in zip(joined.graph.output, called, strict=True):
+        output.name = name
     return serialise(joined)
 
 

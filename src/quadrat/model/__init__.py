@@ -1,15 +1,16 @@
 """The model: a self-describing bundle, and the seam to the runtimes that compute it.
 
-`model.onnx` takes chips `(N, H, W, 3) uint8` and gives probabilities `(N, K) float32`, with
-normalisation and calibration inside; `model.json` says the rest. It does not know how a model was
+`model.onnx` takes chips `(N, H, W, 3) uint8` and gives, with normalisation and calibration inside,
+`probabilities` (that a class is the main class of a tile) and `shares` (the expected part of its
+ground), each `(N, K) float32`; `model.json` says the rest. It does not know how a model was
 trained, nor where tiles come from.
 """
 
 from __future__ import annotations
 
-from quadrat.model.bundle import Model, ModelInfo, open_model, save_model
+from quadrat.model.bundle import OUTPUTS, Model, ModelInfo, open_model, save_model
 from quadrat.model.machine import has_bf16, has_cuda, has_int8
-from quadrat.model.network import Network
+from quadrat.model.network import Network, Prediction
 from quadrat.model.quantise import CALIBRATION_TILES, can_quantise, quantise, quantiser
 from quadrat.model.runtime import (
     PRECISIONS,
@@ -23,11 +24,13 @@ from quadrat.model.runtimes import RUNTIMES
 
 __all__ = [
     "CALIBRATION_TILES",
+    "OUTPUTS",
     "PRECISIONS",
     "RUNTIMES",
     "Model",
     "ModelInfo",
     "Network",
+    "Prediction",
     "can_quantise",
     "choose",
     "compile_network",

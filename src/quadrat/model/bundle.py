@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,9 @@ from quadrat.grid import Grid
 from quadrat.legend import Legend
 
 FORMAT = "quadrat-model"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # format versions; a model of version 1 has one output and masks nothing
+OUTPUTS = ("probabilities", "shares")  # of a graph, in this order; the second may be missing
 # the file of each precision; a bundle cannot choose its files
 FILES = {"fp32": "model.onnx", "bf16": "model.bf16.onnx", "int8": "model.int8.onnx"}
 MAX_JSON = 16 << 20
@@ -41,7 +43,13 @@ class ModelInfo:
         run_id: the run of the run history that trained it.
         tileset_digest: digest of the tiles that it was trained on.
         metrics: validation figures of the precision that `auto` takes.
-        temperature: the logits are divided by it, inside the graph; 1 is no calibration.
+        temperature: the logits of the probabilities are divided by it, inside the graph; 1 is no
+            calibration.
+        outputs: names of the graphs' outputs, of `OUTPUTS`; filled in by `save_model`.
+        masks: whether the model knows ground that has no class in the legend: rows then sum to less
+            than 1, and tiles that are mostly such ground are masked.
+        conformal: `level` and `threshold` of the sets of classes (see `metrics.conformal`), and
+            what they were calibrated on; empty where they were not.
         precision: what `--precision auto` takes where the machine can: the form whose validation
             accuracy was accepted.
         forms: precision -> SHA-256 of its graph; filled in by `save_model`.
@@ -58,6 +66,9 @@ class ModelInfo:
     tileset_digest: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
+    outputs: tuple[str, ...] = OUTPUTS[:1]
+    masks: bool = False
+    conformal: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
     forms: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -82,7 +93,10 @@ class ModelInfo:
             "run_id": self.run_id,
             "tileset_digest": self.tileset_digest,
             "metrics": _plain(self.metrics),
+            "outputs": list(self.outputs),
+            "masks": self.masks,
             "temperature": self.temperature,
+            "conformal": _plain(self.conformal),
             "precision": self.precision,
             "forms": {p: {"file": FILES[p], "sha256": s} for p, s in self.forms.items()},
             "warnings": list(self.warnings),
@@ -125,6 +139,7 @@ class Model:
                 "legend": self.legend.to_dict(),
                 "grid": self.grid.to_dict() if self.grid else None,
                 "size_px": self.size_px,
+                **({"masks": True} if self.info.masks else {}),
             }
         )
 
@@ -149,9 +164,9 @@ def save_model(
 
     Args:
         uri: the folder, made when missing. A bundle that stands there is replaced.
-        onnx: the float graph: chips `(N, size_px, size_px, 3) uint8` -> probabilities
-            `(N, K) float32`.
-        info: the rest; `forms` and `created` are filled in here.
+        onnx: the float graph: chips `(N, size_px, size_px, 3) uint8` -> the outputs
+            `probabilities` and `shares`, or the first alone, each `(N, K) float32`.
+        info: the rest; `outputs`, `forms` and `created` are filled in here.
         forms: further graphs by precision (`int8`, `bf16`).
 
     Raises:
@@ -164,10 +179,12 @@ def save_model(
         raise ModelError(f"no form {unknown[0]!r}; a model has {', '.join(FILES)}")
     if info.precision not in every:
         raise ModelError(f"precision {info.precision!r} has no graph; give it in `forms`")
-    for precision, data in every.items():
-        _check_graph(data, info, f"the {precision} graph")
+    found = {_check_graph(data, info, f"the {name} graph") for name, data in every.items()}
+    if len(found) > 1:
+        raise ModelError("the graphs of a model must have the same outputs; export them alike")
     full = dataclasses.replace(
         info,
+        outputs=found.pop(),
         forms={p: storage.digest_bytes(d) for p, d in every.items()},
         created=info.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
@@ -203,7 +220,12 @@ def open_model(uri: str) -> Model:
         raise ModelError(f"{error}") from None
     info = _info(data, name)
     for precision, stated in info.forms.items():
-        _check_graph(_read_form(uri, precision, stated), info, f"{storage.redact(uri)} {precision}")
+        what = f"{storage.redact(uri)} {precision}"
+        if _check_graph(_read_form(uri, precision, stated), info, what) != info.outputs:
+            raise ModelError(
+                f"{what} has not the outputs that model.json lists ({', '.join(info.outputs)}); "
+                "copy or train the model again"
+            )
     return Model(storage.normalise(uri), info)
 
 
@@ -226,12 +248,20 @@ def _read_form(uri: str, precision: str, stated: str) -> bytes:
     return data
 
 
-def _check_graph(data: bytes, info: ModelInfo, what: str) -> None:
-    _, found = graphs.checked(data, what, info.size_px)
-    if found.dim not in (None, len(info.legend)):
+def _check_graph(data: bytes, info: ModelInfo, what: str) -> tuple[str, ...]:
+    """The outputs of a model's graph, of OUTPUTS; ModelError where it is none."""
+    _, found = graphs.checked(data, what, info.size_px, len(OUTPUTS))
+    for dim in found.dims:
+        if dim not in (None, len(info.legend)):
+            raise ModelError(
+                f"{what} gives {dim} probabilities and the legend has {len(info.legend)} classes"
+            )
+    if len(found.outputs) > 1 and found.outputs != OUTPUTS:
         raise ModelError(
-            f"{what} gives {found.dim} probabilities and the legend has {len(info.legend)} classes"
+            f"{what} has the outputs {', '.join(map(graphs.printable, found.outputs))}; a model "
+            f"has {' and '.join(OUTPUTS)}, or the first alone: export it again"
         )
+    return OUTPUTS[: len(found.outputs)]
 
 
 def _info(data: Any, name: str) -> ModelInfo:
@@ -239,9 +269,9 @@ def _info(data: Any, name: str) -> ModelInfo:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ModelError(f"{name} does not describe a Quadrat model; name another folder")
     version = data.get("version")
-    if version != VERSION:
+    if version not in READABLE:
         raise ModelError(
-            f"{name} has format version {version!r} and this Quadrat reads {VERSION}; "
+            f"{name} has format version {version!r} and this Quadrat reads up to {VERSION}; "
             "upgrade Quadrat or train again"
         )
 
@@ -268,6 +298,7 @@ def _info(data: Any, name: str) -> ModelInfo:
         tileset_digest=take("tileset_digest", str, nothing),
         metrics=take("metrics", dict),
         temperature=float(take("temperature", int, float)),
+        **(_outputs(take, name) if version > 1 else {}),
         precision=take("precision", str),
         forms=_forms(take("forms", dict), name),
         warnings=tuple(str(w) for w in take("warnings", list)),
@@ -280,6 +311,18 @@ def _info(data: Any, name: str) -> ModelInfo:
     if info.precision not in info.forms:
         raise ModelError(f"{name}: precision {info.precision!r} has no form; train again")
     return info
+
+
+def _outputs(take: Callable[..., Any], name: str) -> dict[str, Any]:
+    """What a model of format version 2 says of its outputs."""
+    outputs = tuple(take("outputs", list))
+    if outputs not in (OUTPUTS[:1], OUTPUTS):
+        raise ModelError(f"{name}: outputs are not {', '.join(OUTPUTS)}; train again")
+    conformal = take("conformal", dict)
+    threshold = conformal.get("threshold", 0.0)
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        raise ModelError(f"{name}: the threshold of conformal is no number; train again")
+    return {"outputs": outputs, "masks": take("masks", bool), "conformal": conformal}
 
 
 def _forms(values: Mapping[str, Any], name: str) -> dict[str, str]:

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from quadrat.errors import ModelError
 from quadrat.graphs import GraphInfo
+from quadrat.model import views
 from quadrat.model.runtimes import Chips, Compiled, Rows
 
-# how far a row of probabilities may sum from 1: bf16 keeps 8 bits of each of them
+# how far a row of shares may sum from 1: bf16 keeps 8 bits of each of them
 TOLERANCE = {"fp32": 1e-3, "int8": 1e-3, "bf16": 1e-2}
+
+
+class Prediction(NamedTuple):
+    """What a model says of N tiles.
+
+    Attributes:
+        probabilities: (N, K) float32, that a class is the main class of the tile.
+        shares: (N, K) float32, the expected part of the tile's ground that a class has; None for a
+            model without that output.
+    """
+
+    probabilities: Rows
+    shares: Rows | None
 
 
 @dataclass(frozen=True)
 class Network:
-    """Call it with chips `(N, H, W, 3) uint8` for rows `(N, D) float32`.
+    """Call it with chips `(N, H, W, 3) uint8` for rows `(N, D) float32`, one output's.
 
     Attributes:
         compiled: the graph as a runtime computes it.
         precision: the precision that it computes in: `fp32`, `bf16` or `int8`.
-        info: input and output of the graph.
+        info: input and outputs of the graph.
         classes: K of a network that gives probabilities; None for one that gives other rows.
+        open: whether rows of probabilities and shares may sum to less than 1, the rest being
+            ground that has no class.
         what: its name, for messages.
     """
 
@@ -30,6 +47,7 @@ class Network:
     precision: str
     info: GraphInfo
     classes: int | None = None
+    open: bool = False
     what: str = "the network"
 
     @property
@@ -43,12 +61,30 @@ class Network:
         return self.compiled.batch
 
     def __call__(self, chips: Chips) -> Rows:
-        """Rows for chips, in their order.
+        """Rows of the first output for chips, in their order: features, or probabilities.
 
         Raises:
             ModelError: chips of another size or type; rows that are not finite, or that are no
                 probabilities where the network gives these.
         """
+        rows = self._rows(chips)
+        return rows if self.classes is None else rows[:, : self.classes]
+
+    def predict(self, chips: Chips, seen: int = 1) -> Prediction:
+        """What a model says of chips; ModelError as for a call.
+
+        Args:
+            seen: views of each tile (see `views`), whose mean is given.
+        """
+        views.check(seen)
+        rows = self._rows(chips)
+        for view in range(1, seen):
+            rows = rows + self._rows(views.seen(chips, view))
+        rows = rows / np.float32(seen) if seen > 1 else rows
+        k = rows.shape[1] // len(self.info.outputs)
+        return Prediction(rows[:, :k], rows[:, k:] if len(self.info.outputs) > 1 else None)
+
+    def _rows(self, chips: Chips) -> Rows:
         size = self.info.size_px
         if chips.ndim != 4 or chips.shape[3] != 3 or chips.dtype != np.uint8:
             raise ModelError(
@@ -75,12 +111,18 @@ class Network:
             )
         if self.classes is None:
             return
-        if rows.shape[1] != self.classes:
+        k = self.classes
+        if rows.shape[1] != k * len(self.info.outputs):
             raise ModelError(
-                f"{self.what} gives {rows.shape[1]} probabilities and its legend has "
-                f"{self.classes} classes; train it again"
+                f"{self.what} gives {rows.shape[1] // len(self.info.outputs)} probabilities and "
+                f"its legend has {k} classes; train it again"
             )
-        off = np.abs(rows.sum(axis=1, dtype=np.float64) - 1)
+        for start in range(0, rows.shape[1], k):
+            self._check_shares(rows[:, start : start + k])
+
+    def _check_shares(self, rows: Rows) -> None:
+        off = rows.sum(axis=1, dtype=np.float64) - 1
+        off = np.maximum(off, 0.0) if self.open else np.abs(off)
         wrong = (rows.min(axis=1) < 0) | (off > TOLERANCE[self.precision])
         if wrong.any():
             worst = rows[wrong.argmax()]

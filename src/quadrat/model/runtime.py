@@ -13,7 +13,7 @@ from quadrat import graphs, storage
 from quadrat.engines.local import available_cpus
 from quadrat.errors import ModelError
 from quadrat.model import machine
-from quadrat.model.bundle import Model
+from quadrat.model.bundle import OUTPUTS, Model
 from quadrat.model.choice import choose_runtime
 from quadrat.model.network import Network
 from quadrat.model.runtimes import RUNTIMES
@@ -31,13 +31,14 @@ def compile_network(
     runtime: str = "auto",
     size_px: int | None = None,
     classes: int | None = None,
+    open_rows: bool = False,
     what: str = "the network",
 ) -> Network:
     """Make a graph ready to run on this machine.
 
     Args:
-        onnx: an ONNX file's bytes, chips `(N, H, W, 3) uint8` -> rows `(N, D) float32`. For `int8`
-            the quantised graph.
+        onnx: an ONNX file's bytes, chips `(N, H, W, 3) uint8` -> rows `(N, D) float32`, of two
+            outputs where `classes` is given. For `int8` the quantised graph.
         precision: `fp32`, `bf16` (CPUs that have it, through OpenVINO) or `int8`.
         threads: threads that one call computes on.
         workers: calls at the same time; by default one a core that this process may use.
@@ -46,6 +47,7 @@ def compile_network(
         size_px: the side of the tiles, for a graph that takes any.
         classes: K of a graph that gives probabilities, which are checked as such; None for one
             that gives other rows, which must be finite.
+        open_rows: whether rows of probabilities may sum to less than 1.
         what: its name, for messages.
 
     Raises:
@@ -62,14 +64,14 @@ def compile_network(
         )
     if threads < 1 or (workers is not None and workers < 1):
         raise ModelError("threads and workers must be 1 or more")
-    proto, info = graphs.checked(onnx, what, size_px)
+    proto, info = graphs.checked(onnx, what, size_px, 1 if classes is None else len(OUTPUTS))
     # the bytes that were checked are the bytes that run
     data = graphs.serialise(proto)
     workers = workers or max(1, available_cpus() // threads)
     if runtime == "auto":
         runtime = choose_runtime(data, info, precision)
     compiled = RUNTIMES[runtime](data, info, precision, threads, workers)
-    return Network(compiled, precision, info, classes, what)
+    return Network(compiled, precision, info, classes, open_rows, what)
 
 
 def resolve_precision(model: Model, precision: str = "auto") -> str:
@@ -125,6 +127,7 @@ def runner(
             workers=count,
             runtime=runtime,
             classes=len(model.legend),
+            open_rows=model.info.masks,
             what=storage.redact(model.uri),
         ),
     )
@@ -137,7 +140,7 @@ def choose(onnx: bytes, precision: str, size_px: int | None = None) -> str:
     """
     if precision == "fp32" and machine.has_cuda():
         return "auto"
-    proto, info = graphs.checked(onnx, "the network", size_px)
+    proto, info = graphs.checked(onnx, "the network", size_px, len(OUTPUTS))
     return choose_runtime(graphs.serialise(proto), info, precision)
 
 

@@ -1,8 +1,9 @@
 """OpenVINO and ONNX Runtime: a checked graph becomes a function. The only home of both.
 
-A function takes chips and gives rows; what the rows mean and whether they are sound is judged by
-`network`. It may be called from several threads at the same time; each call computes on its own
-thread(s) of the runtime, so that as many callers as `workers` keep as many cores busy and no more.
+A function takes chips and gives rows, those of several outputs side by side; what they mean and
+whether they are sound is judged by `network`. It may be called from several threads at the same
+time; each call computes on its own thread(s) of the runtime, so that as many callers as `workers`
+keep as many cores busy and no more.
 
 What was found to be fast on CPUs: uint8 tiles in and the normalisation inside the graph, a fixed
 batch of 4, one stream of one thread a core, no pinning (pinned threads of two processes share a
@@ -67,10 +68,13 @@ def _openvino(
         compiled = machine.openvino_core().compile_model(model, "CPU", settings)
         # a request is used by one caller at a time; they are kept and shared between calls
         idle: queue.LifoQueue[Any] = queue.LifoQueue()
-        shape = compiled.output(0).partial_shape
-    if shape.rank.is_dynamic or len(shape) != 2 or shape[1].is_dynamic:
-        raise ModelError("the network must give rows (N, D), one a tile, of a fixed length D")
-    dim = shape[1].get_length()
+        shapes = [compiled.output(name).partial_shape for name in info.outputs]
+        places = [compiled.outputs.index(compiled.output(name)) for name in info.outputs]
+    dims = []
+    for shape in shapes:
+        if shape.rank.is_dynamic or len(shape) != 2 or shape[1].is_dynamic:
+            raise ModelError("the network must give rows (N, D), one a tile, of a fixed length D")
+        dims.append(shape[1].get_length())
 
     def request() -> Any:
         try:
@@ -80,13 +84,14 @@ def _openvino(
 
     def compute(chips: Chips) -> Rows:
         # all blocks wait in the runtime's queue, so that no stream waits for the interpreter
-        out = np.empty((len(chips), dim), np.float32)
+        out = np.empty((len(chips), sum(dims)), np.float32)
         at_work: deque[tuple[Any, int, int, Chips]] = deque()
 
         def collect() -> None:
             one, start, n, _ = at_work.popleft()
             one.wait()
-            out[start : start + n] = _rows(one.get_output_tensor().data, batch, dim)[:n]
+            found = [one.get_output_tensor(place).data for place in places]
+            out[start : start + n] = _rows(found, batch, dims)[:n]
             idle.put(one)
 
         try:
@@ -147,16 +152,18 @@ def _ort(
     if provider not in session.get_providers():
         raise ModelError("the GPU cannot be used: CUDA or cuDNN did not load; use a CPU runtime")
     batch = info.batch or (GPU_BATCH if cuda else BATCH)
-    names = [info.output]
-    dim = info.dim or _length(session.get_outputs()[0].shape)
+    names = list(info.outputs)
+    shown = {o.name: _length(o.shape) for o in session.get_outputs()}
+    dims = [dim or shown[name] for name, dim in zip(names, info.dims, strict=True)]
 
     def compute(chips: Chips) -> Rows:
         rows = []
         with _translated("ONNX Runtime"):
             for _, block, n in _blocks(chips, batch, pad=info.batch is not None):
-                found = session.run(names, {info.input: block})[0]
-                rows.append(_rows(found, len(block), dim)[:n])
-        return np.concatenate(rows) if rows else np.empty((0, dim or 0), np.float32)
+                found = session.run(names, {info.input: block})
+                rows.append(_rows(found, len(block), dims)[:n])
+        length = sum(dim or 0 for dim in dims)
+        return np.concatenate(rows) if rows else np.empty((0, length), np.float32)
 
     return Compiled("cuda" if cuda else "onnxruntime", batch, compute)
 
@@ -173,18 +180,19 @@ def _length(shape: Sequence[int | str | None]) -> int | None:
     return last if len(shape) == 2 and isinstance(last := shape[1], int) else None
 
 
-def _rows(found: Rows, tiles: int, dim: int | None) -> Rows:
+def _rows(given: Sequence[Rows], tiles: int, dims: Sequence[int | None]) -> Rows:
     """What a runtime gave for a block, if it is one float32 row a tile; ModelError otherwise."""
-    if (
-        found.dtype != np.float32
-        or found.ndim != 2
-        or found.shape != (tiles, dim or found.shape[1])
-    ):
-        raise ModelError(
-            f"the network gives {found.dtype} of shape {found.shape} for {tiles} tiles instead of "
-            "one float32 row a tile; export it again"
-        )
-    return found
+    for found, dim in zip(given, dims, strict=True):
+        if (
+            found.dtype != np.float32
+            or found.ndim != 2
+            or found.shape != (tiles, dim or found.shape[1])
+        ):
+            raise ModelError(
+                f"the network gives {found.dtype} of shape {found.shape} for {tiles} tiles instead "
+                "of one float32 row a tile; export it again"
+            )
+    return given[0] if len(given) == 1 else np.concatenate(given, axis=1)
 
 
 def _blocks(chips: Chips, batch: int, pad: bool = True) -> Iterator[tuple[int, Chips, int]]:

@@ -1,6 +1,7 @@
 """Tile sets: cut them from imagery, read them, write them, pack folders of pictures into them.
 
     types     what every source of tiles is made of: parts, batches, the columns of a row
+    targets   what is said of the ground of tiles: shares and labels
     sets      tile sets on disk
     folders   folders of pictures, one subfolder a class
     listing   what lies in such a folder, and what of it is not used
@@ -14,6 +15,7 @@
 It does not know backbones, models or engines' insides.
 """
 
+from quadrat.tiles import targets
 from quadrat.tiles.ahead import batch_tiles, read_ahead
 from quadrat.tiles.cut import tile
 from quadrat.tiles.folders import FolderSource, open_folder
@@ -42,6 +44,7 @@ __all__ = [
     "read_part",
     "source_dates",
     "source_warnings",
+    "targets",
     "tile",
     "unpack",
 ]

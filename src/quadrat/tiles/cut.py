@@ -27,7 +27,7 @@ from quadrat.legend import Legend
 from quadrat.parts import PartRecord
 from quadrat.skipped import Skipped
 from quadrat.split import SPLITS, Split
-from quadrat.tiles import extent, packing, rasters
+from quadrat.tiles import extent, packing, rasters, targets
 from quadrat.tiles.rasters import RasterPart, RasterSource, open_rasters, source_of
 from quadrat.tiles.sets import TileSet
 from quadrat.tiles.types import INDEX, row_group
@@ -41,7 +41,7 @@ class CutPart:
 
     Attributes:
         label: `(N,) int16` class ids, -1 none; split: `(N,) int8`, -1 none; keep: `(N,) bool`.
-        fractions: `(N, K) float32`, or None without labels.
+        fractions: `(N, K) float32`, NaN where they are unknown; None without labels.
     """
 
     part: RasterPart
@@ -123,7 +123,7 @@ class CutTask:
     def _schema(self, cut: CutPart) -> pa.Schema:
         fields = [f for f in INDEX if f.name != "geometry"]
         if cut.fractions is not None:
-            fields += [pa.field(f"frac_{n}", pa.float32()) for n in self.names]
+            fields += targets.fields(self.names)
         return pa.schema([*fields, pa.field("image", pa.binary()), INDEX.field("geometry")])
 
     def _table(
@@ -136,7 +136,8 @@ class CutTask:
         values["image"] = pa.array(images, pa.binary())
         if cut.fractions is not None:
             for k, name in enumerate(self.names):
-                values[f"frac_{name}"] = pa.array(cut.fractions[at, k], pa.float32())
+                column = cut.fractions[at, k]
+                values[targets.column(name)] = pa.array(column, pa.float32(), mask=np.isnan(column))
         schema = self._schema(cut)
         return pa.table([values[n] for n in schema.names], schema=schema)
 
@@ -154,7 +155,7 @@ def tile(
     *,
     labels: str | None = None,
     legend: str | Legend = legends.DEFAULT,
-    rule: str = "nine-point",
+    rule: str = Rule.name,
     threshold: float = 0.5,
     field: str | None = None,
     layer: str | None = None,
@@ -195,8 +196,8 @@ def tile(
         layer: the layer of vector files (labels, within, groups) that have several; a file's own
             is named as in `file.gpkg|layername=plots`.
         legend: a shipped name, a TOML file, or a Legend.
-        rule: `nine-point` (all nine points agree) or `majority` (a class has `threshold` of the
-            tile).
+        rule: `largest` (the class of the largest share), `nine-point` (all nine points agree) or
+            `majority` (a class has `threshold` of the tile).
         crs, tile_m, pixel_m: the grid; the CRS is the first file's by default.
         bands: 1-based numbers of the red, green and blue band; what each file says by default.
         alpha: the band that is 0 where pixels are missing, 0 for none.
@@ -271,6 +272,7 @@ def tile(
                 *source.warnings,
                 *extent.flat_warning(flat, sum(c.rows for c in records)),
             ],
+            "shares": known is not None,
             "unknown_codes": {str(k): v for k, v in known.unknown.items()} if known else {},
             "provenance": {**source.provenance, "labels": options["labels"], "options": options},
         }
@@ -299,7 +301,7 @@ def _tiles(parts: Sequence[RasterPart]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 def _check_labels(known: Labels, uri: str, legend: Legend, strict: bool) -> None:
     name = storage.redact(uri)
-    if not known.covered.any():
+    if not known.covered.any() and not known.unknown:
         raise LabelError(
             f"{name} does not overlap the imagery (or says nothing there); check both files' "
             "places and CRSs"
@@ -358,11 +360,11 @@ def _decide(
     label = np.full(n, -1, np.int64) if known is None else known.label.astype(np.int64)
     splits = np.full(n, -1, np.int8)
     labelled = label >= 0
-    if split is not None and labelled.any():
-        # only labelled tiles train or validate; the others are in no split
-        splits[labelled] = splitting.assign(
-            split, rows[labelled], cols[labelled],
-            groups=None if groups is None else list(groups[labelled]), labels=label[labelled],
+    if split is not None and known is not None:
+        main = labelling.main_classes(known.fractions)
+        splits = splitting.assign(
+            split, rows, cols, groups=None if groups is None else list(groups),
+            labels=np.where(main < 0, label, main),
         )  # fmt: skip
     keep = labelled.copy() if labelled_only else np.ones(n, np.bool_)
     if balance:

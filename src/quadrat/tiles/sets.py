@@ -21,6 +21,7 @@ from quadrat.grid import MAX_SIZE_PX, Grid
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
 from quadrat.skipped import Skipped
+from quadrat.tiles import targets
 from quadrat.tiles.types import INDEX, Batch, empty_chips
 
 FORMAT = "quadrat-tileset"
@@ -30,12 +31,17 @@ MANIFEST = "tileset.json"
 
 @dataclass(frozen=True)
 class SetPart:
-    """One Parquet part of a tile set."""
+    """One Parquet part of a tile set.
+
+    Attributes:
+        classes: names of the classes whose shares are columns of the part.
+    """
 
     record: PartRecord
     uri: str
     size_px: int
     encoding: str
+    classes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -89,9 +95,14 @@ class TileSet:
     def parts(self) -> Sequence[SetPart]:
         """The parts in the order of their numbers."""
         return [
-            SetPart(r, parts.place(self.uri, r.name), self.size_px, self.encoding)
+            SetPart(r, parts.place(self.uri, r.name), self.size_px, self.encoding, self.classes)
             for r in self.records
         ]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes whose shares are columns of the parts; none without shares."""
+        return self.legend.names if self.legend and self.info.get("shares") else ()
 
     def to_dict(self) -> dict[str, Any]:
         """What a script wants to know."""
@@ -191,7 +202,8 @@ def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
         StorageError: the part's rows or bytes are not those that the tile set lists.
     """
     decode = codec.get_encoding(part.encoding).decode_into
-    schema, expected = INDEX.append(pa.field("image", pa.binary())), part.record.expected
+    kept = pa.schema([*INDEX, *targets.fields(part.classes)])
+    schema, expected = kept.append(pa.field("image", pa.binary())), part.record.expected
     for rows in geoparquet.iter_batches(
         part.uri, schema.names, batch_size, schema=schema, expected=expected
     ):
@@ -208,7 +220,7 @@ def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
                 good.append(i)
             except ImageError as error:
                 skipped.append(Skipped(tile_name(rows, i), str(error)))
-        index = pa.Table.from_batches([rows.select(INDEX.names)]).cast(INDEX)
+        index = pa.Table.from_batches([rows.select(kept.names)]).cast(kept)
         if len(good) < len(rows):
             index, chips = index.take(pa.array(good, pa.int64())), chips[: len(good)]
         yield Batch(index, chips if len(good) else empty_chips(part.size_px), tuple(skipped))
@@ -229,17 +241,17 @@ def read_index(tiles: TileSet, columns: Sequence[str] | None = None) -> pa.Table
     Raises:
         TileSetError: a tile stands in it twice.
     """
-    tables = []
+    tables, schema = [], pa.schema([*INDEX, *targets.fields(tiles.classes)])
     for part in tiles.parts():
         have = geoparquet.columns(part.uri)
-        lacking = [c for c in INDEX.names if c not in have]
+        lacking = [c for c in schema.names if c not in have]
         if lacking:
             raise TileSetError(
                 f"{storage.redact(part.uri)} lacks the column {lacking[0]}; it is no Quadrat part"
             )
         wanted = [c for c in have if c != "image"] if columns is None else list(columns)
         try:
-            table = geoparquet.read_part(part.uri, wanted, schema=INDEX, rows=part.count)
+            table = geoparquet.read_part(part.uri, wanted, schema=schema, rows=part.count)
         except StorageError as error:
             raise TileSetError(str(error)) from None
         name = pa.array([part.name] * len(table)).dictionary_encode()

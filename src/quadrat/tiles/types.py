@@ -40,7 +40,8 @@ class Batch:
     """Some tiles of a part.
 
     Attributes:
-        index: one row a tile, the columns of `INDEX`.
+        index: one row a tile: the columns of `INDEX`, then the shares of the classes where the
+            source has them (see `targets`).
         chips: `(N, size_px, size_px, 3) uint8`, RGB; rows as in `index`.
         skipped: name and reason of each tile that could not be read.
         dropped: tiles left out for nodata.
