@@ -123,7 +123,8 @@ def rehearsal(stand_ins: StandIns, tmp_path: Path, *options: str) -> Any:
     import threading
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=lambda: server.accept(), daemon=True).start()
+        answering = threading.Thread(target=lambda: server.accept()[0].close(), daemon=True)
+        answering.start()
         text = (ROOT / "deploy" / "rehearse").read_text()
         text = text.replace("wait_for(5000)", f"wait_for({server.getsockname()[1]})")
         text = text.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -26,18 +27,7 @@ def create(state: State) -> list[Step]:
             "look whether you are signed in",
             ["az", "account", "show", "--query", "name", "--output", "tsv"],
         ),
-        Step(
-            "make the cluster, the registry, the storage and the identity",
-            [
-                "az", "deployment", "sub", "create", "--name", "$name", "--location", "$region",
-                "--template-file", str(TEMPLATE),
-                "--parameters", "name=$name", "location=$region", "cpuNodes=$cpu_nodes",
-                "gpuNodes=$gpu_nodes", f"spot={str(known['spot']).lower()}",
-                "--query", "properties.outputs", "--output", "json",
-            ],
-            keep=outputs,
-            makes=["resource group $name-cluster", "resource group $name-data", "deployment $name"],
-        ),
+        *([] if known.get("deployed") == _digest(state) else [_deployment(state)]),
         *[_build(known["base_image"], target) for target in _targets(state)],
         Step(
             "get the cluster's address",
@@ -56,6 +46,36 @@ def create(state: State) -> list[Step]:
         *(_device_plugin() if known["gpu_nodes"] else []),
         *kubernetes.install(state, lambda: values(state)),
     ]  # fmt: skip
+
+
+def _deployment(state: State) -> Step:
+    digest = _digest(state)
+    spot = str(state.values["spot"]).lower()
+    return Step(
+        "make the cluster, the registry, the storage and the identity",
+        [
+            "az", "deployment", "sub", "create", "--name", "$name", "--location", "$region",
+            "--template-file", str(TEMPLATE),
+            "--parameters", "name=$name", "location=$region", "cpuNodes=$cpu_nodes",
+            "gpuNodes=$gpu_nodes", f"spot={spot}",
+            "--query", "properties.outputs", "--output", "json",
+        ],
+        keep=lambda text: {**outputs(text), "deployed": digest},
+        makes=["resource group $name-cluster", "resource group $name-data", "deployment $name"],
+    )  # fmt: skip
+
+
+def _digest(state: State) -> str:
+    """Of templates and parameters; what is deployed already is not deployed again.
+
+    That would take the machines from workers that run: in the template pools start with none.
+    """
+    total = hashlib.sha256()
+    for path in sorted(TEMPLATE.parent.glob("*.bicep")):
+        total.update(path.read_bytes())
+    asked = [state.values[k] for k in ("name", "region", "cpu_nodes", "gpu_nodes", "spot")]
+    total.update(json.dumps(asked).encode())
+    return total.hexdigest()[:16]
 
 
 def outputs(text: str) -> dict[str, Any]:

@@ -290,6 +290,8 @@ def delete(plan: Plan, given: argparse.Namespace) -> None:
         say(f"{state.folder} knows of no cluster: there is nothing to delete")
         return
     place = PLACES[state["place"]]
+    if not plan.dry_run:
+        state.values.pop("deployed", None)
     plan.run(place.delete(state, data=given.data))
     left = plan.ask(place.left(state))
     if plan.dry_run:
@@ -298,11 +300,9 @@ def delete(plan: Plan, given: argparse.Namespace) -> None:
         say(f"left, as this program knows: {', '.join(state.exists)}")
     if left is None:
         say("what is left could not be listed; look at the place's own pages")
-    else:
-        say(
-            f"left, as {state['place']} says:\n{left.rstrip()}"
-            if left.strip()
-            else "nothing is left"
-        )
+    elif left.strip():
+        say(f"left, as {state['place']} says:\n{left.rstrip()}")
+    elif not state.exists:
+        say("nothing is left")
     if not state.exists:
         state.forget()

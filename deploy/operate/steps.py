@@ -100,8 +100,9 @@ class State:
 
     def forget(self) -> None:
         """Remove what is remembered: nothing is left of the cluster."""
-        for name in ("state.json", "values.json", "eksctl.yaml", "kubeconfig"):
-            (self.folder / name).unlink(missing_ok=True)
+        names = ("state.json", "values.json", "eksctl.yaml", "kubeconfig", "job-*.json")
+        for path in [p for name in names for p in self.folder.glob(name)]:
+            path.unlink()
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.values:
