@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from quadrat import errors
+from quadrat import choices, errors
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "quadrat"
@@ -306,3 +306,20 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         for name in idle:
             del left[name]
     assert {n: sorted(needs & set(left)) for n, needs in left.items()} == {}
+
+
+def test_nobody_asks_an_engine_for_its_name_or_class() -> None:
+    """What it can do is asked: `engines.abilities`, `engines.options`, `SparkHost`."""
+    kinds = {place.rpartition(":")[2] for place in choices.ENGINES.values()}
+    found = []
+    for module, path, tree in sources():
+        for node in ast.walk(tree):
+            said: set[str] = set()
+            if isinstance(node, ast.Compare):
+                constants = [c for c in ast.walk(node) if isinstance(c, ast.Constant)]
+                said = {str(c.value) for c in constants} & set(choices.ENGINES)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+                said = {ast.unparse(n) for n in ast.walk(node.args[1])} & kinds
+            if said and module not in ("engines", "storage"):  # `local://` is a scheme too
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno} asks for {sorted(said)[0]}")
+    assert found == []

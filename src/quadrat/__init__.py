@@ -56,6 +56,8 @@ NAMES: dict[str, str] = {
     "Model": "model",
     "Scores": "scores",
     "Legend": "legend",
+    "FinetuneSettings": "finetuning",
+    "Machine": "finetuning",
     "Grid": "grid",
     "TileId": "grid",
     "QuadratError": "errors",
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     from quadrat.fetching import fetch_naip as fetch_naip
     from quadrat.fetching import fetch_nlcd as fetch_nlcd
     from quadrat.fetching import find_place as find_place
+    from quadrat.finetuning import FinetuneSettings as FinetuneSettings
+    from quadrat.finetuning import Machine as Machine
     from quadrat.finetuning import finetune as finetune
     from quadrat.grid import Grid as Grid
     from quadrat.grid import TileId as TileId
