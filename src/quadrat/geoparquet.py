@@ -21,6 +21,7 @@ from quadrat import raster, storage
 from quadrat.errors import StorageError
 
 GEOMETRY = "geometry"
+PACKED = ("image", "features")
 # rows may take FREE_BYTES, and beyond it MAX_GROWTH times their file: Parquet packs equal values
 ROW_BYTES, FREE_BYTES, MAX_GROWTH = 8, 256 << 20, 256
 HELD = 16 << 20  # bytes of a file that is hashed and parsed in memory; a larger one stays on disk
@@ -63,10 +64,10 @@ def projjson(crs: str) -> Any:
 def _options(names: Sequence[str], compression: str) -> dict[str, Any]:
     words = ("source", "date", "label", "split", "truth")
     return {
-        # encoded tiles do not get smaller by a second compression, which would only cost time
-        "compression": {n: ("none" if n == "image" else compression) for n in names},
+        # encoded tiles and features do not get smaller by compression, which would only cost time
+        "compression": {n: ("none" if n in PACKED else compression) for n in names},
         "use_dictionary": [n for n in names if n in words] or False,
-        "write_statistics": [n for n in names if n not in ("image", GEOMETRY)] or False,
+        "write_statistics": [n for n in names if n not in (*PACKED, GEOMETRY)] or False,
     }
 
 

@@ -41,8 +41,8 @@ def option(
 
 
 def flag(name: str, text: str) -> Callable[[F], F]:
-    """`--name`, which is off by default."""
-    return click.option(f"--{name}", is_flag=True, help=text)
+    """`--name`, with dashes between its words, which is off by default."""
+    return click.option(f"--{name.replace('_', '-')}", is_flag=True, help=text)
 
 
 def in_order(*options: Callable[[F], F]) -> Callable[[F], F]:

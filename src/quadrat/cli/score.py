@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @args.flag("resize", "Resize images of another size.")
 @args.overwrite
 @args.strict
+@args.flag("keep_features", "Keep the features that the model's last layer reads with the scores.")
 @args.engine
 def command(
     model: str,

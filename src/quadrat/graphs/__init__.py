@@ -13,7 +13,15 @@ from __future__ import annotations
 
 from quadrat.graphs.build import KINDS, assemble, constant, node, tensor
 from quadrat.graphs.check import MAX_BYTES, GraphInfo, checked, describe, fix_size, opset, parse
-from quadrat.graphs.join import before_head, cut_after, enclose, join_graphs, put_before, serialise
+from quadrat.graphs.join import (
+    before_head,
+    cut_after,
+    enclose,
+    join_graphs,
+    put_before,
+    serialise,
+    with_output,
+)
 from quadrat.graphs.sizes import check_sizes, printable
 
 __all__ = [
@@ -37,4 +45,5 @@ __all__ = [
     "put_before",
     "serialise",
     "tensor",
+    "with_output",
 ]

@@ -127,6 +127,16 @@ def cut_after(proto: onnx.ModelProto, name: str) -> bytes:
     return serialise(proto)
 
 
+def with_output(proto: onnx.ModelProto, name: str) -> bytes:
+    """The graph with one more output, a float tensor of it."""
+    import onnx
+
+    proto.graph.output.append(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+    )
+    return serialise(proto)
+
+
 def put_before(proto: onnx.ModelProto, first: str, nodes: list[Any], constants: list[Any]) -> bytes:
     """The graph behind other nodes: what read `first` reads the last of these.
 

@@ -23,10 +23,12 @@ class Prediction(NamedTuple):
         probabilities: (N, K) float32, that a class is the main class of the tile.
         shares: (N, K) float32, the expected part of the tile's ground that a class has; None for a
             model without that output.
+        features: (N, D) float32, what the model's last layer reads; None where not asked for.
     """
 
     probabilities: Rows
     shares: Rows | None
+    features: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Network:
         open: whether rows of probabilities and shares may sum to less than 1, the rest being
             ground that has no class.
         what: its name, for messages.
+        features: whether the last output is what the model's last layer reads.
     """
 
     compiled: Compiled
@@ -49,6 +52,7 @@ class Network:
     classes: int | None = None
     open: bool = False
     what: str = "the network"
+    features: bool = False
 
     @property
     def runtime(self) -> str:
@@ -81,8 +85,19 @@ class Network:
         for view in range(1, seen):
             rows = rows + self._rows(views.seen(chips, view))
         rows = rows / np.float32(seen) if seen > 1 else rows
-        k = rows.shape[1] // len(self.info.outputs)
-        return Prediction(rows[:, :k], rows[:, k:] if len(self.info.outputs) > 1 else None)
+        k, end = rows.shape[1] // self._outputs, rows.shape[1]
+        if self.features and self.classes is not None:
+            k, end = self.classes, self.classes * self._outputs
+        return Prediction(
+            rows[:, :k],
+            rows[:, k:end] if self._outputs > 1 else None,
+            rows[:, end:] if self.features else None,
+        )
+
+    @property
+    def _outputs(self) -> int:
+        """Outputs of a number a class."""
+        return len(self.info.outputs) - self.features
 
     def _rows(self, chips: Chips) -> Rows:
         size = self.info.size_px
@@ -111,13 +126,13 @@ class Network:
             )
         if self.classes is None:
             return
-        k = self.classes
-        if rows.shape[1] != k * len(self.info.outputs):
+        k, count = self.classes, self._outputs
+        if rows.shape[1] <= k * count if self.features else rows.shape[1] != k * count:
             raise ModelError(
                 f"{self.what} gives {rows.shape[1] // len(self.info.outputs)} probabilities and "
                 f"its legend has {k} classes; train it again"
             )
-        for start in range(0, rows.shape[1], k):
+        for start in range(0, k * count, k):
             self._check_shares(rows[:, start : start + k])
 
     def _check_shares(self, rows: Rows) -> None:

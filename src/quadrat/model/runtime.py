@@ -33,6 +33,7 @@ def compile_network(
     classes: int | None = None,
     open_rows: bool = False,
     what: str = "the network",
+    features: bool = False,
 ) -> Network:
     """Make a graph ready to run on this machine.
 
@@ -49,6 +50,7 @@ def compile_network(
             that gives other rows, which must be finite.
         open_rows: whether rows of probabilities may sum to less than 1.
         what: its name, for messages.
+        features: whether the last output is what the model's last layer reads.
 
     Raises:
         ModelError: a graph that is not one, that no runtime takes, or a precision that this machine
@@ -64,14 +66,15 @@ def compile_network(
         )
     if threads < 1 or (workers is not None and workers < 1):
         raise ModelError("threads and workers must be 1 or more")
-    proto, info = graphs.checked(onnx, what, size_px, 1 if classes is None else len(OUTPUTS))
+    outputs = 1 if classes is None else len(OUTPUTS)
+    proto, info = graphs.checked(onnx, what, size_px, outputs + features)
     # the bytes that were checked are the bytes that run
     data = graphs.serialise(proto)
     workers = workers or max(1, available_cpus() // threads)
     if runtime == "auto":
         runtime = choose_runtime(data, info, precision)
     compiled = RUNTIMES[runtime](data, info, precision, threads, workers)
-    return Network(compiled, precision, info, classes, open_rows, what)
+    return Network(compiled, precision, info, classes, open_rows, what, features)
 
 
 def resolve_precision(model: Model, precision: str = "auto") -> str:
@@ -109,28 +112,48 @@ def _once(key: tuple[object, ...], compile_it: Callable[[], Network]) -> Network
 
 
 def runner(
-    model: Model, precision: str = "auto", *, workers: int | None = None, runtime: str = "auto"
+    model: Model,
+    precision: str = "auto",
+    *,
+    workers: int | None = None,
+    runtime: str = "auto",
+    features: bool = False,
 ) -> Network:
     """The network of a bundle, chips -> probabilities, checked; compiled once in a process.
 
     Args:
         precision: `auto` (see `resolve_precision`), `fp32`, `bf16` or `int8`.
         workers: calls at the same time; by default one a core that this process may use.
+        features: whether predictions have the features that the last layer reads as well.
+
+    Raises:
+        ModelError: features are asked for and the model has no last layer that reads any.
     """
     chosen = resolve_precision(model, precision)
-    count = workers or available_cpus()
-    return _once(
-        ("model", model.uri, model.digest, chosen, count, runtime),
-        lambda: compile_network(
-            model.onnx(chosen),
+    count, what = workers or available_cpus(), storage.redact(model.uri)
+
+    def compile_it() -> Network:
+        graph = model.onnx(chosen)
+        return compile_network(
+            _with_features(graph, what) if features else graph,
             precision=chosen,
             workers=count,
             runtime=runtime,
             classes=len(model.legend),
             open_rows=model.info.masks,
-            what=storage.redact(model.uri),
-        ),
-    )
+            what=what,
+            features=features,
+        )
+
+    return _once(("model", model.uri, model.digest, chosen, count, runtime, features), compile_it)
+
+
+def _with_features(graph: bytes, what: str) -> bytes:
+    proto = graphs.parse(graph, what)
+    name = graphs.before_head(proto)
+    if name is None:
+        raise ModelError(f"{what} has no last layer to fit anew; use --no-align")
+    return graphs.with_output(proto, name)
 
 
 def choose(onnx: bytes, precision: str, size_px: int | None = None) -> str:

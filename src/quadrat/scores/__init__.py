@@ -9,7 +9,7 @@ imagery or engines.
 """
 
 from quadrat.scores.files import SYNTHETIC, Scores, is_synthetic, open_scores
-from quadrat.scores.table import DateScores, match, read, synthetic_note
+from quadrat.scores.table import DateScores, match, read, read_features, synthetic_note
 
 __all__ = [
     "SYNTHETIC",
@@ -19,5 +19,6 @@ __all__ = [
     "match",
     "open_scores",
     "read",
+    "read_features",
     "synthetic_note",
 ]

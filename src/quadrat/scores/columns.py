@@ -16,6 +16,8 @@ from quadrat.legend import Legend
 
 Ints = NDArray[np.int64]
 
+FEATURES = "features"
+
 
 def probability(name: str) -> str:
     """The column of the probability that a class is the main class of a tile."""
@@ -27,12 +29,13 @@ def share(name: str) -> str:
     return f"share_{name}"
 
 
-def schema(names: Sequence[str], *, shares: bool = False) -> pa.Schema:
+def schema(names: Sequence[str], *, shares: bool = False, features: int = 0) -> pa.Schema:
     """The columns of a part of scores.
 
     Args:
         names: the legend's classes.
         shares: whether the part has the shares of the classes beside their probabilities.
+        features: their number, where the model's features of each tile are kept; 0 where not.
     """
     return pa.schema(
         [
@@ -46,6 +49,7 @@ def schema(names: Sequence[str], *, shares: bool = False) -> pa.Schema:
             ("label", pa.string()),
             *((probability(n), pa.float32()) for n in names),
             *((share(n), pa.float32()) for n in names if shares),
+            *([(FEATURES, pa.list_(pa.float32(), features))] if features else []),
             ("geometry", pa.binary()),
         ]
     )
@@ -59,6 +63,17 @@ def from_rows(columns: Sequence[str], rows: NDArray[np.float32]) -> dict[str, pa
 def to_rows(table: pa.Table, columns: Sequence[str]) -> NDArray[np.float32]:
     """Columns of a table side by side, (N, K) float32."""
     return np.stack([table[n].to_numpy() for n in columns], axis=1).astype(np.float32, copy=False)
+
+
+def from_features(rows: NDArray[np.float32]) -> pa.Array:
+    """Features (N, D) as a column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+
+
+def to_features(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """A column of features, (N, D) float32."""
+    chunks = [c.flatten().to_numpy().reshape(len(c), -1) for c in column.chunks if len(c)]
+    return np.concatenate(chunks) if chunks else np.empty((0, column.type.list_size), np.float32)
 
 
 def class_names(ids: NDArray[np.integer], legend: Legend) -> pa.Array:

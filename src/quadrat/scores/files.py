@@ -64,6 +64,11 @@ class Scores:
         """Whether the parts have `share_<class>` columns beside `p_<class>`."""
         return bool(self.info.get("shares"))
 
+    @property
+    def features(self) -> int:
+        """How many features of each tile the parts keep; 0 where they keep none."""
+        return int(self.info.get("features", 0))
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the parts' and over legend and grid."""
@@ -71,12 +76,12 @@ class Scores:
 
     @property
     def _schema(self) -> pa.Schema:
-        return named.schema(self.legend.names, shares=self.has_shares)
+        return named.schema(self.legend.names, shares=self.has_shares, features=self.features)
 
     @property
     def _light(self) -> list[str]:
-        """All columns but the outlines."""
-        return [n for n in self._schema.names if n != "geometry"]
+        """All columns but the outlines and the features."""
+        return [n for n in self._schema.names if n not in ("geometry", named.FEATURES)]
 
     @cached_property
     def _expected(self) -> Mapping[str, geoparquet.Expected]:

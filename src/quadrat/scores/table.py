@@ -126,6 +126,17 @@ def read(uri: str) -> DateScores:
     )  # fmt: skip
 
 
+def read_features(day: DateScores) -> NDArray[np.float32]:
+    """Features of a date's tiles, (N, D), as `score` kept them; ScoresError where it did not."""
+    scores = files.open_scores(day.uri)
+    if not scores.features:
+        raise ScoresError(f"{storage.redact(day.uri)} keeps no features; score again")
+    table = scores.table(["row", "col", columns.FEATURES])
+    kept = grids.tile_keys(table["row"].to_numpy(), table["col"].to_numpy())
+    at = grids.places_of(kept, grids.tile_keys(day.rows, day.cols))
+    return columns.to_features(table[columns.FEATURES])[at]
+
+
 def _date(uri: str, info: Mapping[str, Any], column: pa.ChunkedArray) -> str:
     """What the date is called: as the scores say it, else as their folder is named."""
     dates = [str(d) for d in info.get("dates") or ()]

@@ -37,6 +37,7 @@ class ScoreResult:
     counts: tuple[int, ...]  # tiles labelled with each class
     span: once.Span = None
     flat: int = 0  # tiles of imagery of a single colour
+    features: int = 0  # of each tile that are kept
 
     @classmethod
     def of(cls, record: PartRecord, note: Mapping[str, Any]) -> ScoreResult:
@@ -46,6 +47,7 @@ class ScoreResult:
             record, int(note["dropped"]), int(note["skipped"]),
             skips.from_lists(note["listed"]),
             tuple(int(n) for n in note["counts"]), span, int(note["flat"]),
+            int(note.get("features", 0)),
         )  # fmt: skip
 
 
@@ -58,6 +60,7 @@ class ScoreTask:
         slots: tasks at the same time in a process: the network gets one stream for each.
         runtime: what runs the network, the same for every part, wherever it is worked on: runtimes
             differ in the last bits.
+        features: whether the features that the model's last layer reads are kept.
     """
 
     model_uri: str
@@ -71,6 +74,7 @@ class ScoreTask:
     slots: int
     strict: bool
     runtime: str = "auto"
+    features: bool = False
 
     def __call__(self, part: Part) -> ScoreResult:
         return parts.found(self.out, part.name, ScoreResult.of) or self._score(part)
@@ -78,11 +82,12 @@ class ScoreTask:
     def _score(self, part: Part) -> ScoreResult:
         with _loading:
             network = _network(
-                self.model_uri, self.model_digest, self.precision, self.slots, self.runtime
-            )
+                self.model_uri, self.model_digest, self.precision, self.slots, self.runtime,
+                features=self.features,
+            )  # fmt: skip
         rng = np.random.default_rng([self.seed, int(part.name.rsplit("-", 1)[-1])])
         tables: list[pa.Table] = []
-        rows: list[NDArray[np.float32]] = []
+        found: list[models.Prediction] = []
         skipped: list[Skipped] = []
         dropped = flat = 0
         for batch in read_ahead(part, batch_tiles(network.info.size_px or 1)):
@@ -96,43 +101,56 @@ class ScoreTask:
                 take = np.flatnonzero(rng.random(len(chips)) < self.sample)
                 index, chips = index.take(take), chips[take]
             if len(chips):
-                rows.append(network(chips))  # (N, K) float32
+                found.append(network.predict(chips))
                 tables.append(index)
-        whole, counts = (
-            columns.schema(self.names).empty_table(),
-            np.zeros(len(self.names), np.int64),
-        )
+        whole = columns.schema(self.names, features=self._width(network, found)).empty_table()
+        counts = np.zeros(len(self.names), np.int64)
         if tables:
-            probabilities = np.concatenate(rows)
-            best = probabilities.argmax(axis=1)
-            counts = np.bincount(best, minlength=len(self.names))
-            whole = self._table(pa.concat_tables(tables), probabilities, best)
+            whole, counts = self._table(pa.concat_tables(tables), found)
         # no times or places: the same scores give the same bytes, and the same digest
         note = {
             "dropped": dropped, "skipped": len(skipped), "listed": skips.to_lists(skipped[:LISTED]),
             "counts": [int(c) for c in counts], "span": once.span(whole), "flat": flat,
+            **({"features": self._width(network, found)} if self.features else {}),
         }  # fmt: skip
         written = geoparquet.write_part(
             parts.place(self.out, part.name), whole, self.crs, note=note
         )
         return ScoreResult.of(PartRecord(part.name, written.rows, written.sha256), note)
 
+    def _width(self, network: models.Network, found: list[models.Prediction]) -> int:
+        """How many features of a tile are kept."""
+        if not self.features:
+            return 0
+        side = network.info.size_px or 1
+        one = found[0] if found else network.predict(np.zeros((1, side, side, 3), np.uint8))
+        return 0 if one.features is None else one.features.shape[1]
+
     def _table(
-        self, index: pa.Table, probabilities: NDArray[np.float32], best: NDArray[np.int64]
-    ) -> pa.Table:
+        self, index: pa.Table, found: list[models.Prediction]
+    ) -> tuple[pa.Table, NDArray[np.int64]]:
+        """The part's table, and its tiles of each class."""
+        probabilities = np.concatenate([f.probabilities for f in found])
+        kept = [f.features for f in found if f.features is not None]
+        best = probabilities.argmax(axis=1)
         values = {n: index[n] for n in ("row", "col", "path", "source", "date", "split")}
         values["truth"] = index["label"]
         values["label"] = pa.DictionaryArray.from_arrays(
             pa.array(best, pa.int32()), pa.array(self.names, pa.string())
         ).cast(pa.string())
         values |= columns.from_rows([columns.probability(n) for n in self.names], probabilities)
+        if kept:
+            values[columns.FEATURES] = columns.from_features(np.concatenate(kept))
         values["geometry"] = index["geometry"]
-        layout = columns.schema(self.names)
-        return pa.table([values[n] for n in layout.names], schema=layout)
+        layout = columns.schema(self.names, features=kept[0].shape[1] if kept else 0)
+        table = pa.table([values[n] for n in layout.names], schema=layout)
+        return table, np.bincount(best, minlength=len(self.names))
 
 
 @lru_cache(maxsize=4)
-def _network(uri: str, digest: str, precision: str, slots: int, runtime: str) -> models.Network:
+def _network(
+    uri: str, digest: str, precision: str, slots: int, runtime: str, *, features: bool
+) -> models.Network:
     """The model's network: read, verified and compiled once in a process, not once a part."""
     model = models.open_model(uri)
     if model.digest != digest:
@@ -140,4 +158,4 @@ def _network(uri: str, digest: str, precision: str, slots: int, runtime: str) ->
             f"{storage.redact(uri)} was changed while it was scoring; start again with "
             "another --out"
         )
-    return models.runner(model, precision, workers=slots, runtime=runtime)
+    return models.runner(model, precision, workers=slots, runtime=runtime, features=features)

@@ -176,6 +176,7 @@ def score(
     resize: bool = False,
     overwrite: bool = False,
     strict: bool = False,
+    keep_features: bool = False,
     engine: Engine | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ScoresSummary:
@@ -194,6 +195,7 @@ def score(
         csv: also write `filepath,pred_label` to this URI.
         overwrite: replace other scores in `out`.
         strict: fail at the first tile that cannot be read instead of listing it.
+        keep_features: keep the features that the model's last layer reads with the scores.
 
     Raises:
         ModelError, TileSetError, RasterError, ScoresError, StorageError.
@@ -210,9 +212,8 @@ def score(
     engine = engine or get_engine()
     chosen = models.resolve_precision(bundle, precision)
     out = storage.normalise(out)
-    plan = storage.digest_json(
-        [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
-    )
+    settings = [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
+    plan = storage.digest_json([*settings, "features"] if keep_features else settings)
     with products.hold("scores", out):
         same = products.claim("scores", out, plan, overwrite)
         done = parts.finished(out, files.MANIFEST, open_scores, engine) if same else None
@@ -222,7 +223,7 @@ def score(
         task = ScoreTask(
             bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
             opened.grid.crs if opened.grid else None, sample_frac, seed,
-            tasks_per_process(engine), strict, runtime,
+            tasks_per_process(engine), strict, runtime, keep_features,
         )  # fmt: skip
         if done is None:
             results = _run(task, opened, engine, on_progress)
@@ -305,6 +306,7 @@ def _collected(
             "sample_frac": sample_frac,
             "dates": dates,
             "counts": dict(zip(bundle.legend.names, totals, strict=True)),
+            **({"features": results[0].features} if task.features else {}),
             "dropped": sum(r.dropped for r in results),
             "flat": round(sample_frac * sum(r.flat for r in results)),
             "skipped": {"count": sum(r.skipped for r in results), "listed": listed[:100]},
