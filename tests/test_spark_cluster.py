@@ -181,7 +181,7 @@ def test_a_corrupt_tile_is_skipped_and_named_as_on_this_machine(
     here = score(work.model, source, str(tmp_path / "here"))
     there = Driver(cluster, Work(work.model, source, None), tmp_path).result()
     assert here.skipped == there["skipped"] == 1
-    assert there["listed"] == [s.to_list() for s in here.listed]
+    assert there["listed"] == [list(s) for s in here.listed]
     assert there["tiles"] == work.expected.num_rows - 1
     assert table(str(tmp_path / "out")).equals(table(str(tmp_path / "here")))
 

@@ -187,7 +187,7 @@ def featurize(
             {
                 "version": VERSION,
                 "digest": key,
-                "skipped": skips.to_lists(skipped),
+                "skipped": skipped,
                 "tiles": source.uri,
             },
         )
@@ -320,7 +320,7 @@ class FeatureTask:
                     index, chips = index.filter(pa.array(keep)), chips[keep]
                 if len(index):
                     writer.write(_table(index, network(views.seen(chips, self.view))))
-            writer.note({"skipped": skips.to_lists(skipped)})
+            writer.note({"skipped": skipped})
         return PartDone(part.name, part.count)
 
 

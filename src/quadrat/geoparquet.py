@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import raster, storage
+from quadrat import border, raster, storage
 from quadrat.errors import StorageError
 
 GEOMETRY = "geometry"
@@ -149,7 +149,7 @@ def part_writer(
                 yield part
         except pa.ArrowException as error:
             raise StorageError(
-                f"{storage.redact(uri)} could not be written: {_line(error)}"
+                f"{storage.redact(uri)} could not be written: {border.short(error)}"
             ) from None
         finally:
             sink.close()
@@ -223,7 +223,7 @@ def _readable(uri: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, RecursionError, UnicodeError, OverflowError) as error:
         raise StorageError(
-            f"{storage.redact(uri)} is not a whole Parquet file ({_line(error)}); {_AGAIN}"
+            f"{storage.redact(uri)} is not a whole Parquet file ({border.short(error)}); {_AGAIN}"
         ) from None
 
 
@@ -269,10 +269,6 @@ def _parquet(source: Any) -> Any:
     import pyarrow.parquet as pq
 
     return pq.ParquetFile(source, memory_map=False)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]
 
 
 def schema(uri: str) -> pa.Schema:
@@ -356,7 +352,7 @@ def checked(table: Any, schema: pa.Schema | None, uri: str) -> Any:
         except pa.ArrowException as error:
             raise StorageError(
                 f"{storage.redact(uri)}: the column {field.name!r} is {field.type}, not {kind} "
-                f"({_line(error)}); {_AGAIN}"
+                f"({border.short(error)}); {_AGAIN}"
             ) from None
         table = table.set_column(at, pa.field(field.name, kind), values)
     return table

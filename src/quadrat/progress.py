@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self, TextIO, TypeVar
 
 from quadrat.text import printable
 
+T = TypeVar("T")
 BAR_EVERY_S = 0.1
 FIRST_LINE_S = 2.0
 LONGEST_GAP_S = 60.0
@@ -183,6 +184,23 @@ class Reporter:
             self._stream.flush()
         except (OSError, ValueError):
             self._next = float("inf")
+
+
+def counted(
+    items: Iterable[T],
+    total: int,
+    tell: Callable[[int, int], None] | None,
+    size: Callable[[T], int] = lambda _: 1,
+) -> Iterator[T]:
+    """Hand items on, and tell how much is done: at first 0, then after each what it counts for."""
+    done = 0
+    if tell is not None:
+        tell(done, total)
+    for item in items:
+        yield item
+        done += size(item)
+        if tell is not None:
+            tell(done, total)
 
 
 def rate_text(rate: float) -> str:

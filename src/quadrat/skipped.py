@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A tile, file or item that is left out.
+class Skipped(NamedTuple):
+    """A tile, file or item that is left out; in JSON a list of two texts.
 
     Attributes:
         name: its path, tile id or item id.
@@ -21,19 +20,10 @@ class Skipped:
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
 
-    def to_list(self) -> list[str]:
-        """Plain values: name and reason."""
-        return [self.name, self.reason]
-
 
 def from_lists(values: Iterable[Sequence[object]]) -> tuple[Skipped, ...]:
-    """What `to_list` made."""
+    """Those that were written as JSON."""
     return tuple(Skipped(str(name), str(reason)) for name, reason in values)
-
-
-def to_lists(skipped: Iterable[Skipped]) -> list[list[str]]:
-    """Plain values, for JSON."""
-    return [s.to_list() for s in skipped]
 
 
 def warning(skipped: Sequence[Skipped]) -> tuple[str, ...]:

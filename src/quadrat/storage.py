@@ -192,7 +192,7 @@ def read_bytes(uri: str, most: int | None = None) -> bytes:
 def _check_size(uri: str, found: int, most: int | None) -> None:
     if most is not None and found > most:
         raise StorageError(
-            f"{redact(uri)} has {found >> 20:,} MB, more than {most >> 20:,} MB for such a file; "
+            f"{redact(uri)} is larger than {most >> 20:,} MB, too large for such a file; "
             "check what it is"
         )
 
@@ -332,10 +332,9 @@ def _umask() -> int:
 
 def read_json(uri: str) -> Any:
     """The values of a JSON file; StorageError when it is none, or larger than `MAX_JSON`."""
-    if size(uri) > MAX_JSON:
-        raise StorageError(f"{redact(uri)} is larger than {MAX_JSON >> 20} MB; it is not Quadrat's")
+    data = read_bytes(uri, MAX_JSON)
     try:
-        return json.loads(read_bytes(uri))
+        return json.loads(data)
     except (ValueError, RecursionError):
         raise StorageError(f"{redact(uri)} is not whole JSON; remove it or make it again") from None
 
@@ -424,11 +423,8 @@ def digest_json(value: Any) -> str:
 
 def digest_file(uri: str) -> str:
     """SHA-256 of a file's content, read in pieces."""
-    total = hashlib.sha256()
     with _translated(uri, "reading"), open_read(uri) as file:
-        while piece := file.read(1 << 20):
-            total.update(piece)
-    return total.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_dir() -> Path:

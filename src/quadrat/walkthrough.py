@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from quadrat import heads, maps, runs, scoring, storage
 from quadrat import tiles as cutting
@@ -14,6 +13,7 @@ from quadrat.engines import Engine
 from quadrat.errors import InputError
 from quadrat.heads import TrainResult
 from quadrat.maps import MapResult
+from quadrat.records import Record
 from quadrat.runs import Run
 from quadrat.scoring import ScoresSummary
 from quadrat.tiles import TileSet
@@ -23,7 +23,7 @@ Step = Callable[[str], AbstractContextManager[Progress | None]]
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(Record):
     """What the demo made, step by step.
 
     Attributes:
@@ -40,16 +40,6 @@ class Demo:
     map: MapResult
     run: str
     tracking_uri: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        steps = ("county", "tiles", "model", "scores", "map")
-        return {
-            "out": self.out,
-            "run": self.run,
-            "tracking_uri": self.tracking_uri,
-            **{step: getattr(self, step).to_dict() for step in steps},
-        }
 
 
 def demo(

@@ -19,6 +19,8 @@ from typing import Any
 from quadrat import border, choices, config, products, storage
 from quadrat.errors import InputError, LockedError, StorageError
 from quadrat.products import PRODUCTS
+from quadrat.progress import counted
+from quadrat.records import Record
 
 FOLDER = "quadrat-work"
 LEDGER = f"{FOLDER}/made.jsonl"
@@ -39,7 +41,7 @@ CACHES = {
 
 
 @dataclass(frozen=True)
-class WorkspaceItem:
+class WorkspaceItem(Record):
     """One thing that was made and is still there.
 
     Attributes:
@@ -57,15 +59,22 @@ class WorkspaceItem:
     foreign: tuple[str, ...] = ()
     run: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; how many files, not which."""
+        known = {"uri": storage.redact(self.uri), "files": len(self.files)}
+        return super().to_dict() | known
+
 
 @dataclass(frozen=True)
-class Cleaned:
+class Cleaned(Record):
     """What `clean` did, or would do.
 
     Attributes:
         items: what was there. deleted: whether it is gone.
         kept: uri and reason of what could not be deleted.
     """
+
+    computed = ("bytes",)
 
     items: tuple[WorkspaceItem, ...]
     deleted: bool
@@ -75,25 +84,6 @@ class Cleaned:
     def bytes(self) -> int:
         """Bytes of all items."""
         return sum(item.bytes for item in self.items)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "deleted": self.deleted,
-            "bytes": self.bytes,
-            "kept": [list(k) for k in self.kept],
-            "items": [
-                {
-                    "kind": i.kind,
-                    "uri": storage.redact(i.uri),
-                    "bytes": i.bytes,
-                    "files": len(i.files),
-                    "foreign": list(i.foreign),
-                    "run": i.run,
-                }
-                for i in self.items
-            ],
-        }
 
 
 def note(kind: str, uri: str, *, run: str | None = None, workspace: str = ".") -> None:
@@ -154,19 +144,13 @@ def clean(
     items = inventory(workspace, only=only)
     if dry_run:
         return Cleaned(items, deleted=False)
-    done, total = 0, sum(len(i.files) for i in items)
-    kept = []
-    if on_progress:
-        on_progress(0, total)
-    for item in items:
+    kept, total = [], sum(len(i.files) for i in items)
+    for item in counted(items, total, on_progress, lambda item: len(item.files)):
         try:
             _delete(item)
             _remove_parents(item, workspace)
         except (StorageError, LockedError) as error:
             kept.append((storage.redact(item.uri), str(error)))
-        done += len(item.files)
-        if on_progress:
-            on_progress(done, total)
     _forget(workspace)
     return Cleaned(items, deleted=True, kept=tuple(kept))
 

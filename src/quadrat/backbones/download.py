@@ -9,6 +9,7 @@ import http.client
 import os
 from pathlib import Path
 
+from quadrat import border
 from quadrat.backbones.table import Backbone
 from quadrat.errors import BackboneError, MissingExtraError
 
@@ -42,10 +43,10 @@ def torchvision_file(backbone: Backbone) -> Path:
             model_dir=str(path.parent), progress=False, check_hash=True, weights_only=True
         )
     except (OSError, http.client.HTTPException, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BackboneError(
-            f"the weights of {backbone.name} cannot be had from {weights.url} ({reason}); fetch "
-            "that file on another machine and give it with --weights FILE"
+            f"the weights of {backbone.name} cannot be had from {weights.url} "
+            f"({border.short(error)}); fetch that file on another machine and give it with "
+            "--weights FILE"
         ) from None
     return path
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quadrat import skipped as skips
 from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def described(result: ScoresSummary) -> str:
     lines += [f"bands: {text}" for text in result.bands]
     if result.dropped:
         lines.append(f"dropped: nodata {result.dropped:,}")
-    lines += words.skipped_text(skips.to_lists(result.listed), result.skipped)
+    lines += words.skipped_text(result.listed, result.skipped)
     lines += [f"warning: {text}" for text in result.warnings]
     if result.csv:
         lines.append(f"table: {result.csv}")

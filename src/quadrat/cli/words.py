@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quadrat import skipped as skips
-
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows in aligned columns; columns of numbers to the right."""
@@ -74,7 +72,7 @@ def accuracy_text(metrics: Any) -> str:
 def training_end(result: Any, run: str) -> list[str]:
     """The last lines on a training: what was skipped, warnings, and its run."""
     return [
-        *skipped_text(skips.to_lists(result.skipped), len(result.skipped)),
+        *skipped_text(result.skipped, len(result.skipped)),
         *(f"warning: {text}" for text in result.warnings),
         f"run: {run} (quadrat runs show {run[:12]})",
     ]

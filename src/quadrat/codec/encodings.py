@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import choices
-from quadrat.codec.pictures import Chip, one_line, read_image
+from quadrat import border, choices
+from quadrat.codec.pictures import Chip, read_image
 from quadrat.errors import ImageError
 
 BAND = 16  # rows of a tile that are added up together
@@ -43,7 +43,7 @@ def _zstd_decode(data: bytes | memoryview, out: Chip) -> None:
     try:
         raw = pa.Codec("zstd").decompress(data, out.nbytes)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ImageError(f"an encoded tile is damaged ({one_line(error)})") from None
+        raise ImageError(f"an encoded tile is damaged ({border.short(error)})") from None
     _add_up(np.frombuffer(raw, np.uint8).reshape(len(out), -1), out.reshape(len(out), -1))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import storage
+from quadrat import border, storage
 from quadrat.codec import png, tiff
 from quadrat.errors import ImageError, RasterError
 
@@ -28,11 +28,6 @@ _OTHERS = {
 _ORIENTATION = 274  # of EXIF; 1 is as it lies
 # Pillow's modes of 8 bits whose colours are known
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-
-
-def one_line(error: BaseException) -> str:
-    """What a library's error says, on one line of at most 120 characters."""
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def read_image(source: str | bytes) -> Chip:
@@ -92,7 +87,7 @@ def _read_pillow(data: bytes, name: str) -> Chip:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise anything on what is damaged
         raise ImageError(
-            f"{name} is truncated or damaged, {kind} ({one_line(error)}); replace it"
+            f"{name} is truncated or damaged, {kind} ({border.short(error)}); replace it"
         ) from None
 
 

@@ -286,10 +286,8 @@ def _verify(wanted: Wanted) -> None:
     if whole is not None and size != whole:
         raise FetchError(f"it has {size:,} bytes of {whole:,}")
     if md5 := note.get("md5"):
-        total = hashlib.md5(usedforsecurity=False)
         with wanted.part.open("rb") as file:
-            while piece := file.read(1 << 20):
-                total.update(piece)
+            total = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
         if base64.b64encode(total.digest()).decode() != md5:
             raise FetchError("its bytes do not have the sum that the server states")
     if wanted.check is not None:

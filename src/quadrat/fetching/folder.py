@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,11 +28,9 @@ def check_place(out: str, place: Place) -> None:
 
 def sweep(out: str) -> None:
     """Remove what killed runs left half-written; only for who holds the folder's lock."""
-    if storage.is_local(out) and storage.is_dir(out):
-        here = storage.local_path(out)
-        for pattern in (".part-*.tmp*", "[12][0-9][0-9][0-9]/.part-*.tmp*"):
-            for left in here.glob(pattern):
-                left.unlink(missing_ok=True)
+    for name in ("", *storage.list_names(out)):
+        if re.fullmatch(r"|[12]\d{3}", name):
+            storage.sweep(storage.join(out, name))
 
 
 def write_summary(out: str, place: Place, part: str, facts: Mapping[str, Any]) -> None:

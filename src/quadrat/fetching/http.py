@@ -10,7 +10,6 @@ that doubles each time and is spread at random. Anything else is final.
 
 from __future__ import annotations
 
-import email.utils
 import logging
 import random
 import re
@@ -249,17 +248,15 @@ def host(url: str) -> str:
     return urlsplit(url).netloc.rsplit("@", 1)[-1] or url
 
 
-def retry_after(text: str | None, now: float | None = None) -> float | None:
+def retry_after(text: str | None) -> float | None:
     """Seconds that a `Retry-After` header asks for (a number or an HTTP date); None for none."""
-    if not text:
-        return None
-    if re.fullmatch(r"\s*\d+\s*", text):
-        return float(text)
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
     try:
-        then = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        return Retry().parse_retry_after(text) if text else None
+    except InvalidHeader:
         return None
-    return max(0.0, then.timestamp() - (time.time() if now is None else now))
 
 
 def _requests() -> Any:

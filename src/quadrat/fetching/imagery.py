@@ -10,28 +10,28 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from quadrat import choices, products, raster, storage
-from quadrat.errors import FetchError, InputError, QuadratError
+from quadrat.errors import FetchError, QuadratError
 from quadrat.fetching import folder, http, record
 from quadrat.fetching.cover import cover
 from quadrat.fetching.download import WORKERS, Failure, Wanted, download
 from quadrat.fetching.link import vrt
 from quadrat.fetching.places import Place
-from quadrat.fetching.plan import Image, Plan, YearPlan, year_dict
+from quadrat.fetching.plan import Image, Plan, YearPlan, checked_years, year_dict
 from quadrat.fetching.record import FileRecord
 from quadrat.fetching.signing import Signer, planetary_service
 from quadrat.fetching.stac import Catalogue, Item
 from quadrat.raster.whole import verify
+from quadrat.records import Record
 
 FIRST_YEAR = 2003  # of the programme's yearly imagery
 
 
 @dataclass(frozen=True)
-class Fetched:
+class Fetched(Record):
     """What a fetch did.
 
     Attributes:
@@ -40,6 +40,8 @@ class Fetched:
         bytes: of the files that this run wrote.
     """
 
+    computed = ("outline",)
+
     out: str
     plan: Plan
     files: tuple[str, ...]
@@ -47,17 +49,10 @@ class Fetched:
     bytes: int
     dry_run: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "out": self.out,
-            "plan": self.plan.to_dict(),
-            "files": list(self.files),
-            "written": self.written,
-            "bytes": self.bytes,
-            "outline": None if self.dry_run else storage.join(self.out, record.OUTLINE),
-            "dry_run": self.dry_run,
-        }
+    @property
+    def outline(self) -> str | None:
+        """The GeoJSON file with the place's outline; None when nothing was to be written."""
+        return None if self.dry_run else storage.join(self.out, record.OUTLINE)
 
 
 def fetch_naip(
@@ -97,7 +92,7 @@ def fetch_naip(
         FetchError: no imagery of a year, a service that fails, files that could not be fetched.
         StorageError: not enough space; the folder cannot be written, or is in use.
     """
-    chosen = _checked(years)
+    chosen = checked_years(years, "NAIP", FIRST_YEAR)
     own = client or http.Client()
     try:
         with nullcontext() if dry_run else products.hold("imagery", out):
@@ -115,15 +110,6 @@ def fetch_naip(
     finally:
         if client is None:
             own.close()
-
-
-def _checked(years: Sequence[int]) -> list[int]:
-    if not years:
-        raise InputError("no year given; give --years 2016, or several")
-    for year in years:
-        if not FIRST_YEAR <= year <= 2100:
-            raise InputError(f"{year} is no year of NAIP, which starts in {FIRST_YEAR}")
-    return sorted(set(years))
 
 
 def _service(stac: str, sas: str | None) -> str | None:
@@ -167,15 +153,7 @@ def make_plan(
         )
     weighed = iter(sizes)
     plans = [
-        YearPlan(
-            y.year,
-            tuple(Image(i.item, i.uri, next(weighed), i.present) for i in y.images),
-            y.found,
-            y.smallest,
-            y.missing_km2,
-            y.skipped,
-        )
-        for y in plans
+        replace(y, images=tuple(replace(i, size=next(weighed)) for i in y.images)) for y in plans
     ]
     return Plan(place, tuple(plans), catalogue.url, catalogue.licence(), link)
 

@@ -22,8 +22,10 @@ from quadrat import choices, products, raster, storage
 from quadrat.errors import FetchError, InputError
 from quadrat.fetching import folder, http, record, wcs
 from quadrat.fetching.places import LONLAT, Place, reproject
+from quadrat.fetching.plan import checked_years
 from quadrat.fetching.record import FileRecord
 from quadrat.raster.whole import read_values, verify
+from quadrat.records import Record
 from quadrat.redaction import redact
 
 # Annual NLCD land cover of the conterminous United States, as the MRLC's services page has it
@@ -38,7 +40,7 @@ Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class FetchedCover:
+class FetchedCover(Record):
     """What a fetch of land cover did.
 
     Attributes:
@@ -57,18 +59,9 @@ class FetchedCover:
     dry_run: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "out": self.out,
-            "place": self.place.name,
-            "area_km2": round(self.place.area_km2, 3),
-            "source": self.source,
-            "years": list(self.years),
-            "files": list(self.files),
-            "written": self.written,
-            "pixels": list(self.pixels),
-            "dry_run": self.dry_run,
-        }
+        """Plain JSON values; of the place its name and size."""
+        place = {"place": self.place.name, "area_km2": round(self.place.area_km2, 3)}
+        return super().to_dict() | place
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,7 @@ def fetch_nlcd(
         InputError: years that are none, a place outside the coverage, a folder of another place.
         FetchError: the service fails, lacks a year, or would resample.
     """
-    chosen = _checked(years)
+    chosen = checked_years(years, "Annual NLCD", FIRST_YEAR)
     own = client or http.Client()
     try:
         with nullcontext() if dry_run else products.hold("imagery", out):
@@ -131,15 +124,6 @@ def fetch_nlcd(
     finally:
         if client is None:
             own.close()
-
-
-def _checked(years: Sequence[int]) -> list[int]:
-    if not years:
-        raise InputError("no year given; give --years 2011, or several")
-    for year in years:
-        if not FIRST_YEAR <= year <= 2100:
-            raise InputError(f"{year} is no year of Annual NLCD, which starts in {FIRST_YEAR}")
-    return sorted(set(years))
 
 
 def _services(client: http.Client, url: str, name: str, years: Sequence[int]) -> Iterator[_Source]:

@@ -11,11 +11,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from quadrat.errors import RasterError
 from quadrat.raster import RasterInfo
+from quadrat.raster.view import TYPES
 
-TYPES = {
-    "uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32",
-    "int32": "Int32", "float32": "Float32", "float64": "Float64",
-}  # fmt: skip
 COLOURS = ("Red", "Green", "Blue")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quadrat.errors import InputError
+from quadrat.text import nearest
 
 # FIPS code -> (postal abbreviation, name)
 STATES: dict[str, tuple[str, str]] = {
@@ -88,8 +89,8 @@ def state_code(text: str) -> str:
     for code, (postal, name) in STATES.items():
         if wanted in (code, postal.lower(), key(name)):
             return code
-    near = difflib.get_close_matches(text.title(), [n for _, n in STATES.values()], n=1)
-    cure = f"did you mean {near[0]}?" if near else "write it as MA or Massachusetts"
+    near = nearest(text, [n for _, n in STATES.values()])
+    cure = f"did you mean {near}?" if near else "write it as MA or Massachusetts"
     raise InputError(f"{text!r} is no state; {cure}")
 
 

@@ -6,10 +6,11 @@ Plain values and their words. It sends no request.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quadrat import skipped as skips
+from quadrat.errors import InputError
 from quadrat.fetching.places import Place
 from quadrat.fetching.stac import Item
 from quadrat.skipped import Skipped
@@ -130,6 +131,16 @@ class Plan:
         return "\n".join(lines)
 
 
+def checked_years(years: Sequence[int], product: str, first: int) -> list[int]:
+    """The years, each once and in order; InputError for none and for those before `first`."""
+    if not years:
+        raise InputError("no year given; give --years 2016, or several")
+    for year in years:
+        if not first <= year <= 2100:
+            raise InputError(f"{year} is no year of {product}, which starts in {first}")
+    return sorted(set(years))
+
+
 def year_dict(y: YearPlan, area_km2: float) -> dict[str, Any]:
     """A year of a plan as plain values."""
     return {
@@ -138,7 +149,7 @@ def year_dict(y: YearPlan, area_km2: float) -> dict[str, Any]:
         "smallest": y.smallest,
         "missing_km2": round(y.missing_km2, 4),
         "covered_share": round(1 - y.missing_km2 / area_km2, 6),
-        "skipped": skips.to_lists(y.skipped),
+        "skipped": [list(s) for s in y.skipped],
         "dates": list(y.dates),
         "projections": y.projections,
     }

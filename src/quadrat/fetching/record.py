@@ -7,12 +7,13 @@ records of all of them, the place and what was missing. Light: tile sets read re
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from quadrat import storage
 from quadrat.errors import StorageError
 from quadrat.raster import RECORD as SUFFIX
+from quadrat.records import Record
 
 SUMMARY = "fetch.json"
 OUTLINE = "outline.geojson"
@@ -20,7 +21,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class FileRecord:
+class FileRecord(Record):
     """Where a raster comes from.
 
     Attributes:
@@ -53,7 +54,7 @@ class FileRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they are written."""
-        return {"quadrat": FORMAT, **asdict(self)}
+        return {"quadrat": FORMAT, **super().to_dict()}
 
 
 def sidecar(uri: str) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from quadrat import choices, dates
+from quadrat import border, choices, dates
 from quadrat import skipped as skips
 from quadrat.errors import FetchError, MissingExtraError, QuadratError
 from quadrat.fetching import http
@@ -145,8 +145,9 @@ def _translated(url: str, collection: str | None = None) -> Iterator[None]:
         APIError, ClientTypeError, STACError, KeyError, TypeError, ValueError, AttributeError,
         NotImplementedError,
     ) as error:  # fmt: skip
-        text = redact(" ".join(str(error).split()))[:160]
-        raise FetchError(f"{about} does not answer as a STAC API ({text}); check --stac") from None
+        raise FetchError(
+            f"{about} does not answer as a STAC API ({border.short(error)}); check --stac"
+        ) from None
 
 
 def _open(client: http.Client, url: str) -> Any:

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quadrat import border
 from quadrat.errors import TrainError
 
 TIMEOUT_S = 1800  # rank 0 may decode, validate or write alone for long
@@ -102,9 +103,8 @@ def joined(device: str, threads: int | None) -> Iterator[Group]:
     try:
         dist.init_process_group(backend, timeout=datetime.timedelta(seconds=TIMEOUT_S))
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise TrainError(
-            f"process {rank} of {size} cannot reach the others ({reason}); "
+            f"process {rank} of {size} cannot reach the others ({border.short(error)}); "
             "check the address and port given to torchrun"
         ) from None
     group = Group(rank, size, chosen)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import io
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quadrat import border
 from quadrat.backbones.layers import averaging
 from quadrat.errors import TrainError
 from quadrat.finetuning.augment import prepared
 from quadrat.finetuning.networks import TorchNetwork
+from quadrat.records import Record
 
 OPSET = 17
 MAX_DIFFERENCE = 1e-3  # of a probability
@@ -29,7 +30,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Parity:
+class Parity(Record):
     """How far the exported graph is from torch, on real tiles.
 
     Attributes:
@@ -40,14 +41,6 @@ class Parity:
     tiles: int
     max_difference: float
     same_labels: float
-
-    def to_dict(self) -> Mapping[str, Any]:
-        """Plain values."""
-        return {
-            "tiles": self.tiles,
-            "max_difference": self.max_difference,
-            "same_labels": self.same_labels,
-        }
 
 
 class Scorer(nn.Module):
@@ -103,9 +96,9 @@ def to_onnx(scorer: Scorer, size_px: int) -> bytes:
                 dynamic_axes={"chips": {0: "N"}, "probabilities": {0: "N"}},
             )  # fmt: skip
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise TrainError(
-            f"the network cannot be exported to ONNX ({reason}); train another, such as resnet50"
+            f"the network cannot be exported to ONNX ({border.short(error)}); "
+            "train another, such as resnet50"
         ) from None
     return bytes(buffer.getvalue())
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from quadrat import storage
+from quadrat import border, storage
 from quadrat.backbones.weights import read_weights
 from quadrat.errors import BackboneError, TrainError
 from quadrat.finetuning.depthwise import in_float
@@ -105,9 +105,8 @@ def _try(name: str, module: nn.Module, classes: int, pixels: int) -> None:
         with torch.inference_mode():
             shape = tuple(module.eval()(torch.zeros(1, 3, pixels, pixels)).shape)
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
         raise BackboneError(
-            f"{name} cannot see pictures of {pixels} px ({reason}); use other --pixels"
+            f"{name} cannot see pictures of {pixels} px ({border.short(error)}); use other --pixels"
         ) from None
     if shape != (1, classes):
         raise BackboneError(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quadrat import storage
+from quadrat import border, storage
 from quadrat.backbones import BACKBONES, load_weights
 from quadrat.backbones.download import torch_cache
 from quadrat.backbones.weights import read_weights
@@ -142,9 +142,8 @@ def _published(name: str, published: Any) -> Fetched:
             model_dir=str(torch_cache()), progress=False, check_hash=True, weights_only=True
         )
     except (OSError, http.client.HTTPException, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise BackboneError(
-            f"the weights of {name} cannot be had from {published.url} ({reason}); "
+            f"the weights of {name} cannot be had from {published.url} ({border.short(error)}); "
             "try again, or fetch that file elsewhere and give it with --weights FILE"
         ) from None
     arrays, digest = read_weights(str(torch_cache() / storage.basename(published.url)))
@@ -176,9 +175,8 @@ def _timm(name: str) -> Recipe:
         try:
             made = timm.create_model(name, pretrained=True)
         except Exception as error:  # noqa: BLE001 - each of timm's hubs has errors of its own
-            reason = " ".join(str(error).split())[:160]
             raise BackboneError(
-                f"timm's weights of {name} could not be downloaded ({reason}); "
+                f"timm's weights of {name} could not be downloaded ({border.short(error)}); "
                 "try again, or give the file with --weights FILE"
             ) from None
         state = made.state_dict()

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from quadrat import skipped as skips
+from quadrat.records import Record
 from quadrat.skipped import Skipped
 
 
 @dataclass(frozen=True)
-class FinetuneResult:
+class FinetuneResult(Record):
     """A fine-tuned model and what is known of it.
 
     Attributes:
@@ -19,7 +20,7 @@ class FinetuneResult:
         network: `name`, `weights`, `weights_sha256`, `licence`, `depth`, `pixels` and more.
         metrics: validation figures (`Metrics.to_dict()`) of the best epoch.
         test: the same of the tiles of the split `test`; None when there are none.
-        best_epoch: the epoch that the model is from, of `len(history)` that were run.
+        best_epoch: the epoch that the model is from.
         history: figures of each epoch.
         temperature: of the calibration.
         parity: how far the exported graph is from torch.
@@ -32,6 +33,8 @@ class FinetuneResult:
         skipped: name and reason of each tile that could not be read.
         warnings: what a user should know, a sentence each.
     """
+
+    computed = ("accuracy", "epochs")
 
     uri: str
     digest: str
@@ -56,35 +59,15 @@ class FinetuneResult:
         """Overall accuracy on the validation tiles."""
         return float(self.metrics["overall"]["value"])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "uri": self.uri,
-            "digest": self.digest,
-            "network": dict(self.network),
-            "accuracy": self.accuracy,
-            "best_epoch": self.best_epoch,
-            "epochs": len(self.history),
-            "history": [dict(h) for h in self.history],
-            "temperature": self.temperature,
-            "parity": dict(self.parity),
-            "tiles": {k: dict(v) for k, v in self.tiles.items()},
-            "held_out": self.held_out,
-            "machine": dict(self.machine),
-            "samples_per_s": self.samples_per_s,
-            "resumed_after": self.resumed_after,
-            "seconds": dict(self.seconds),
-            "skipped": skips.to_lists(self.skipped),
-            "warnings": list(self.warnings),
-            "metrics": dict(self.metrics),
-            "test": None if self.test is None else dict(self.test),
-        }
+    @property
+    def epochs(self) -> int:
+        """Epochs that were run."""
+        return len(self.history)
 
 
 def from_dict(data: Mapping[str, Any]) -> FinetuneResult:
     """A result from the values that `to_dict` gave in another process."""
-    derived = ("accuracy", "epochs")
-    values = {k: v for k, v in data.items() if k not in derived}
+    values = {k: v for k, v in data.items() if k not in FinetuneResult.computed}
     return FinetuneResult(
         **{
             **values,

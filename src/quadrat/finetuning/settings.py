@@ -6,13 +6,12 @@ not belong here (see `Machine`).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from quadrat import choices
 from quadrat.errors import TrainError
+from quadrat.records import Record
 
 DEPTHS = ("last_only", "fully_connected", "all")
 FROM = "from:"
@@ -26,7 +25,7 @@ LEARNING_RATES = {"adamw": (1e-4, 5e-3, 1e-3), "sgd": (3e-3, 1e-1, 3e-2)}
 
 
 @dataclass(frozen=True)
-class FinetuneSettings:
+class FinetuneSettings(Record):
     """How to train.
 
     Attributes:
@@ -136,13 +135,9 @@ class FinetuneSettings:
             return last
         return new if self.weights == RANDOM else pretrained
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return dataclasses.asdict(self)
-
 
 @dataclass(frozen=True)
-class Machine:
+class Machine(Record):
     """Where to train; none of it is meant to change the result.
 
     Attributes:
@@ -163,10 +158,6 @@ class Machine:
         _range("memory-mb", self.memory_mb, 0)
         if self.threads is not None:
             _range("threads", self.threads, 1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return dataclasses.asdict(self)
 
 
 def _choice(name: str, value: str, known: tuple[str, ...], prefix: str = "") -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import border
 from quadrat.errors import ModelError
 from quadrat.graphs.operators import ELEMENTWISE, FOLDED, PRODUCTS, WINDOWS
 
@@ -116,8 +117,10 @@ class _ShapeWalk:
         }
 
     def unsound(self, error: Exception) -> ModelError:
-        reason = printable(" ".join(str(error).split()))
-        return ModelError(f"{self.what} is not a sound ONNX network ({reason}); export it again")
+        return ModelError(
+            f"{self.what} is not a sound ONNX network ({printable(border.short(error))}); "
+            "export it again"
+        )
 
     def keep(self, name: str, kind: Any) -> None:
         self.types[name] = kind

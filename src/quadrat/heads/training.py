@@ -85,7 +85,7 @@ class TrainResult:
             "tiles": {k: dict(v) for k, v in self.tiles.items()},
             "held_out": self.held_out,
             "seconds": dict(self.seconds),
-            "skipped": skips.to_lists(self.skipped),
+            "skipped": [list(s) for s in self.skipped],
             "warnings": list(self.warnings),
             "metrics": self.metrics,
             "split_gap": self.split_gap,

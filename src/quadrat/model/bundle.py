@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from quadrat import legend as legends
 from quadrat.errors import GridError, LegendError, ModelError, StorageError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
+from quadrat.records import plain
 
 FORMAT = "quadrat-model"
 VERSION = 2
@@ -27,7 +27,6 @@ READABLE = (1, 2)  # format versions; a model of version 1 has one output and ma
 OUTPUTS = ("probabilities", "shares")  # of a graph, in this order; the second may be missing
 # the file of each precision; a bundle cannot choose its files
 FILES = {"fp32": "model.onnx", "bf16": "model.bf16.onnx", "int8": "model.int8.onnx"}
-MAX_JSON = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -88,15 +87,15 @@ class ModelInfo:
                 "type": "uint8",
                 "order": "RGB",
             },
-            "backbone": _plain(self.backbone),
-            "head": _plain(self.head),
+            "backbone": plain(self.backbone),
+            "head": plain(self.head),
             "run_id": self.run_id,
             "tileset_digest": self.tileset_digest,
-            "metrics": _plain(self.metrics),
+            "metrics": plain(self.metrics),
             "outputs": list(self.outputs),
             "masks": self.masks,
             "temperature": self.temperature,
-            "conformal": _plain(self.conformal),
+            "conformal": plain(self.conformal),
             "precision": self.precision,
             "forms": {p: {"file": FILES[p], "sha256": s} for p, s in self.forms.items()},
             "warnings": list(self.warnings),
@@ -211,14 +210,11 @@ def open_model(uri: str) -> Model:
             f"{storage.redact(uri)} is no model: it has no model.json; name the folder that "
             "`quadrat train --out` wrote"
         )
-    name = storage.redact(where)
-    if storage.size(where) > MAX_JSON:
-        raise ModelError(f"{name} is too large for a model's description; it is foreign or corrupt")
     try:
         data = storage.read_json(where)
     except StorageError as error:
         raise ModelError(f"{error}") from None
-    info = _info(data, name)
+    info = _info(data, storage.redact(where))
     for precision, stated in info.forms.items():
         what = f"{storage.redact(uri)} {precision}"
         if _check_graph(_read_form(uri, precision, stated), info, what) != info.outputs:
@@ -232,12 +228,7 @@ def open_model(uri: str) -> Model:
 def _read_form(uri: str, precision: str, stated: str) -> bytes:
     where = storage.join(uri, FILES[precision])
     try:
-        if storage.size(where) > graphs.MAX_BYTES:
-            raise ModelError(
-                f"{storage.redact(where)} is larger than {graphs.MAX_BYTES >> 30} GiB; the bundle "
-                "is foreign or corrupt"
-            )
-        data = storage.read_bytes(where)
+        data = storage.read_bytes(where, graphs.MAX_BYTES)
     except StorageError as error:
         raise ModelError(f"{storage.redact(uri)} is not whole: {error}") from None
     if storage.digest_bytes(data) != stated:
@@ -343,16 +334,3 @@ def _forms(values: Mapping[str, Any], name: str) -> dict[str, str]:
     if "fp32" not in result:
         raise ModelError(f"{name} lists no fp32 form (model.onnx); train again")
     return result
-
-
-def _plain(value: Any) -> Any:
-    """JSON values: numpy scalars unwrapped, NaN and infinities null."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import graphs
+from quadrat import border, graphs
 from quadrat.errors import ModelError
 
 Chips = NDArray[np.uint8]
@@ -118,8 +118,7 @@ def _quantised(proto: Any, tiles: _Tiles) -> Any:
                 op_types_to_quantize=list(OPERATORS),
             )
         except Exception as error:
-            text = " ".join(str(error).split())[:300]
-            raise ModelError(f"the network cannot be quantised: {text}") from error
+            raise ModelError(f"the network cannot be quantised: {border.short(error)}") from error
         made = graphs.parse(out.read_bytes(), "the int8 network")
     del made.metadata_props[:]
     made.metadata_props.extend(facts)

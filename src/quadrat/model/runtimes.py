@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import graphs
+from quadrat import border, graphs
 from quadrat.errors import ModelError
 from quadrat.model import machine
 
@@ -215,5 +215,4 @@ def _translated(runtime: str) -> Iterator[None]:
     except (ModelError, MemoryError):
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        raise ModelError(f"{runtime} cannot run the network: {text}") from error
+        raise ModelError(f"{runtime} cannot run the network: {border.short(error)}") from error

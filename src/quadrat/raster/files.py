@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quadrat import storage
+from quadrat import border, storage
 from quadrat.errors import GridError
 from quadrat.grid import Bounds
 from quadrat.raster.opening import environment, gdal_name, is_remote, open_header
@@ -225,8 +225,9 @@ def transform_points(
         try:
             new_x, new_y = transform(_crs(src), _crs(dst), xs.ravel(), ys.ravel())[:2]
         except (RasterioError, CRSError, CPLE_BaseError) as error:
-            why = " ".join(str(error).split())[:80]
-            raise GridError(f"no point of the CRS {src[:60]} goes to {dst[:60]} ({why})") from None
+            raise GridError(
+                f"no point of the CRS {src[:60]} goes to {dst[:60]} ({border.short(error)})"
+            ) from None
     return np.asarray(new_x).reshape(xs.shape), np.asarray(new_y).reshape(ys.shape)
 
 

@@ -28,10 +28,10 @@ def target(uri: str) -> str | None:
     if not storage.redact(uri).lower().endswith(".vrt") or uri.startswith("/vsi"):
         return None
     try:
-        if not storage.exists(uri + RECORD) or storage.size(uri) > MOST_BYTES:
+        if not storage.exists(uri + RECORD):
             return None
         known = storage.read_json(uri + RECORD)
-        text = storage.read_bytes(uri)
+        text = storage.read_bytes(uri, MOST_BYTES)
     except StorageError:
         return None  # no VRT, or none that can be read: opening it says so
     if not isinstance(known, dict) or known.get(DIGEST) != storage.digest_bytes(text):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import border
 from quadrat.errors import RasterError
 
 COLOURS = ("red", "green", "blue")
@@ -50,8 +51,9 @@ def read_rgb(data: bytes, max_side: int) -> NDArray[np.uint8]:
                 )
             pixels: NDArray[np.uint8] = file.read(bands)
     except RasterioError as error:
-        text = " ".join(str(error.__cause__ or error).split())[:120]
-        raise RasterError(f"is truncated or damaged ({text}); replace it") from None
+        raise RasterError(
+            f"is truncated or damaged ({border.short(error.__cause__ or error)}); replace it"
+        ) from None
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 

@@ -53,10 +53,8 @@ def is_vrt(uri: str) -> bool:
 def read_text(uri: str) -> str:
     """The text of a VRT; RasterError when it is no VRT, or a very large one."""
     name = storage.redact(uri)
-    if storage.size(uri) > MOST_BYTES:
-        raise RasterError(f"{name} is larger than {MOST_BYTES >> 20} MB; {CURE} {name} mosaic.tif")
     try:
-        text = storage.read_bytes(uri).decode("utf-8-sig")
+        text = storage.read_bytes(uri, MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RasterError(f"{name} is no VRT; write it anew with gdalbuildvrt") from None
     if not text.lstrip().startswith(("<VRTDataset", "<?xml")) or "<!" in text.replace("<!--", ""):

@@ -7,13 +7,14 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quadrat import storage
 from quadrat.errors import RunError
 from quadrat.metrics import SCORES
+from quadrat.records import Record
 from quadrat.runs import charts, store
 
 ID = re.compile(r"[0-9a-f]{32}")
@@ -21,7 +22,7 @@ FILE = "quadrat.file/"  # tags of this beginning hold the SHA-256 of a run's own
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class RunRecord(Record):
     """One run as the history has it.
 
     Attributes:
@@ -43,13 +44,9 @@ class RunRecord:
     tags: Mapping[str, str]
     artifacts: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Record):
     """Several runs side by side.
 
     Attributes:
@@ -65,16 +62,6 @@ class Comparison:
     metrics: Mapping[str, tuple[float | None, ...]]
     curves: Mapping[str, tuple[tuple[tuple[int, float], ...], ...]]
     chart: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "runs": [run.to_dict() for run in self.runs],
-            "params": dict(self.params),
-            "metrics": dict(self.metrics),
-            "curves": dict(self.curves),
-            "chart": self.chart,
-        }
 
 
 def list_runs(

@@ -70,10 +70,9 @@ def translated(uri: str) -> Iterator[None]:
         # each of MLflow's stores (SQL drivers, HTTP, files) has its own error tree
         if type(error).__module__.split(".")[0] not in _FOREIGN and not isinstance(error, OSError):
             raise
-        text = redact(" ".join(str(error).split()))[:300]
         raise RunError(
-            f"the run history {uri} failed: {text}; check --tracking-uri, and that it can be "
-            "reached and written"
+            f"the run history {uri} failed: {border.short(error)}; check --tracking-uri, and that "
+            "it can be reached and written"
         ) from None
 
 

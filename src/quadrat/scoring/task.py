@@ -109,7 +109,7 @@ class ScoreTask:
             whole, counts = self._table(pa.concat_tables(tables), found)
         # no times or places: the same scores give the same bytes, and the same digest
         note = {
-            "dropped": dropped, "skipped": len(skipped), "listed": skips.to_lists(skipped[:LISTED]),
+            "dropped": dropped, "skipped": len(skipped), "listed": skipped[:LISTED],
             "counts": [int(c) for c in counts], "span": once.span(whole), "flat": flat,
             **({"features": self._width(network, found)} if self.features else {}),
         }  # fmt: skip

@@ -61,7 +61,7 @@ class ScoresSummary:
         return {
             **vars(self),
             "counts": dict(self.counts),
-            "listed": skips.to_lists(self.listed),
+            "listed": [list(s) for s in self.listed],
             "warnings": list(self.warnings),
             "bands": list(self.bands),
         }
@@ -280,7 +280,7 @@ def _collected(
 ) -> Scores:
     """The scores as a whole, before their manifest is written."""
     totals = [sum(r.counts[k] for r in results) for k in range(len(bundle.legend))]
-    listed = skips.to_lists(s for r in results for s in r.listed)
+    listed = [s for r in results for s in r.listed]
     if not any(r.record.rows for r in results):
         products.clear("scores", task.out)
         why = f"; first: {listed[0][1]}" if listed else ""

@@ -9,6 +9,7 @@
     overlap   imagery that shows the same ground more than once
     sources   one way to open and read every kind
     ahead     batches read while others are computed on
+    planning  label, split and balance of every tile, before a pixel is read
     cut       `tile`: imagery and labels -> tile set
     packing   `pack`, `unpack`, `balance`
 

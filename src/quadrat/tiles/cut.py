@@ -15,50 +15,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import codec, geoparquet, parts, products, storage, vectors
-from quadrat import labels as labelling
-from quadrat import legend as legends
 from quadrat import skipped as skips
-from quadrat import split as splitting
 from quadrat.engines import Engine, get_engine
-from quadrat.errors import LabelError, RasterError, SplitError
-from quadrat.grid import Bounds, TileId
-from quadrat.labels import Labels, Rule
-from quadrat.legend import Legend
+from quadrat.errors import LabelError, RasterError
+from quadrat.labels import Rule, open_labels
+from quadrat.legend import DEFAULT, Legend, load_legend
 from quadrat.parts import PartRecord
+from quadrat.progress import counted
 from quadrat.skipped import Skipped
 from quadrat.split import SPLITS, Split
 from quadrat.tiles import extent, packing, rasters, targets
-from quadrat.tiles.rasters import RasterPart, RasterSource, open_rasters, source_of
+from quadrat.tiles.planning import CutPart, plan_cuts
+from quadrat.tiles.rasters import RasterPart, open_rasters
 from quadrat.tiles.sets import TileSet
 from quadrat.tiles.types import INDEX, row_group
 
 LISTED = 100  # skipped tiles named in tileset.json; the rest is counted
-
-
-@dataclass(frozen=True)
-class CutPart:
-    """A part to be cut, with what is known of its tiles, in row-major order.
-
-    Attributes:
-        label: `(N,) int16` class ids, -1 none; split: `(N,) int8`, -1 none; keep: `(N,) bool`.
-        fractions: `(N, K) float32`, NaN where they are unknown; None without labels.
-    """
-
-    part: RasterPart
-    label: NDArray[np.int16]
-    split: NDArray[np.int8]
-    keep: NDArray[np.bool_]
-    fractions: NDArray[np.float32] | None
-
-    @property
-    def name(self) -> str:
-        """The part's name."""
-        return self.part.name
-
-    @property
-    def count(self) -> int:
-        """Tiles at most."""
-        return int(self.keep.sum())
 
 
 @dataclass(frozen=True)
@@ -116,7 +88,7 @@ class CutTask:
             listed = tuple(skipped[:LISTED])
             # no times or places: the same cut gives the same bytes, and the same digest
             told = {"dropped": dropped, "skipped": len(skipped), "flat": flat}
-            writer.note({**told, "listed": skips.to_lists(listed)})
+            writer.note({**told, "listed": listed})
         record = PartRecord(cut.name, writer.rows, writer.sha256)
         return CutResult(record, dropped, len(skipped), listed, flat)
 
@@ -154,7 +126,7 @@ def tile(
     out: str,
     *,
     labels: str | None = None,
-    legend: str | Legend = legends.DEFAULT,
+    legend: str | Legend = DEFAULT,
     rule: str = Rule.name,
     threshold: float = 0.5,
     field: str | None = None,
@@ -219,7 +191,7 @@ def tile(
         RasterError, GridError, LabelError, SplitError, StorageError: naming the thing and the cure.
     """
     labels, within, groups = vectors.at_layer(layer, labels, within, groups)
-    found = load_legend(legend)
+    known = legend if isinstance(legend, Legend) else load_legend(legend)
     codec.get_encoding(encoding)
     how = Split(split or "block", validation, test, block, buffer, seed)
     source = open_rasters(
@@ -229,13 +201,13 @@ def tile(
     )  # fmt: skip
     out = storage.normalise(out)
     options = {
-        "labels": labels and storage.redact(labels), "legend": found.name, "rule": rule,
+        "labels": labels and storage.redact(labels), "legend": known.name, "rule": rule,
         "threshold": threshold, "field": field,
         "split": split and labels and how.to_dict(), "groups": groups, "balance": balance,
         "labelled_only": labelled_only, "encoding": encoding, "seed": seed,
     }  # fmt: skip
     stamp = vectors.stamp(labels) if labels else None
-    plan = storage.digest_json([source.digest, options, stamp, found.to_dict()])
+    plan = storage.digest_json([source.digest, options, stamp, known.to_dict()])
     if labels is None:
         unlabelled = {"--balance": balance, "--labelled-only": labelled_only, "--groups": groups,
                       "--field": field}  # fmt: skip
@@ -246,162 +218,37 @@ def tile(
     with products.hold("tiles", out):
         if ready := packing.begin(out, plan, overwrite, engine):
             return ready
-        squares = source.parts()
-        rows, cols = _tiles(squares)
-        known = None
+        opened = None
         if labels is not None:
-            opened = labelling.open_labels(
-                labels, found, source.grid, rule=Rule(rule, threshold), field=field
-            )
-            known = labelling.label_tiles(opened, source.grid, rows, cols)
-            _check_labels(known, labels, found, strict)
-        groups_of = _groups(source, rows, cols, groups, groups_field) if known else None
-        chosen = how if split is not None and known is not None else None
-        cuts = _decide(squares, rows, cols, known, chosen, groups_of, balance, labelled_only)
-        task = CutTask(out, encoding, source.grid.crs, found.names if labels else (), strict)
-        results = _run(task, cuts, engine, on_progress)
+            how_labelled = Rule(rule, threshold)
+            opened = open_labels(labels, known, source.grid, rule=how_labelled, field=field)
+        cuts, unknown = plan_cuts(
+            source, opened, how if split and labels else None, groups=groups,
+            groups_field=groups_field, balance=balance, labelled_only=labelled_only, strict=strict,
+        )  # fmt: skip
+        task = CutTask(out, encoding, source.grid.crs, known.names if labels else (), strict)
+        sizes = {c.name: c.count for c in cuts}
+        done = counted(
+            engine.run(task, cuts), sum(sizes.values()), on_progress, lambda r: sizes[r.record.name]
+        )
+        results = sorted(done, key=lambda r: r.record.name)
         records = tuple(r.record for r in results if r.record.rows)
         flat = sum(r.flat for r in results)
         info: dict[str, Any] = {
             "dropped": {"nodata": sum(r.dropped for r in results)},
             "skipped": {
                 "count": sum(r.skipped for r in results),
-                "listed": skips.to_lists(s for r in results for s in r.listed)[:LISTED],
+                "listed": [s for r in results for s in r.listed][:LISTED],
             },
             "warnings": [
                 *source.warnings,
                 *extent.flat_warning(flat, sum(c.rows for c in records)),
             ],
-            "shares": known is not None,
-            "unknown_codes": {str(k): v for k, v in known.unknown.items()} if known else {},
+            "shares": labels is not None,
+            "unknown_codes": {str(k): v for k, v in unknown.items()},
             "provenance": {**source.provenance, "labels": options["labels"], "options": options},
         }
-        shown = found if labels else None
-        made = TileSet(out, source.grid, shown, source.size_px, encoding, records, info)
+        made = TileSet(out, source.grid, known if labels else None, source.size_px, encoding,
+                       records, info)  # fmt: skip
         # tiles dropped for nodata can unbalance what was balanced before the pixels were read
         return packing.finish(packing.rebalanced(made, seed) if balance else made)
-
-
-def load_legend(legend: str | Legend) -> Legend:
-    """A legend given as such, by name, or by file."""
-    return legend if isinstance(legend, Legend) else legends.load_legend(legend)
-
-
-def _tiles(parts: Sequence[RasterPart]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of all tiles of all parts, row-major within each."""
-    rows, cols = [], []
-    for part in parts:
-        r, c = np.nonzero(part.mask)
-        rows.append(r + part.tiles.r0)
-        cols.append(c + part.tiles.c0)
-    if not rows:
-        raise RasterError("no tile lies in the imagery; check --within and --tile-m")
-    return np.concatenate(rows), np.concatenate(cols)
-
-
-def _check_labels(known: Labels, uri: str, legend: Legend, strict: bool) -> None:
-    name = storage.redact(uri)
-    if not known.covered.any() and not known.unknown:
-        raise LabelError(
-            f"{name} does not overlap the imagery (or says nothing there); check both files' "
-            "places and CRSs"
-        )
-    codes = ", ".join(f"{k} ({v} points)" for k, v in known.unknown.items())
-    if known.unknown and (strict or not (known.fractions > 0).any()):
-        raise LabelError(
-            f"{name} holds codes that legend {legend.name} does not know: {codes}; "
-            "add them to a legend of your own"
-        )
-
-
-def _groups(
-    source: RasterSource,
-    rows: NDArray[np.int64],
-    cols: NDArray[np.int64],
-    groups: str | None,
-    field: str | None,
-) -> NDArray[np.object_]:
-    """The source of each tile: its file, or the value of the polygon that holds its centre."""
-    if groups is None:
-        if field is not None:
-            raise SplitError("--groups-field needs polygons; give them with --groups")
-        owner = [
-            source_of(source.imagery, TileId(int(r), int(c)))
-            for r, c in zip(rows, cols, strict=True)
-        ]
-        return np.array([source.imagery.infos[n].uri for n in owner], dtype=object)
-    import shapely
-
-    if field is None:
-        raise SplitError(f"name the field of {storage.redact(groups)} with --groups-field")
-    result = np.full(len(rows), "", dtype=object)
-    x, y = source.grid.centres(rows, cols)
-    near = Bounds(float(x.min()), float(y.min()), float(x.max()), float(y.max()))
-    shapes, columns = vectors.read_polygons(groups, source.grid.crs, (field,), near=near)
-    for shape, value in zip(shapes, columns[field], strict=True):
-        shapely.prepare(shape)
-        is_null = value is None or value != value  # a null among whole numbers is read as NaN
-        result[shapely.contains_xy(shape, x, y)] = "" if is_null else str(value)
-    return result
-
-
-def _decide(
-    parts: Sequence[RasterPart],
-    rows: NDArray[np.int64],
-    cols: NDArray[np.int64],
-    known: Labels | None,
-    split: Split | None,
-    groups: NDArray[np.object_] | None,
-    balance: bool,
-    labelled_only: bool,
-) -> list[CutPart]:
-    """Label, split and keep-or-not of every tile, cut up by part."""
-    n = len(rows)
-    label = np.full(n, -1, np.int64) if known is None else known.label.astype(np.int64)
-    splits = np.full(n, -1, np.int8)
-    labelled = label >= 0
-    if split is not None and known is not None:
-        main = labelling.main_classes(known.fractions)
-        splits = splitting.assign(
-            split, rows, cols, groups=None if groups is None else list(groups),
-            labels=np.where(main < 0, label, main),
-        )  # fmt: skip
-    keep = labelled.copy() if labelled_only else np.ones(n, np.bool_)
-    if balance:
-        for s in np.unique(splits[labelled]):
-            mine = labelled & (splits == s)
-            keep &= ~mine | splitting.balance(label, split.seed if split else 0, mine)
-    cuts, start = [], 0
-    for part in parts:
-        end = start + part.count
-        here = slice(start, end)
-        cuts.append(
-            CutPart(
-                part,
-                label[here].astype(np.int16),
-                splits[here],
-                keep[here],
-                None if known is None else known.fractions[here],
-            )
-        )
-        start = end
-    return [c for c in cuts if c.count]
-
-
-def _run(
-    task: CutTask,
-    cuts: Sequence[CutPart],
-    engine: Engine,
-    on_progress: Callable[[int, int], None] | None,
-) -> list[CutResult]:
-    total, done = sum(c.count for c in cuts), 0
-    counts: Mapping[str, int] = {c.name: c.count for c in cuts}
-    results = []
-    if on_progress:
-        on_progress(0, total)
-    for result in engine.run(task, cuts):
-        results.append(result)
-        done += counts[result.record.name]
-        if on_progress:
-            on_progress(done, total)
-    return sorted(results, key=lambda r: r.record.name)

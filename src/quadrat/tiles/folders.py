@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from quadrat import codec, storage, text
 from quadrat import legend as legends
@@ -30,7 +31,7 @@ SPLIT_FOLDERS = {
 PART_TILES = 128  # about a third of a second of scoring: workers end together
 UNLABELLED = "unlabelled"  # the folder that `unpack` writes tiles without a label to
 DEFAULT_PX = 224
-_JOINERS = ("Cf", "Pc", "Pd")  # Unicode's marks without width, underscores, dashes
+_JOINERS = ("Cf", "Pc", "Pd", "Zs")  # marks without width, underscores, dashes, spaces
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,7 @@ def _parent(path: str) -> str:
 
 def _plain(name: str) -> str:
     """A name without what file systems and people vary: case, spaces, dashes, Unicode form."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    kept = (c for c in text if not c.isspace() and unicodedata.category(c) not in _JOINERS)
+    kept = (c for c in text.same(name) if unicodedata.category(c) not in _JOINERS)
     return unicodedata.normalize("NFKC", "".join(kept))
 
 
@@ -223,6 +223,15 @@ def _warnings(pictures: Sequence[Picture], unused: Sequence[Unused]) -> tuple[st
     return tuple(texts)
 
 
+def index_of(pictures: Sequence[Picture], root: str) -> pa.Table:
+    """One row a picture, the columns of `INDEX`."""
+    columns = Columns(
+        path=[p.path for p in pictures], source=[root] * len(pictures),
+        label=[p.label for p in pictures], split=[p.split for p in pictures],
+    )  # fmt: skip
+    return make_index(len(pictures), columns)
+
+
 def read(part: FolderPart, batch_size: int) -> Iterator[Batch]:
     """The pictures of a part as tiles; those that cannot be read are skipped and listed."""
     size = part.size_px
@@ -237,15 +246,7 @@ def read(part: FolderPart, batch_size: int) -> Iterator[Batch]:
                 good.append(picture)
             except (ImageError, StorageError) as error:
                 skipped.append(Skipped(picture.path, str(error)))
-        index = make_index(
-            len(good),
-            Columns(
-                path=[p.path for p in good],
-                source=[part.root] * len(good),
-                label=[p.label for p in good],
-                split=[p.split for p in good],
-            ),
-        )
+        index = index_of(good, part.root)
         yield Batch(index, chips[: len(good)] if good else empty_chips(size), tuple(skipped))
 
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import codec, geoparquet, parts, products, storage
-from quadrat import skipped as skips
 from quadrat import split as splitting
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import TileSetError
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
+from quadrat.progress import counted
 from quadrat.skipped import Skipped
 from quadrat.split import SPLITS, Split
 from quadrat.tiles import folders, sets
@@ -137,26 +137,15 @@ def pack(
             return replace(ready, info={**ready.info, **_told(source)})
         splits = _picture_splits(source, None if own else split, how)
         writer = _Packer(out, encoding, source, keep_duplicates, strict)
-        done = 0
-        records: list[PartRecord] = []
-        if on_progress:
-            on_progress(0, len(source.pictures))
-        for part in source.parts():
-            written = writer.write(part, splits)
-            if written.rows:
-                records.append(written)
-            done += part.count
-            if on_progress:
-                on_progress(done, len(source.pictures))
+        every = counted(source.parts(), len(source.pictures), on_progress, lambda part: part.count)
+        written = [writer.write(part, splits) for part in every]
+        records = [record for record in written if record.rows]
         if not records and writer.skipped:
             raise TileSetError(f"no picture of {source.uri} is read; {writer.skipped[0].reason}")
         info = {
             "dropped": {"duplicates": len(writer.duplicates)},
             "duplicates": writer.duplicates[:100],
-            "skipped": {
-                "count": len(writer.skipped),
-                "listed": skips.to_lists(writer.skipped[:100]),
-            },
+            "skipped": {"count": len(writer.skipped), "listed": writer.skipped[:100]},
             **_told(source),
             "provenance": {**source.provenance, "options": options},
         }
@@ -263,18 +252,15 @@ def unpack(
         raise TileSetError(f"{storage.redact(out)} holds {words}; choose another --out")
     for name in storage.list_names(out):
         storage.sweep(storage.join(out, name), dead=True)
-    encode, done = codec.get_encoding("png").encode, 0
+    encode = codec.get_encoding("png").encode
     taken: dict[str, int] = {}
-    if on_progress:
-        on_progress(0, source.tiles)
-    for part in source.parts():
-        for batch in sets.read(part, row_group(part.size_px)):
-            for row, chip in zip(batch.index.to_pylist(), batch.chips, strict=True):
-                _write_new(storage.join(out, *_free_name(row, taken)), encode(chip))
-                done += 1
-            if on_progress:
-                on_progress(done, source.tiles)
-    return done
+    batches = (b for part in source.parts() for b in sets.read(part, row_group(part.size_px)))
+    written = 0
+    for batch in counted(batches, source.tiles, on_progress, lambda batch: len(batch.index)):
+        for row, chip in zip(batch.index.to_pylist(), batch.chips, strict=True):
+            _write_new(storage.join(out, *_free_name(row, taken)), encode(chip))
+            written += 1
+    return written
 
 
 def _write_new(uri: str, data: bytes) -> None:
@@ -324,25 +310,30 @@ def balance(tileset: str, out: str, *, seed: int = 0, overwrite: bool = False) -
     with products.hold("tiles", out):
         if ready := begin(out, plan, overwrite, get_engine()):
             return ready
-        return finish(_rewrite(source, out, _balanced(source, seed)))
+        return finish(_rewrite(source, out, _keep(source, seed)))
 
 
 def rebalanced(made: TileSet, seed: int) -> TileSet:
     """A tile set that has no manifest yet, with its parts balanced; the caller holds its lock."""
-    keep = _balanced(made, seed)
+    keep = _keep(made, seed)
     return made if keep.all() else _rewrite(made, made.uri, keep)
 
 
-def _balanced(source: TileSet, seed: int) -> NDArray[np.bool_]:
+def _keep(source: TileSet, seed: int) -> NDArray[np.bool_]:
     table = sets.read_index(source, ["row", "col", "path", "label", "split"])
-    assert_legend = source.legend
-    if assert_legend is None:
+    if source.legend is None:
         return np.ones(len(table), np.bool_)
-    labels, splits = label_ids(table, assert_legend), split_ids(table)
-    keep = np.ones(len(table), np.bool_)
+    return balanced(label_ids(table, source.legend), split_ids(table), seed)
+
+
+def balanced(labels: NDArray[np.int64], splits: NDArray[np.int8], seed: int) -> NDArray[np.bool_]:
+    """Which tiles stay when each split keeps as many of every class as of its rarest, `(N,) bool`.
+
+    Tiles without a label stay.
+    """
+    keep = labels < 0
     for s in np.unique(splits):
-        mine = (splits == s) & (labels >= 0)
-        keep &= ~mine | splitting.balance(labels, seed, mine)
+        keep |= splitting.balance(labels, seed, splits == s)
     return keep
 
 

@@ -14,7 +14,7 @@ from quadrat.tiles import folders, rasters, sets
 from quadrat.tiles.folders import FolderPart, FolderSource, open_folder
 from quadrat.tiles.rasters import RasterPart, RasterSource
 from quadrat.tiles.sets import SetPart, TileSet, open_tileset
-from quadrat.tiles.types import Batch, Columns, Part, Source, make_index
+from quadrat.tiles.types import Batch, Part, Source
 
 
 def open_tiles(
@@ -80,16 +80,7 @@ def index(source: Source) -> pa.Table:
     if isinstance(source, TileSet):
         return sets.read_index(source)
     if isinstance(source, FolderSource):
-        pictures = source.pictures
-        table = make_index(
-            len(pictures),
-            Columns(
-                path=[p.path for p in pictures],
-                source=[source.uri] * len(pictures),
-                label=[p.label for p in pictures],
-                split=[p.split for p in pictures],
-            ),
-        )
+        table = folders.index_of(source.pictures, source.uri)
         names = [part.name for part in source.parts() for _ in range(part.count)]
         return table.append_column("part", pa.array(names, pa.string()))
     raise TileSetError("imagery has no labels; cut it with quadrat tile --labels first")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -115,38 +115,23 @@ class Columns:
     label: Sequence[str | None] | None = None
     split: Sequence[str | None] | None = None
     grid: Grid | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_index(n: int, c: Columns) -> pa.Table:
     """A table with the columns of `INDEX` from what is known."""
-    place = c.rows is not None and c.cols is not None
-    outline = (
-        geoparquet.wkb_array(c.grid.wkb(c.rows, c.cols))
-        if c.grid is not None and c.rows is not None and c.cols is not None
-        else pa.nulls(n, pa.binary())
-    )
-    values: dict[str, Any] = {
-        "row": pa.array(c.rows, pa.int32()) if place else None,
-        "col": pa.array(c.cols, pa.int32()) if place else None,
-        "path": c.path,
-        "source": c.source,
-        "date": c.date,
+    values = vars(c) | {
+        "row": c.rows, "col": c.cols,
         "nodata": np.zeros(n, np.float32) if c.nodata is None else c.nodata,
-        "label": c.label,
-        "split": c.split,
-        "geometry": outline,
+    }  # fmt: skip
+    arrays = {
+        field.name: pa.nulls(n, field.type)
+        if values.get(field.name) is None
+        else pa.array(values[field.name], field.type)
+        for field in INDEX
     }
-    arrays = []
-    for name in INDEX.names:
-        kind, value = INDEX.field(name).type, values[name]
-        if value is None:
-            arrays.append(pa.nulls(n, kind))
-        elif isinstance(value, pa.Array):
-            arrays.append(value)
-        else:
-            arrays.append(pa.array(value, kind))
-    return pa.Table.from_arrays(arrays, schema=INDEX)
+    if c.grid is not None and c.rows is not None and c.cols is not None:
+        arrays["geometry"] = geoparquet.wkb_array(c.grid.wkb(c.rows, c.cols))
+    return pa.table(arrays, schema=INDEX)
 
 
 def row_group(size_px: int) -> int:

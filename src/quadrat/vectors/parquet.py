@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import geoparquet
+from quadrat import border, geoparquet
 from quadrat.errors import StorageError, VectorError
 
 LONLAT = "OGC:CRS84"
@@ -172,7 +172,7 @@ def _decode(column: pa.ChunkedArray, geometry: _Geometry, name: str) -> NDArray[
         KeyError,
     ) as error:
         raise VectorError(
-            f"{name} holds broken geometry ({_line(error)}); write it again"
+            f"{name} holds broken geometry ({border.short(error)}); write it again"
         ) from None
     raise VectorError(f"{name} has geometry in the encoding {kind!r}; write it with encoding WKB")
 
@@ -219,10 +219,6 @@ def from_wkb(name: str, records: NDArray[np.object_]) -> NDArray[np.object_]:
         return np.asarray(shapely.force_2d(shapely.from_wkb(records)), dtype=object)
     except (shapely.errors.ShapelyError, TypeError, NotImplementedError) as error:
         raise VectorError(
-            f"{name} holds geometry that is broken or of a kind without outlines ({_line(error)}); "
-            "save it as polygons"
+            f"{name} holds geometry that is broken or of a kind without outlines "
+            f"({border.short(error)}); save it as polygons"
         ) from None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import raster
+from quadrat import border, raster
 from quadrat.errors import GridError, VectorError
 from quadrat.grid import Bounds
 from quadrat.vectors.layers import VectorLayer
@@ -50,10 +50,9 @@ def polygons(
         shapes = _projected(features.name, shapes, source, crs)
         whole = _polygonal(shapes)
     except shapely.errors.ShapelyError as error:
-        line = " ".join(str(error).split())[:120]
         raise VectorError(
-            f"{features.name} has polygons that cannot be worked with ({line}); mend them with "
-            "ogr2ogr -makevalid"
+            f"{features.name} has polygons that cannot be worked with ({border.short(error)}); "
+            "mend them with ogr2ogr -makevalid"
         ) from None
     there = ~shapely.is_empty(whole)
     return whole[there], at[there]

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from quadrat import storage
+from quadrat import border, storage
 from quadrat.errors import StorageError, VectorError
 from quadrat.vectors.formats import ENDINGS, FORMATS, HEAD, READ, Format, sniff
 
@@ -181,8 +181,9 @@ def _unpacked(path: Path, name: str, folder: Path) -> list[Staged]:
                 result += _staged(source, f"{name}/{main}", inside / "data", main.stem, True)
             return result
     except BROKEN as error:
-        line = " ".join(str(error).split())[:100]
-        raise VectorError(f"{name} cannot be unpacked ({line}); make the archive again") from None
+        raise VectorError(
+            f"{name} cannot be unpacked ({border.short(error)}); make the archive again"
+        ) from None
 
 
 def _plain(name: PurePosixPath) -> str:
