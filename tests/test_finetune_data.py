@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,23 @@ def test_tiles_too_many_for_the_memory_come_from_a_file_that_goes(tmp_path: Path
         np.testing.assert_array_equal(held.train, mapped.train)
         assert list(folder.iterdir())
     assert not list(folder.iterdir())
+
+
+def test_files_of_killed_trainings_go_and_those_of_others_stay(tmp_path: Path) -> None:
+    from quadrat import storage
+
+    made = write_tiles(tmp_path, {"train": 30, "validation": 12})
+    folder = storage.cache_dir() / "decoded"
+    folder.mkdir(parents=True, exist_ok=True)
+    killed, index, used = (folder / n for n in ("1-a.u8", "1-a.parquet", "2-b.u8"))
+    for path in (killed, index, used):
+        path.write_bytes(b"tiles")
+    with used.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with load(made.uri, memory_mb=0):
+            assert len(list(folder.iterdir())) == 2
+            assert used.exists() and not killed.exists() and not index.exists()
+    used.unlink()
 
 
 def test_no_room_for_the_file_is_said_before_it_is_written(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ torch = pytest.importorskip("torch", reason="fine-tuning needs pip install 'quad
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
+from quadrat import tiles  # noqa: E402
 from quadrat.errors import TrainError  # noqa: E402
 from quadrat.finetuning import feed, loop, optimise  # noqa: E402
 from quadrat.finetuning.checkpoint import Checkpoints  # noqa: E402
@@ -362,19 +364,22 @@ def test_only_weights_decay() -> None:
     }  # fmt: skip
 
 
-def test_an_error_while_preparing_batches_reaches_the_loop_and_ends_the_thread() -> None:
+def test_an_error_while_preparing_batches_reaches_the_loop_and_ends_the_work() -> None:
     def items() -> Iterator[int]:
         yield 1
         raise OSError("disk gone")
 
-    found = feed.ahead(items())
+    found = tiles.prefetched(items())
     assert next(found) == 1
     with pytest.raises(OSError, match="disk gone"):
         next(found)
-    endless = feed.ahead(iter(range(1 << 40)))
+    counter = itertools.count()
+    endless = tiles.prefetched(iter(counter))
     assert next(endless) == 0
-    endless.close()
-    assert not [t for t in threading.enumerate() if t.name == "quadrat-feed"]
+    endless.close()  # type: ignore[attr-defined]
+    made = next(counter)
+    time.sleep(0.05)
+    assert next(counter) == made + 1
 
 
 @pytest.mark.parametrize(

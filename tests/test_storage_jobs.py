@@ -80,11 +80,11 @@ def test_a_stopped_job_goes_on_where_it_was(root: str, work: dict[str, Any]) -> 
     folder = storage.join(out, "parts")
     done = storage.list_names(folder)
     assert len(done) == 2
-    stamps = {n: storage.stamp(storage.join(folder, n)) for n in done}
+    stamps = {n: storage.fingerprint(storage.join(folder, n)) for n in done}
     summary = score(work["model"], work["tiles"], out, engine=get_engine("local", workers=2))
     assert summary.tiles == len(work["expected"])
     assert table(out).equals(work["expected"])
-    assert {n: storage.stamp(storage.join(folder, n)) for n in done} == stamps
+    assert {n: storage.fingerprint(storage.join(folder, n)) for n in done} == stamps
 
 
 def test_spark_scores_from_and_to_object_storage(

@@ -51,10 +51,10 @@ def test_bytes_come_back_and_are_replaced_whole(root: str) -> None:
     assert storage.exists(uri)
     assert storage.size(uri) == len(first)
     assert storage.read_bytes(uri) == first
-    stamp = storage.stamp(uri)
+    stamp = storage.fingerprint(uri)
     storage.write_bytes(uri, b"second")
     assert storage.read_bytes(uri) == b"second"
-    assert storage.stamp(uri) != stamp
+    assert storage.fingerprint(uri) != stamp
     assert storage.digest_file(uri) == storage.digest_bytes(b"second")
 
 

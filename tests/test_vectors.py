@@ -415,14 +415,14 @@ def test_a_digest_and_a_stamp_know_the_files_that_belong_to_it(
 ) -> None:
     file = str(tmp_path / "a.shp")
     frame.to_file(file)
-    before = vectors.stamp(file), vectors.digest(file)
+    before = vectors.fingerprint(file), vectors.digest(file)
     data = bytearray((tmp_path / "a.dbf").read_bytes())
     data[-20] ^= 1
     (tmp_path / "a.dbf").write_bytes(data)
-    after = vectors.stamp(file), vectors.digest(file)
+    after = vectors.fingerprint(file), vectors.digest(file)
     assert before[0] != after[0] and before[1] != after[1]
     with pytest.raises(StorageError, match="does not exist"):
-        vectors.stamp(str(tmp_path / "b.shp"))
+        vectors.fingerprint(str(tmp_path / "b.shp"))
 
 
 def test_a_remote_file_is_read_with_its_siblings(

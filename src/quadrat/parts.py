@@ -95,7 +95,7 @@ def parse(data: Mapping[str, Any], head: Sequence[Any]) -> tuple[PartRecord, ...
 
 
 def found(folder: str, name: str, of: Callable[[PartRecord, Mapping[str, Any]], R]) -> R | None:
-    """What an earlier run told of a part that it finished; None where the part is to be made.
+    """The result of a part that an earlier run finished; None where it must be made.
 
     Args:
         of: the result from the part's record and its note; KeyError, TypeError or ValueError from

@@ -83,23 +83,23 @@ PRODUCTS = {
 def plan_of(folder: str) -> Mapping[str, Any]:
     """What `plan.json` says; empty when there is none or it is no plan."""
     try:
-        found = storage.read_json(storage.join(folder, PLAN))
+        plan = storage.read_json(storage.join(folder, PLAN))
     except StorageError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return plan if isinstance(plan, dict) else {}
 
 
 def kinds_of(folder: str) -> frozenset[str]:
     """The kinds of what is in a folder: by the manifests; without any, by its plan."""
     names = set(storage.list_names(folder))
-    found = {kind for kind, p in PRODUCTS.items() if p.manifest in names}
-    if not found and PLAN in names:
-        found = {str(plan_of(folder).get("kind"))} & set(PRODUCTS)
-    return frozenset(found)
+    kinds = {kind for kind, p in PRODUCTS.items() if p.manifest in names}
+    if not kinds and PLAN in names:
+        kinds = {str(plan_of(folder).get("kind"))} & set(PRODUCTS)
+    return frozenset(kinds)
 
 
 def refuse_others(kind: str, folder: str) -> None:
-    """An error when the folder holds a product of another kind: that is never replaced."""
+    """Refuse a folder that holds a product of another kind: that is never replaced."""
     others = sorted(kinds_of(folder) - {kind})
     if others:
         mine = PRODUCTS[kind]
@@ -135,13 +135,11 @@ _SWEPT = ("parts", "checkpoints", "pictures")
 
 
 def _drop_empty(folder: str) -> None:
-    """Take the plan away from a folder in which nothing else was made yet."""
+    """Remove the plan of a folder in which nothing else was made yet."""
     parts = storage.join(folder, "parts")
     if set(storage.list_names(folder)) <= {PLAN, "parts"} and not storage.list_names(parts):
         storage.remove(storage.join(folder, PLAN))
-        if storage.is_local(parts):
-            with suppress(OSError):
-                storage.local_path(parts).rmdir()
+        storage.remove_empty(parts)
 
 
 def write_plan(kind: str, folder: str, plan: str, **facts: Any) -> None:
@@ -160,15 +158,15 @@ def claim(kind: str, folder: str, plan: str, overwrite: bool) -> bool:
     Raises:
         InputError (of the kind): other files, or finished parts and no `overwrite`.
     """
-    mine, found = PRODUCTS[kind], plan_of(folder)
-    if found.get("plan") == plan and found.get("kind", kind) == kind:
+    mine, there = PRODUCTS[kind], plan_of(folder)
+    if there.get("plan") == plan and there.get("kind", kind) == kind:
         return True
     names = storage.list_names(folder)
     if not names:
         return False
     where = storage.redact(folder)
     finished = mine.manifest in names
-    if not finished and found.get("kind") != kind:
+    if not finished and there.get("kind") != kind:
         raise mine.error(
             f"{where} holds other files ({names[0]}) and no {mine.words.removeprefix('a ')}; "
             "choose another --out"

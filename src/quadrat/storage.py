@@ -43,8 +43,8 @@ TEMPORARY = ".part-"  # names of files that are being written begin so; no listi
 
 
 def _scheme(uri: str) -> str:
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", uri)
-    return found.group(1).lower() if found else "file"
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", uri)
+    return match.group(1).lower() if match else "file"
 
 
 def is_local(uri: str) -> bool:
@@ -98,9 +98,9 @@ def _translated(uri: str, doing: str) -> Iterator[None]:
     except QuadratError:
         raise
     except Exception as error:
-        found = border.translate(error, name, doing, StorageError)
-        if found is not None:
-            raise found from None
+        translated = border.translate(error, name, doing, StorageError)
+        if translated is not None:
+            raise translated from None
         if is_local(uri):
             raise
         # each remote file system has its own error tree; none may escape with its credentials
@@ -162,8 +162,11 @@ def size(uri: str) -> int:
         return int(_filesystem(uri).size(uri))
 
 
-def stamp(uri: str) -> str:
-    """What changes when a file changes, without reading it: size and time, or the store's tag."""
+def fingerprint(uri: str) -> str:
+    """A text that changes when a file does: its size and time, or the store's tag.
+
+    The content is not read.
+    """
     with _translated(uri, "reading"):
         if is_local(uri):
             stat = local_path(uri).stat()
@@ -380,8 +383,16 @@ def remove(uri: str) -> None:
                 _filesystem(uri).rm_file(uri)
 
 
+def remove_empty(uri: str) -> None:
+    """Remove a local folder and the folders in it, as far as nothing is left in them."""
+    if is_local(uri):
+        for folder, _, _ in os.walk(local_path(uri), topdown=False):
+            with suppress(OSError):
+                Path(folder).rmdir()
+
+
 def _owner() -> str:
-    """How the names of this process's temporary files begin: they say who writes them."""
+    """The beginning of the names of this process's temporary files: host and process."""
     host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
     return f"{TEMPORARY}{host}-{os.getpid()}-"
 
@@ -397,11 +408,12 @@ def sweep(uri: str, *, dead: bool = False) -> None:
         host = _owner().removeprefix(TEMPORARY).split("-")[0]
         for path in local_path(uri).glob(".part-*.tmp*"):
             owner = re.match(rf"\.part-{host}-(\d+)-", path.name)
-            if not dead or (owner and not _is_alive(int(owner[1]))):
+            if not dead or (owner and not is_alive(int(owner[1]))):
                 path.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -424,11 +436,11 @@ def digest_json(value: Any) -> str:
 def digest_file(uri: str) -> str:
     """SHA-256 of a file's content, read in pieces."""
     with _translated(uri, "reading"), open_read(uri) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 
 
 def cache_dir() -> Path:
-    """Where what can be made again is kept: `QUADRAT_CACHE`, or the user's cache folder.
+    """The cache folder: `QUADRAT_CACHE`, or `quadrat` in the user's cache folder.
 
     Raises:
         StorageError: the user has no home folder, and neither variable names another place.

@@ -87,7 +87,7 @@ class Cleaned(Record):
 
 
 def note(kind: str, uri: str, *, run: str | None = None, workspace: str = ".") -> None:
-    """Write down that `uri` was made here.
+    """Record in the ledger that `uri` was made here.
 
     Args:
         kind: a folder's kind, "files" for one file, or "runs" for a run of the history at `uri`.
@@ -160,7 +160,7 @@ def _entries(workspace: str) -> list[dict[str, Any]]:
     place = Path(workspace, LEDGER)
     if not place.exists():
         return []
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    entries: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in storage.read_bytes(str(place)).decode("utf-8", "replace").splitlines():
         with suppress(ValueError, RecursionError):  # a line that a killed process left half-written
             entry = json.loads(line)
@@ -168,13 +168,13 @@ def _entries(workspace: str) -> list[dict[str, Any]]:
                 continue
             key = (entry["kind"], entry.get("uri"), entry.get("run", ""))
             if entry.get("uri") and all(isinstance(k, str) for k in key):
-                found.pop(key, None)
-                found[key] = entry
-    return list(found.values())
+                entries.pop(key, None)
+                entries[key] = entry
+    return list(entries.values())
 
 
 def _proof(kind: str, uri: str) -> str | None:
-    """What tells a thing from another in its place: SHA-256 of the file, manifest or plan.
+    """SHA-256 of a file, or of a folder's manifest or plan: proof that it is still the same.
 
     None when it is not there.
     """
@@ -189,7 +189,7 @@ def _proof(kind: str, uri: str) -> str | None:
 
 
 def _place(uri: str) -> str:
-    """Where a thing lies when every link on the way is followed."""
+    """The real path, with all links followed."""
     return os.path.realpath(storage.local_path(uri)) if storage.is_local(uri) else uri
 
 
@@ -260,7 +260,7 @@ def _run_item(tracking_uri: str, run: str) -> WorkspaceItem | None:
 
 
 def _caches() -> Iterator[WorkspaceItem]:
-    """What may be cached is made again when it is needed."""
+    """The files of the caches, which are made again when they are needed."""
     for name, patterns in CACHES.items():
         folder, ours = storage.cache_dir() / name, products.matching(patterns)
         if folder.is_dir():
@@ -284,22 +284,13 @@ def _delete(item: WorkspaceItem) -> None:
     with storage.lock(item.uri):  # not from under a process that writes it
         _delete_files(item.uri, [f for f in item.files if not f.endswith("/.lock")])
         storage.remove(storage.join(item.uri, ".lock"))
-    _remove_empty(item.uri)
+    storage.remove_empty(item.uri)
 
 
 def _delete_files(uri: str, files: Iterable[str]) -> None:
     for file in files:
         storage.remove(file)
-    _remove_empty(uri)
-
-
-def _remove_empty(uri: str) -> None:
-    """Remove a local folder and its folders as far as nothing is left in them."""
-    if not storage.is_local(uri):
-        return
-    for folder, _, _ in os.walk(storage.local_path(uri), topdown=False):
-        with suppress(OSError):
-            Path(folder).rmdir()
+    storage.remove_empty(uri)
 
 
 def _remove_parents(item: WorkspaceItem, workspace: str) -> None:
@@ -316,7 +307,7 @@ def _remove_parents(item: WorkspaceItem, workspace: str) -> None:
 
 
 def _forget(workspace: str) -> None:
-    """Take what is gone out of the ledger; the last one takes the ledger along."""
+    """Remove from the ledger what is gone, and the ledger itself when nothing is left."""
     place = Path(workspace, LEDGER)
     left = [e for e in _entries(workspace) if _item(e) is not None]
     if left:

@@ -25,6 +25,7 @@ from quadrat.backbones.layers import Array, Net
 from quadrat.backbones.networks import Built
 from quadrat.backbones.table import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone
 from quadrat.errors import BackboneError, StorageError
+from quadrat.records import Record
 
 __all__ = [
     "BACKBONES",
@@ -41,7 +42,7 @@ Pixels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class FeatureGraph:
+class FeatureGraph(Record):
     """A network ready to run: chips (N, H, W, 3) uint8 -> features (N, dim) float32.
 
     Args:
@@ -55,6 +56,8 @@ class FeatureGraph:
             takes uint8 and normalises by itself.
         any_size: whether it takes other sides than `size_px`.
     """
+
+    computed = ("digest",)
 
     onnx: bytes = field(repr=False)
     name: str
@@ -74,18 +77,8 @@ class FeatureGraph:
         return storage.digest_bytes(self.onnx)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, without the graph itself."""
-        return {
-            "name": self.name,
-            "size_px": self.size_px,
-            "dim": self.dim,
-            "weights_sha256": self.weights_sha256,
-            "licence": self.licence,
-            "mean": None if self.mean is None else list(self.mean),
-            "std": None if self.std is None else list(self.std),
-            "any_size": self.any_size,
-            "digest": self.digest,
-        }
+        """Plain JSON values, without the graph itself."""
+        return {k: v for k, v in super().to_dict().items() if k != "onnx"}
 
 
 def feature_graph(
@@ -134,7 +127,7 @@ def feature_graph(
 
 
 def load_weights(name: str, weights: str | None = None) -> tuple[dict[str, Array], str]:
-    """The state dict of a backbone, checked against its architecture, to train on from.
+    """A backbone's state dict, checked against its architecture; training can start from it.
 
     Args:
         name: a name in `BACKBONES`.
@@ -225,8 +218,8 @@ def _read(backbone: Backbone, weights: str | None) -> tuple[dict[str, Array], st
 
 def _packaged_file(backbone: Backbone) -> Path:
     """The file in the installed package; the package itself is not imported."""
-    found = importlib.util.find_spec(backbone.package.replace("-", "_"))
-    for folder in (found and found.submodule_search_locations) or ():
+    package = importlib.util.find_spec(backbone.package.replace("-", "_"))
+    for folder in (package and package.submodule_search_locations) or ():
         for path in sorted(Path(folder, "models").glob("*.pth")):
             return path
     raise BackboneError(
@@ -236,7 +229,7 @@ def _packaged_file(backbone: Backbone) -> Path:
 
 
 def _cached(backbone: Backbone, state: Mapping[str, Array], sha256: str, side: int) -> bytes:
-    """The graph out of the cache, or made and put there."""
+    """The graph from the cache; it is built and cached first where it is missing."""
     from quadrat import storage
 
     source = resources.files("quadrat.backbones")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import os
 from pathlib import Path
+from typing import Any
 
 from quadrat import border
 from quadrat.backbones.table import Backbone
@@ -36,23 +37,34 @@ def torchvision_file(backbone: Backbone) -> Path:
         from torchvision.models import get_model_weights
     except ImportError:
         raise MissingExtraError(f"the backbone {backbone.name}", "finetune") from None
-    weights = get_model_weights(backbone.name)["IMAGENET1K_V1"]
+    return fetched(backbone.name, get_model_weights(backbone.name)["IMAGENET1K_V1"])
+
+
+def fetched(name: str, published: Any) -> Path:
+    """The file of weights that torchvision publishes; a broken download leaves nothing behind.
+
+    Args:
+        name: the network's, for messages.
+        published: a member of torchvision's `WeightsEnum`.
+
+    Raises:
+        BackboneError: it cannot be fetched, or arrived damaged.
+    """
     try:
         # fetches to a temporary file, checks its digest, renames; what it returns is not used
-        weights.get_state_dict(
-            model_dir=str(path.parent), progress=False, check_hash=True, weights_only=True
+        published.get_state_dict(
+            model_dir=str(torch_cache()), progress=False, check_hash=True, weights_only=True
         )
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise BackboneError(
-            f"the weights of {backbone.name} cannot be had from {weights.url} "
-            f"({border.short(error)}); fetch that file on another machine and give it with "
-            "--weights FILE"
+            f"the weights of {name} cannot be had from {published.url} ({border.short(error)}); "
+            "try again, or fetch that file on another machine and give it with --weights FILE"
         ) from None
-    return path
+    return torch_cache() / str(published.url).rsplit("/", 1)[-1]
 
 
 def check_digest(path: Path, sha256: str) -> None:
-    """BackboneError when a file is not the one that its name promises."""
+    """BackboneError when the SHA-256 of a file does not begin as its name says."""
     promised = path.stem.rsplit("-", 1)[-1]
     if not sha256.startswith(promised):
         raise BackboneError(

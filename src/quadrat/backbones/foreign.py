@@ -124,7 +124,7 @@ def _sides(value: Any) -> list[int | None]:
 
 
 def _input(network: Any, what: str) -> _Input:
-    """The one input: which type, which order of axes."""
+    """The name, element type and axis order of the one input."""
     constants = {each.name for each in network.graph.initializer}
     inputs = [each for each in network.graph.input if each.name not in constants]
     if len(inputs) != 1:

@@ -26,7 +26,7 @@ SAME = "same"  # TensorFlow's padding: depends on the input's size, the odd pixe
 
 
 class Net:
-    """A graph in the making. Takes arrays from a state dict and notices what does not fit.
+    """Builds a graph from the arrays of a state dict and refuses arrays that do not fit.
 
     Args:
         name: the network's name, for the graph and for messages.
@@ -42,24 +42,24 @@ class Net:
 
     def take(self, key: str, shape: Sequence[int]) -> Array:
         """An array of the state dict; BackboneError when it is not of this shape."""
-        found = self.state.get(key)
-        if found is None:
+        array = self.state.get(key)
+        if array is None:
             raise BackboneError(
                 f"these weights do not fit {self.name}: {key} is missing; give the weights of "
                 "this network, in its own layout"
             )
-        if found.shape != tuple(shape):
+        if array.shape != tuple(shape):
             raise BackboneError(
-                f"these weights do not fit {self.name}: {key} has shape {list(found.shape)} "
+                f"these weights do not fit {self.name}: {key} has shape {list(array.shape)} "
                 f"instead of {list(shape)}; give the weights of this network"
             )
-        if found.dtype.kind != "f":
+        if array.dtype.kind != "f":
             raise BackboneError(
-                f"these weights do not fit {self.name}: {key} holds {found.dtype} instead of "
+                f"these weights do not fit {self.name}: {key} holds {array.dtype} instead of "
                 "floating-point numbers; give weights that are not quantised to integers"
             )
         self.used.add(key)
-        return found
+        return array
 
     def constant(self, name: str, values: Array) -> str:
         """Keep an array in the graph; the same name twice is the same array."""
@@ -73,7 +73,7 @@ class Net:
         return name
 
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        """Append a node; its one output bears its name."""
+        """Append a node; its output has the node's name."""
         self.nodes.append(graphs.node(op, inputs, name, **attributes))
         return name
 
@@ -192,7 +192,7 @@ class Net:
         return self.add("Flatten", [x], "pool/flat")
 
     def check_spare(self, ignore: str) -> None:
-        """BackboneError when the state dict holds more: then it is another network's.
+        """BackboneError when arrays are left over: the state dict is of another network.
 
         Args:
             ignore: the prefix of what it may hold besides; empty for nothing.

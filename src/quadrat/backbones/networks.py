@@ -23,7 +23,7 @@ Pixels = Sequence[float]
 
 
 class Built(NamedTuple):
-    """What a network's function hands back."""
+    """What the function of a network returns."""
 
     output: str
     dim: int

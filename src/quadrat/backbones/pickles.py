@@ -73,7 +73,7 @@ class Loaded(NamedTuple):
 
 
 class _Name(NamedTuple):
-    """A name that a pickle asked for. It stays a name: nothing is imported."""
+    """A name that a pickle asks for; nothing is imported for it."""
 
     text: str
 
@@ -86,11 +86,11 @@ _MARK = _Mark()
 
 
 class _RefusedPickle(Exception):
-    """Carries the reason out of the interpreter; becomes a BackboneError with the file's name."""
+    """The reason why a pickle is refused; `load` raises it as a BackboneError."""
 
 
 def load(data: bytes | memoryview, what: str, start: int = 0) -> Loaded:
-    """Carry out one pickle.
+    """Interpret one pickle.
 
     Args:
         data: the bytes that hold it.

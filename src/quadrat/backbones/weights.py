@@ -70,14 +70,12 @@ def read_weights(uri: str) -> tuple[State, str]:
     from quadrat import storage
 
     name = storage.redact(uri)
-    if storage.size(uri) > MAX_FILE:
-        raise BackboneError(f"{name} is larger than {MAX_FILE >> 30} GiB; give one network's file")
-    data = storage.read_bytes(uri)
+    data = storage.read_bytes(uri, MAX_FILE)
     return parse_weights(data, name), storage.digest_bytes(data)
 
 
 def parse_weights(data: bytes, name: str) -> State:
-    """The same for the bytes of a file; `name` is for messages."""
+    """The arrays in the bytes of a file of weights; `name` is for messages."""
     if data.startswith(_ZIP_START):
         state = _read_zip(data, name)
     elif data.startswith(_LEGACY_START):
@@ -202,7 +200,7 @@ def _pieces(
 ) -> dict[StorageRef, memoryview]:
     """Cut the storages that follow the pickles, in the order of `keys`."""
     refs = {ref.key: ref for ref in known}
-    found: dict[StorageRef, memoryview] = {}
+    pieces: dict[StorageRef, memoryview] = {}
     place = 0
     for key in keys:
         ref = refs.get(key) if isinstance(key, str) else None
@@ -210,10 +208,10 @@ def _pieces(
             raise BackboneError(f"{name} is damaged: it lists a storage that no tensor has")
         end = place + 8 + ref.length * _item_size(ref.dtype)
         if end > len(body) or struct.unpack_from("<q", body, place)[0] != ref.length:
-            raise BackboneError(f"{name} is damaged: its storage {len(found)} breaks off")
-        found[ref] = body[place + 8 : end]
+            raise BackboneError(f"{name} is damaged: its storage {len(pieces)} breaks off")
+        pieces[ref] = body[place + 8 : end]
         place = end
-    return found
+    return pieces
 
 
 def _looks_like_safetensors(data: bytes) -> bool:

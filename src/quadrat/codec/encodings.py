@@ -48,7 +48,7 @@ def _zstd_decode(data: bytes | memoryview, out: Chip) -> None:
 
 
 def _add_up(steps: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Each row the sum of the steps down to it, modulo 256: `np.add.accumulate`, but faster.
+    """Cumulative sums of rows, modulo 256, faster than `np.add.accumulate`.
 
     Rows are added up in bands of `BAND` at once, then each band is lifted by the end of the one
     above it: few long additions instead of many short ones.

@@ -54,14 +54,14 @@ def read_image(source: str | bytes) -> Chip:
 
 
 def _what(data: bytes) -> str:
-    """What a file is that is no picture."""
+    """The kind of a file that is no picture."""
     if not data:
         return "empty"
     if data[4:8] == b"ftyp":
         return "a HEIF, AVIF or video file"
     head = data.lstrip() if data.lstrip().startswith(b"<") else data
-    found = (what for start, what in _OTHERS.items() if head.startswith(start))
-    return next(found, "something else")
+    formats = (what for start, what in _OTHERS.items() if head.startswith(start))
+    return next(formats, "something else")
 
 
 def _read_pillow(data: bytes, name: str) -> Chip:
@@ -92,7 +92,7 @@ def _read_pillow(data: bytes, name: str) -> Chip:
 
 
 def _open(data: bytes) -> Any:
-    """The picture, its pixels not read yet. Its class is called, for `Image.open` guesses."""
+    """The picture, its pixels not read yet; `Image.open` would guess the format."""
     from PIL import JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
     file = io.BytesIO(data)
@@ -117,7 +117,7 @@ def _check_png(data: bytes, name: str) -> None:
 
 
 def _upright(picture: Any) -> Any:
-    """The picture as its camera was held; Pillow turns TIFFs itself."""
+    """The picture turned by its EXIF orientation; Pillow turns TIFFs itself."""
     from PIL import ImageOps
 
     turned = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) != 1

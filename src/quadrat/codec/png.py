@@ -18,7 +18,7 @@ _PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 
 
 def read(data: bytes, max_side: int) -> NDArray[np.uint8] | None:
-    """The common case, 8-bit RGB, by the faster decoder where one is installed; None otherwise.
+    """Pixels of an 8-bit RGB file by the fastest decoder that is installed; None for other files.
 
     None too for what a decoder does not take: Pillow reads it, or says what is wrong with it.
     """
@@ -44,19 +44,19 @@ def _fast_png() -> tuple[Callable[[bytes, bytes], Any], ...]:
 
     imagecodecs decodes on several threads at once, pyspng holds the interpreter lock meanwhile.
     """
-    found: list[Callable[[bytes, bytes], Any]] = []
+    decoders: list[Callable[[bytes, bytes], Any]] = []
     with suppress(ImportError, AttributeError):
         import imagecodecs  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         if imagecodecs.DEFLATE.available:
-            found.append(partial(_by_two_libraries, imagecodecs))
+            decoders.append(partial(_by_two_libraries, imagecodecs))
         else:
-            found.append(lambda data, _: imagecodecs.png_decode(data))
+            decoders.append(lambda data, _: imagecodecs.png_decode(data))
     with suppress(ImportError):
         import pyspng
 
-        found.append(lambda data, _: pyspng.load(data, format="RGB"))
-    return tuple(found)
+        decoders.append(lambda data, _: pyspng.load(data, format="RGB"))
+    return tuple(decoders)
 
 
 def _by_two_libraries(imagecodecs: Any, data: bytes, packed: bytes) -> Any:

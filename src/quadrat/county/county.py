@@ -138,7 +138,7 @@ def _check(tiles: int, seed: int, dates: int, workers: int | None) -> None:
 
 
 def shape(tiles: int) -> tuple[int, int]:
-    """Rows and columns of a county of at least `tiles` tiles: wider than high, little waste."""
+    """Rows and columns of a county that is wider than high and has few more than `tiles` tiles."""
     side = tiles**0.5
     heights = range(max(2, math.ceil(side / 1.35)), int(side) + 1)
     return min(
@@ -272,9 +272,9 @@ def _write_truth(county: County, land: Land) -> int:
         for r in range(land.rows):
             for c0 in range(0, land.cols, 256):
                 cls = _tile_classes(land, r, c0, min(c0 + 256, land.cols))
-                lines, found = _rows(county, r, c0, cls)
+                lines, moved = _rows(county, r, c0, cls)
                 file.write("".join(lines))
-                changes += found
+                changes += moved
     _write_changes(county, changes)
     return len(changes)
 
@@ -295,7 +295,7 @@ def _rows(
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     counts = (cls[..., None] == np.arange(len(CLASS_NAMES))).sum(-2)  # (dates, tiles, classes)
     top, share = counts.argmax(-1), counts.max(-1) / cls.shape[-1]
-    lines, found = [], []
+    lines, changes = [], []
     for i in range(cls.shape[1]):
         row, col = county.area.r0 + r, county.area.c0 + c0 + i
         values = [f"{CLASS_NAMES[top[d, i]]},{share[d, i]:.4f}" for d in range(len(top))]
@@ -305,8 +305,8 @@ def _rows(
             # an event covers a tile nearly whole; ragged edges touch its neighbours by a few %
             if moved >= 0.5:
                 old, new = CLASS_NAMES[top[d - 1, i]], CLASS_NAMES[top[d, i]]
-                found.append((row, col, county.years[d - 1], county.years[d], old, new, moved))
-    return lines, found
+                changes.append((row, col, county.years[d - 1], county.years[d], old, new, moved))
+    return lines, changes
 
 
 _CHANGE = ("row", "col", "from_year", "to_year", "from_class", "to_class", "changed")

@@ -19,7 +19,7 @@ MOST_S = 60.0  # of the search for the smallest set, before the best so far is t
 
 @dataclass(frozen=True)
 class Cover:
-    """A choice of images.
+    """The images that were chosen.
 
     Attributes:
         chosen: their numbers, ascending.
@@ -86,12 +86,12 @@ def solve(cells: NDArray[np.int64], sets: NDArray[np.int64]) -> tuple[list[int],
     limits = [optimize.LinearConstraint(holds, lb=1)]
     chosen, proved = one > 0, True
     for cost in (one, numbers):
-        found = optimize.milp(
+        solution = optimize.milp(
             cost, integrality=one, bounds=optimize.Bounds(0, 1), constraints=limits,
             options={"time_limit": MOST_S, "mip_rel_gap": 0},
         )  # fmt: skip
-        if found.x is not None:
-            chosen = found.x > 0.5
-        proved = proved and found.status == 0
+        if solution.x is not None:
+            chosen = solution.x > 0.5
+        proved = proved and solution.status == 0
         limits.append(optimize.LinearConstraint(one[None], ub=chosen.sum()))
     return numbers[chosen].tolist(), proved

@@ -54,12 +54,12 @@ class Wanted:
 
     @property
     def part(self) -> Path:
-        """Where it grows."""
+        """The file that holds what has arrived so far."""
         return self.path.with_name(self.path.name + ".part")
 
     @property
     def note(self) -> Path:
-        """What is known of the part."""
+        """The JSON file with the ETag, size and MD5 of the download."""
         return self.path.with_name(self.path.name + ".part.json")
 
 
@@ -72,7 +72,7 @@ class Failure:
 
 
 class _Stopped(Exception):
-    """The user or another failure ends the whole run."""
+    """Raised in transfers when the user or another failure ends the run."""
 
 
 def download(
@@ -126,7 +126,7 @@ def download_one(
     add: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Fetch one file, going on from what is there of it.
+    """Fetch one file; a partial download is continued.
 
     Raises:
         FetchError: it is refused, gone, or was damaged twice.
@@ -168,7 +168,7 @@ class _Transfer:
         self.add, self.stop = add, stop
 
     def run(self) -> None:
-        """Fetch until the part is whole."""
+        """Send requests until the download is complete."""
         failed = refused = 0
         while True:
             before = _length(self.wanted.part)
@@ -271,7 +271,7 @@ def _note(wanted: Wanted) -> dict[str, Any]:
 
 
 def _resumable(wanted: Wanted) -> tuple[int, dict[str, Any]]:
-    """How many bytes are there to go on from, and what is known of the whole."""
+    """How many bytes can be continued from, and the ETag, size and MD5 of the whole."""
     have, note = _length(wanted.part), _note(wanted)
     size = note.get("size")
     # without a strong tag nothing says that the rest is of the same version

@@ -68,10 +68,10 @@ def _summary(out: str) -> dict[str, Any]:
     uri = storage.join(out, record.SUMMARY)
     if not storage.exists(uri):
         return {}
-    found = storage.read_json(uri)
-    if not isinstance(found, dict):
+    summary = storage.read_json(uri)
+    if not isinstance(summary, dict):
         raise StorageError(f"{storage.redact(uri)} is no record of a fetch; remove it")
-    return found
+    return summary
 
 
 def _digest(place: Place) -> str:

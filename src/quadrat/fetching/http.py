@@ -32,7 +32,7 @@ CHUNK = 1 << 16  # most bytes of a download in memory, which a kill may cost
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient a client is.
+    """How often and how long a client tries.
 
     Attributes:
         attempts: tries of one request before it is given up.
@@ -79,8 +79,8 @@ class Response:
     @property
     def start(self) -> int | None:
         """The first byte of a partial answer."""
-        found = re.match(r"bytes (\d+)-", self.headers.get("content-range", ""))
-        return int(found.group(1)) if found else None
+        first = re.match(r"bytes (\d+)-", self.headers.get("content-range", ""))
+        return int(first.group(1)) if first else None
 
     @property
     def etag(self) -> str | None:

@@ -128,24 +128,24 @@ def make_plan(
     link: bool,
     workers: int,
 ) -> Plan:
-    """Choose the images of each year and find out what they weigh.
+    """Choose the images of each year and ask for their sizes.
 
     Raises:
         FetchError: a year without any image over the place.
     """
     plans = []
     for year in years:
-        found = catalogue.search(place.outline, year)
-        if not found.items:
+        result = catalogue.search(place.outline, year)
+        if not result.items:
             there = ", ".join(map(str, catalogue.years(place.outline))) or "none"
-            left = f" ({len(found.skipped)} items cannot be used)" if found.skipped else ""
+            left = f" ({len(result.skipped)} items cannot be used)" if result.skipped else ""
             raise FetchError(
                 f"no imagery of {year} over {place.name}{left}; years with imagery there: {there}"
             )
-        items, missing, smallest = _choose(place, found.items)
+        items, missing, smallest = _choose(place, result.items)
         images = [_image(out, i, link) for i in items]
         plans.append(
-            YearPlan(year, tuple(images), len(found.items), smallest, missing, found.skipped)
+            YearPlan(year, tuple(images), len(result.items), smallest, missing, result.skipped)
         )
     with ThreadPoolExecutor(max(1, workers)) as pool:
         sizes = list(
@@ -176,7 +176,7 @@ def _choose(place: Place, items: Sequence[Item]) -> tuple[list[Item], float, boo
 
 
 def _image(out: str, item: Item, link: bool) -> Image:
-    """Where an item lies, and whether it is there, whole."""
+    """The local file of an item, and whether it is complete."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", item.id).lstrip(".") or "item"
     copy = storage.join(out, str(item.year), f"{name}.tif")
     if storage.exists(copy) and storage.exists(record.sidecar(copy)):

@@ -259,7 +259,7 @@ def _size(window: Window) -> int:
 
 
 class _Count:
-    """Pixels that are there."""
+    """Counts pixels for `on_progress`."""
 
     def __init__(
         self,
@@ -278,15 +278,15 @@ class _Count:
 
 
 def _is_whole(uri: str, known: FileRecord) -> bool:
-    """Whether a year is there: from the same source, of the size that its record says."""
+    """Whether a year's file exists, from the same source and of the size in its record."""
     beside = record.sidecar(uri)
     if not (storage.exists(uri) and storage.exists(beside)):
         return False
-    found = storage.read_json(beside)
+    known_file = storage.read_json(beside)
     return bool(
-        isinstance(found, dict)
-        and {**found, "size": None} == known.to_dict()
-        and found.get("size") == storage.size(uri)
+        isinstance(known_file, dict)
+        and {**known_file, "size": None} == known.to_dict()
+        and known_file.get("size") == storage.size(uri)
     )
 
 
@@ -313,8 +313,8 @@ def _write(uri: str, source: _Source, window: Window, known: FileRecord, count: 
 
 
 def _check_codes(values: NDArray[Any], nodata: float | None, name: str) -> None:
-    found = np.unique(values)
-    odd = [int(v) for v in found if v not in CODES and v != nodata]
+    codes = np.unique(values)
+    odd = [int(v) for v in codes if v not in CODES and v != nodata]
     if odd:
         listed = ", ".join(map(str, odd[:5])) + (", ..." if len(odd) > 5 else "")
         raise FetchError(

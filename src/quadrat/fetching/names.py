@@ -77,7 +77,7 @@ def split_name(text: str) -> tuple[str, str | None]:
 
 
 def key(text: str) -> str:
-    """What is compared: no case, accents or dots; "saint" as "st"."""
+    """A name in the form that is compared: no case, accents or dots; "saint" as "st"."""
     flat = "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
     words = re.sub(r"[^a-z0-9]+", " ", flat.lower().replace(".", "").replace("'", "")).split()
     return " ".join({"saint": "st", "sainte": "ste"}.get(w, w) for w in words)
@@ -111,20 +111,20 @@ def choose_county(wanted: tuple[str, str | None], rows: Sequence[Row], boundary_
     """
     name, state = wanted
     if state is None and re.fullmatch(r"\d{5}", name):
-        found = [r for r in rows if r.geoid == name]
+        matches = [r for r in rows if r.geoid == name]
     else:
         code = None if state is None else state_code(state)
         there = [r for r in rows if code is None or r.state == code]
         # a full name ("Baltimore city") is one county where the short one is two
-        found = [r for r in there if key(r.full_name) == key(name)]
-        found = found or [r for r in there if key(r.name) == key(name)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+        matches = [r for r in there if key(r.full_name) == key(name)]
+        matches = matches or [r for r in there if key(r.name) == key(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
         raise InputError(_unknown(name, state, rows, boundary_year))
-    listed = sorted(f"{r.full_name}, {r.postal}" for r in found)
+    listed = sorted(f"{r.full_name}, {r.postal}" for r in matches)
     raise InputError(
-        f"{name!r} is the name of {len(found)} counties: {'; '.join(listed)}; "
+        f"{name!r} is the name of {len(matches)} counties: {'; '.join(listed)}; "
         f'give one of them, as in --county "{listed[0]}"'
     )
 

@@ -89,7 +89,7 @@ def find_place(
     boundary_year: int = BOUNDARY_YEAR,
     client: http.Client | None = None,
 ) -> Place:
-    """The place that exactly one of the first four names.
+    """The place that one of `county`, `state`, `bbox` and `polygon` names.
 
     Args:
         county: "Middlesex, MA", "Middlesex County, Massachusetts", or a five-digit GEOID.

@@ -64,7 +64,7 @@ class YearPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a fetch."""
+    """The images to fetch, of all years."""
 
     place: Place
     years: tuple[YearPlan, ...]

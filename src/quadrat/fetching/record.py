@@ -80,10 +80,10 @@ def read_record(uri: str) -> dict[str, Any] | None:
         return None
     own = sidecar(uri)
     if storage.exists(own):
-        found = storage.read_json(own)
-        if not isinstance(found, dict):
+        record = storage.read_json(own)
+        if not isinstance(record, dict):
             raise StorageError(f"{storage.redact(own)} is no record of a raster; remove it")
-        return found
+        return record
     name = storage.basename(uri)
     folder = storage.parent(uri)
     for above in (folder, storage.parent(folder)):
@@ -95,7 +95,7 @@ def read_record(uri: str) -> dict[str, Any] | None:
 
 def _in_summary(summary: Any, name: str) -> dict[str, Any] | None:
     files = summary.get("files", {}) if isinstance(summary, dict) else {}
-    for path, found in files.items() if isinstance(files, dict) else ():
-        if str(path).rsplit("/", 1)[-1] == name and isinstance(found, dict):
-            return found
+    for path, record in files.items() if isinstance(files, dict) else ():
+        if str(path).rsplit("/", 1)[-1] == name and isinstance(record, dict):
+            return record
     return None

@@ -100,14 +100,14 @@ class Catalogue:
         )
 
     def years(self, area: Any) -> list[int]:
-        """The years that there is imagery of at the area's middle."""
+        """Years with imagery at the middle of an area, ascending."""
         point = area.representative_point()
         with self._translated():
             search = self._api.search(
                 collections=[self.collection], intersects=point.__geo_interface__, limit=PAGE
             )
-            found = {_year(f.get("properties", {})) for f in search.items_as_dicts()}
-        return sorted(y for y in found if y is not None)
+            years = {_year(f.get("properties", {})) for f in search.items_as_dicts()}
+        return sorted(y for y in years if y is not None)
 
     def licence(self) -> str:
         """The collection's terms in words: the title and address of its licence link, or its id."""

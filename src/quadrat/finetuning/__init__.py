@@ -132,6 +132,6 @@ def stopped_run(out: str) -> str | None:
     where = storage.join(out, CHECKPOINTS, RUN_FILE)
     if not storage.exists(where):
         return None
-    found = storage.read_json(where)
-    run = found.get("run_id") if isinstance(found, dict) else None
+    note = storage.read_json(where)
+    run = note.get("run_id") if isinstance(note, dict) else None
     return run if isinstance(run, str) else None

@@ -109,11 +109,11 @@ def fit_head(layer: nn.Linear, features: FeatureViews, labels: Ids, train: Ids, 
         train: places of the training tiles.
     """
     x, settings = features.views[0][train], heads.Settings(seed=seed)
-    found, _ = heads.fit(x, labels[train], layer.out_features, settings)
-    if not isinstance(found, heads.Logistic):
+    logistic, _ = heads.fit(x, labels[train], layer.out_features, settings)
+    if not isinstance(logistic, heads.Logistic):
         raise TypeError("a logistic head was asked for")
-    weight = found.coef / found.scale
-    bias = found.intercept - weight @ found.mean
+    weight = logistic.coef / logistic.scale
+    bias = logistic.intercept - weight @ logistic.mean
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
         # a class without training tiles gets a low logit that training can still raise

@@ -94,7 +94,7 @@ class Checkpoints:
 
 
 def best_name(epoch: int) -> str:
-    """The file of the best weights when they are those of `epoch`."""
+    """Name of the file with the best weights, those of `epoch`."""
     return f"best-{epoch:04d}.pt"
 
 

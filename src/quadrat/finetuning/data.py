@@ -11,6 +11,7 @@ training tiles.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -76,13 +77,13 @@ class TileData:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Tiles of each class in each split."""
-        found = {}
+        counted = {}
         for split in SPLITS:
             counts = np.bincount(self.labels[getattr(self, split)], minlength=len(self.legend))
             named = {c: int(n) for c, n in zip(self.legend.names, counts, strict=True)}
             if split != "test" or counts.any():
-                found[split] = named
-        return found
+                counted[split] = named
+        return counted
 
 
 @contextlib.contextmanager
@@ -196,11 +197,10 @@ def _role(validates: bool, sets: Sets, index: pa.Table, settings: FinetuneSettin
 
 
 def _hold(plan: _Plan, machine: Machine, stack: contextlib.ExitStack) -> NDArray[np.uint8]:
-    """Room for the decoded tiles: in memory, or in a file that goes when the training ends."""
+    """An array for the decoded tiles: in memory, or mapped from a temporary file."""
     if plan.bytes <= machine.memory_mb << 20:
         return np.zeros(plan.shape, np.uint8)
-    path = _file(f"{os.getpid()}-{plan.digest[:16]}")
-    stack.callback(path.unlink, missing_ok=True)
+    path = stack.enter_context(_own_file(_file(f"{os.getpid()}-{plan.digest[:16]}")))
     return _mapped(path, plan.shape, "w+")
 
 
@@ -211,7 +211,7 @@ def _share(
     stack: contextlib.ExitStack,
     on_progress: Progress,
 ) -> tuple[NDArray[np.uint8], _Read]:
-    """The decoded tiles in one file a machine, written by its first process, used by all."""
+    """The decoded tiles in one file a machine: its first process writes it, all map it."""
     job = storage.digest_json(
         [os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT"), plan.digest]
     )
@@ -222,8 +222,7 @@ def _share(
     index = str(path.with_suffix(".parquet"))
     writes = local == 0
     if writes:
-        stack.callback(path.unlink, missing_ok=True)
-        stack.callback(storage.remove, index)
+        stack.enter_context(_own_file(path))
         held = _mapped(path, plan.shape, "w+")
         read = _read(plan, held, machine, on_progress)
         held.flush()
@@ -250,6 +249,32 @@ def _file(name: str) -> Path:
     folder = storage.cache_dir() / "decoded"
     storage.make_dirs(str(folder))
     return folder / f"{name}.u8"
+
+
+@contextlib.contextmanager
+def _own_file(path: Path) -> Iterator[Path]:
+    """A file and its index beside it, removed when the block ends.
+
+    The file is locked meanwhile. Files without a lock are of trainings that were killed; they are
+    removed first.
+    """
+    for other in path.parent.glob("*.u8"):
+        with contextlib.suppress(OSError), other.open("rb") as left:
+            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove_decoded(other)
+    file = path.open("wb")
+    try:
+        with contextlib.suppress(OSError):  # a disk without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield path
+    finally:
+        _remove_decoded(path)
+        file.close()
+
+
+def _remove_decoded(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_suffix(".parquet").unlink(missing_ok=True)
 
 
 def _mapped(path: Path, shape: tuple[int, ...], mode: Any) -> np.memmap[Any, np.dtype[np.uint8]]:
@@ -282,18 +307,18 @@ def _read(plan: _Plan, chips: NDArray[np.uint8], machine: Machine, on_progress: 
         table = pa.concat_tables(rows) if rows else INDEX.empty_table().select(COLUMNS)
         return table, np.arange(first, place), digests, skipped
 
-    found = []
+    results = []
     with ThreadPoolExecutor(machine.threads or os.cpu_count() or 1) as pool:
         for result in pool.map(work, plan.parts):
-            found.append(result)
+            results.append(result)
             done += len(result[1])
             on_progress(done, plan.shape[0])
     on_progress(plan.shape[0], plan.shape[0])
     return _Read(
-        pa.concat_tables([f[0] for f in found]),
-        np.concatenate([f[1] for f in found]),
-        np.array([d for f in found for d in f[2]], dtype="V16"),
-        tuple(s for f in found for s in f[3]),
+        pa.concat_tables([f[0] for f in results]),
+        np.concatenate([f[1] for f in results]),
+        np.array([d for f in results for d in f[2]], dtype="V16"),
+        tuple(s for f in results for s in f[3]),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class DepthwiseInFloat(nn.Conv2d):
-    """A convolution that leaves mixed precision where it is depthwise and on a CPU."""
+    """A convolution that is computed in float32 where it is depthwise and on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution, in float32 where mixed precision is slower than it."""
@@ -23,7 +23,7 @@ class DepthwiseInFloat(nn.Conv2d):
 
 
 def in_float(module: nn.Module) -> nn.Module:
-    """The same network, its depthwise convolutions of that kind."""
+    """The network with its depthwise convolutions replaced by `DepthwiseInFloat`."""
     for each in module.modules():
         if type(each) is nn.Conv2d and each.groups == each.in_channels > 1:
             each.__class__ = DepthwiseInFloat

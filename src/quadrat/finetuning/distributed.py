@@ -44,7 +44,7 @@ class Group:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process writes files and tells listeners."""
         return self.rank == 0
 
     def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,11 +57,11 @@ class Group:
         return summed
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
+        """Whether the flag is set in any process."""
         return bool(self.total(np.array([float(flag)]))[0] > 0)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this."""
         self.total(np.zeros(1))
 
     def from_first(self, data: bytes) -> bytes:
@@ -119,7 +119,7 @@ def joined(device: str, threads: int | None) -> Iterator[Group]:
 
 
 def _all_done(size: int) -> None:
-    """Until every process has its last answer; told by the rendezvous, not by the connections."""
+    """Wait until every process has its last answer, by a count in the rendezvous store."""
     store = dist.distributed_c10d._get_default_store()
     count, until = store.add("quadrat/done", 1), time.monotonic() + LEAVE_S
     while count < size and time.monotonic() < until:
@@ -143,7 +143,7 @@ def _device(wanted: str, local: int) -> torch.device:
 
 
 def shared_statistics(module: nn.Module, group: Group) -> nn.Module:
-    """The network with batch normalisation over the global batch, as one process would see it."""
+    """The network with batch normalisation over the batches of all processes."""
     if group.size == 1:
         return module
     if group.device.type == "cuda":

@@ -31,7 +31,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Parity(Record):
-    """How far the exported graph is from torch, on real tiles.
+    """The difference between the exported graph and the torch module on tiles.
 
     Attributes:
         max_difference: the largest difference of a probability.
@@ -44,7 +44,7 @@ class Parity(Record):
 
 
 class Scorer(nn.Module):
-    """Chips `(N, S, S, 3) uint8` -> probabilities `(N, K) float32`: what a bundle's graph does."""
+    """The graph of a bundle: chips `(N, S, S, 3) uint8` -> probabilities `(N, K) float32`."""
 
     def __init__(self, network: TorchNetwork, temperature: float) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def to_onnx(scorer: Scorer, size_px: int) -> bytes:
 
 
 def check(scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8]) -> Parity:
-    """Run both on the same tiles.
+    """Compare the exported graph with the torch module on tiles.
 
     Raises:
         TrainError: they differ by more than `MAX_DIFFERENCE` or agree on less than `MIN_SAME`.

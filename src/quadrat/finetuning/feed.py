@@ -1,4 +1,4 @@
-"""What the training loop eats: batches of inputs for tiles named by their places, in order.
+"""Batches of inputs for the training loop, of tiles named by their places.
 
 Batches are prepared on a thread of their own while the network works on the last one. It does not
 know labels, networks or optimisers.
@@ -6,8 +6,6 @@ know labels, networks or optimisers.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -17,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quadrat import tiles
 from quadrat.finetuning import augment
 from quadrat.finetuning.settings import FinetuneSettings
 
 Ids = NDArray[np.int64]
 T = TypeVar("T")
-AHEAD = 2  # batches prepared in advance
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class TrainBatch:
 
 
 class Feed(Protocol):
-    """Inputs by the places of tiles."""
+    """Gives the network's inputs for tiles named by their places."""
 
     def train(self, epoch: int, plan: Sequence[Ids], rank: int, size: int) -> Iterator[TrainBatch]:
         """This process's part of every step of an epoch, augmented."""
@@ -53,7 +51,7 @@ class Feed(Protocol):
 
 
 def plan(ids: Ids, batch: int, seed: int, epoch: int) -> list[Ids]:
-    """The steps of an epoch: every tile once, in a new order, in batches of nearly one size.
+    """Batches of an epoch: every tile once, in random order.
 
     The batches differ by one tile at most: a small rest would have batch statistics of its own.
     """
@@ -86,7 +84,7 @@ class Pictures:
                 inputs = self.augmented(ids, (self.settings.seed, epoch, step), mine)
                 yield TrainBatch(step, len(ids), ids[mine], inputs)
 
-        return ahead(batches())
+        return _ahead(batches())
 
     def augmented(self, ids: Ids, key: tuple[int, ...], mine: slice = slice(None)) -> Tensor:
         """Augmented pictures of some of the tiles of a batch."""
@@ -109,46 +107,14 @@ class Pictures:
                     device=self.device,
                 )  # fmt: skip
 
-        return ahead(batches())
+        return _ahead(batches())
 
 
-def ahead(items: Iterator[T], depth: int = AHEAD) -> Iterator[T]:
-    """The same items, made on another thread while the last one is used.
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, made on another thread by one core: the network has the others."""
 
-    An error there is raised here; when the caller stops early, so does the thread.
-    """
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
-    stop = threading.Event()
+    def made() -> Iterator[T]:
+        torch.set_num_threads(1)  # of this thread alone
+        yield from items
 
-    def put(item: T | None, error: BaseException | None) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put((item, error), timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
-        torch.set_num_threads(1)  # of this thread alone: the network has the others
-        try:
-            for item in items:
-                if not put(item, None):
-                    return
-            put(None, StopIteration())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            put(None, error)
-
-    thread = threading.Thread(target=work, name="quadrat-feed", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join()
+    return tiles.prefetched(made())

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from quadrat import metrics, model, products, storage, tiles
 from quadrat.engines.local import available_cpus
@@ -37,7 +38,7 @@ FOLDS = 5
 
 @dataclass
 class FinetuneJob:
-    """All that `finetune` was asked."""
+    """The arguments of `finetune`, and what they lead to."""
 
     source: tiles.Source | str
     out: str
@@ -53,7 +54,7 @@ class FinetuneJob:
     warnings: list[str] = field(default_factory=list)
 
     def run(self) -> FinetuneResult:
-        """Do it; every process gets the first one's result."""
+        """Train and save the model; every process gets the first one's result."""
         begun = time.perf_counter()
         threads = self.machine.threads or available_cpus()
         with joined(self.machine.device, threads) as group, _repeatable(group):
@@ -84,7 +85,7 @@ class FinetuneJob:
 
     @contextlib.contextmanager
     def _output(self, group: Group) -> Iterator[None]:
-        """The output folder, held by one training."""
+        """Hold the output folder, in the first process."""
         if not group.first:
             yield
             return
@@ -184,20 +185,20 @@ class FinetuneJob:
             "legend": ", ".join(data.legend.names),
             "tiles": data.digest,
         }
-        found = Checkpoints(storage.join(self.out, CHECKPOINTS), identity)
-        there = group.any(found.exists() if group.first else False)
+        checkpoints = Checkpoints(storage.join(self.out, CHECKPOINTS), identity)
+        there = group.any(checkpoints.exists() if group.first else False)
         if there and not self.resume:
             raise TrainError(
-                f"{found.folder} holds the checkpoints of a stopped training; "
+                f"{checkpoints.folder} holds the checkpoints of a stopped training; "
                 "--resume goes on with it, removing that folder starts anew"
             )
         if self.resume and not there:
-            text = f"{found.folder} holds no checkpoint: training starts from the beginning"
+            text = f"{checkpoints.folder} holds no checkpoint: training starts from the beginning"
             self.warnings.append(text)
             self.on_event("warning", {"text": text})
         if group.first and self.run_id:
-            storage.write_json(storage.join(found.folder, RUN_FILE), {"run_id": self.run_id})
-        return found, there
+            storage.write_json(storage.join(checkpoints.folder, RUN_FILE), {"run_id": self.run_id})
+        return checkpoints, there
 
     def _finish(
         self,
@@ -209,7 +210,7 @@ class FinetuneJob:
         checkpoints: Checkpoints,
         machine: Mapping[str, Any],
     ) -> FinetuneResult:
-        """Calibrate, measure, export, prove, save."""
+        """Calibrate, validate, export, compare the graph with torch, and save."""
         exact = replace(settings, precision="fp32")  # as the exported graph computes
         loop.settings = exact
         held = loop.logits(data.validation).astype(np.float64)
@@ -244,9 +245,7 @@ class FinetuneJob:
         if not self.keep_checkpoints:
             checkpoints.clear()
             storage.remove(storage.join(checkpoints.folder, RUN_FILE))
-            if storage.is_local(checkpoints.folder):
-                with contextlib.suppress(OSError):
-                    storage.local_path(checkpoints.folder).rmdir()
+            storage.remove_empty(checkpoints.folder)
         return FinetuneResult(
             uri=saved.uri,
             digest=saved.digest,
@@ -269,12 +268,12 @@ class FinetuneJob:
 
 
 def _silent(*_: Any) -> None:
-    """Says nothing: only the first process speaks."""
+    """A listener that does nothing: only the first process tells."""
 
 
 @contextlib.contextmanager
 def _repeatable(group: Group) -> Iterator[None]:
-    """On a CPU: the same numbers in every run; on a GPU: the fastest kernels."""
+    """Deterministic operations on a CPU, the fastest kernels on a GPU."""
     if group.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         yield
@@ -333,9 +332,7 @@ def _calibrated(logits: NDArray[np.float64], truth: Ids, seed: int) -> NDArray[n
 def _figures(
     logits: NDArray[Any], data: TileData, ids: Ids, settings: FinetuneSettings
 ) -> dict[str, Any]:
-    scaled = np.exp(logits - logits.max(1, keepdims=True))
     groups = None if data.blocks is None else data.blocks[ids]
     return metrics.summarise(
-        data.labels[ids], scaled / scaled.sum(1, keepdims=True), data.legend.names,
-        groups=groups, seed=settings.seed,
+        data.labels[ids], softmax(logits, 1), data.legend.names, groups=groups, seed=settings.seed
     ).to_dict()  # fmt: skip

@@ -138,11 +138,11 @@ def _failure(folder: Path, code: int) -> QuadratError:
     """The error of the process that failed first."""
     told = sorted(folder.glob("error-*.json"), key=lambda p: p.stat().st_mtime_ns)
     if told:
-        found = json.loads(told[0].read_text("utf-8"))
-        kind = getattr(errors, found["kind"], TrainError)
+        failure = json.loads(told[0].read_text("utf-8"))
+        kind = getattr(errors, failure["kind"], TrainError)
         if kind is errors.MissingExtraError:
-            return errors.MissingExtraError(found["what"], found["extra"])
-        error: QuadratError = kind(found["text"])
+            return errors.MissingExtraError(failure["what"], failure["extra"])
+        error: QuadratError = kind(failure["text"])
         return error
     lines = Path(folder, "output").read_text("utf-8", "replace").strip().splitlines()
     last = " ".join(lines[-1].split())[:200] if lines else "it said nothing"

@@ -195,7 +195,7 @@ class Training:
                 )
 
     def _step(self, runner: nn.Module, batch: TrainBatch) -> tuple[Tensor, Tensor]:
-        """One step; the batch goes through in halves when it does not fit the memory."""
+        """One step; a batch that does not fit the memory is computed in smaller parts."""
         while True:
             try:
                 return self._forward_backward(runner, batch)
@@ -360,7 +360,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory: on a CPU it says so in words alone."""
+    """Whether torch ran out of memory; on a CPU only the error's text says so."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or (
         "DefaultCPUAllocator" in text or "not enough memory" in text
@@ -368,7 +368,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _merit(figures: Mapping[str, float]) -> tuple[float, float]:
-    """What makes an epoch the best: validation macro F1 and, between equals, a lower loss.
+    """The sort key of epochs: validation macro F1, then a lower loss.
 
     A few hundred validation tiles give many epochs the same F1; the first of them is seldom best.
     """

@@ -100,7 +100,7 @@ def build(
 
 
 def _try(name: str, module: nn.Module, classes: int, pixels: int) -> None:
-    """Look whether the network takes pictures of this size, before any work is done."""
+    """Check that the network takes chips of this size, before any work is done."""
     try:
         with torch.inference_mode():
             shape = tuple(module.eval()(torch.zeros(1, 3, pixels, pixels)).shape)
@@ -130,7 +130,7 @@ def stages(network: TorchNetwork) -> tuple[str, ...]:
 
 
 def retrain(network: TorchNetwork, depth: str, batch_norm: str = "batch") -> tuple[str, ...]:
-    """Mark what is retrained: its parameters get `requires_grad`, all others lose it.
+    """Set `requires_grad` of the parameters that are retrained, and only of these.
 
     Args:
         depth: see `FinetuneSettings.depth`.
@@ -245,20 +245,20 @@ def _count(module: nn.Module) -> int:
 
 
 def _head_name(name: str, module: nn.Module) -> str:
-    found = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
+    layers = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
     params = [n for n, _ in module.named_parameters()]
-    if not found or params[-1] not in (f"{found[-1]}.weight", f"{found[-1]}.bias"):
+    if not layers or params[-1] not in (f"{layers[-1]}.weight", f"{layers[-1]}.bias"):
         raise BackboneError(
             f"{name} does not end in a linear layer, so it cannot be given new classes; "
             "choose another, such as resnet50"
         )
-    return str(found[-1])
+    return str(layers[-1])
 
 
 def _load(
     recipe: Recipe, module: nn.Module, head: str, state: Mapping[str, Tensor], what: str
 ) -> None:
-    """Fill a network; all of it but the last layer must be there and fit."""
+    """Load weights into a network; all but those of the last layer must be there and fit."""
     given = {recipe.rename(k): v for k, v in state.items()}
     wanted = module.state_dict()
     skip = {f"{head}.weight", f"{head}.bias"}

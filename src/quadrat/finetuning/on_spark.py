@@ -57,7 +57,7 @@ def launch(
 
 
 def train(text: str) -> str:
-    """One of the processes: what the job gives there, and the events, as JSON."""
+    """Run the job in one of the processes; its result and events as JSON."""
     values = json.loads(text)
     settings = FinetuneSettings(**values.pop("settings"))
     machine = Machine(**{**values.pop("machine"), "nproc": 1})

@@ -7,10 +7,10 @@ It does not know classes, depths or training.
 
 from __future__ import annotations
 
-import http.client
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from quadrat import border, storage
 from quadrat.backbones import BACKBONES, load_weights
-from quadrat.backbones.download import torch_cache
+from quadrat.backbones.download import fetched
 from quadrat.backbones.weights import read_weights
 from quadrat.errors import BackboneError
 
@@ -96,31 +96,23 @@ def _torchvision(name: str) -> Recipe:
     published = torchvision.models.get_model_weights(name).DEFAULT
     shown = published.transforms()
     mean, std = _pixels(shown.mean), _pixels(shown.std)
-
-    def make() -> nn.Module:
-        made: nn.Module = torchvision.models.get_model(name, weights=None)
-        return made
-
     return Recipe(
-        name, make, shown.crop_size[0], mean, std, lambda: _published(name, published),
-        TORCHVISION_LICENCE,
+        name, partial(torchvision.models.get_model, name, weights=None), shown.crop_size[0], mean,
+        std, lambda: _published(name, published), TORCHVISION_LICENCE,
     )  # fmt: skip
 
 
 def _in_table(name: str, in_torchvision: bool) -> Recipe:
-    """A backbone that `train` has too: the same normalisation and weights, so that they compare."""
+    """A backbone of `train`: the same normalisation and weights, so that results compare."""
     import torchvision
-
-    def make() -> nn.Module:
-        made: nn.Module = torchvision.models.get_model(name, weights=None)
-        return made
 
     if name not in MODULES and not in_torchvision:
         raise BackboneError(
             f"{name} has no torch module that could be retrained; choose another backbone, such "
             "as efficientnet_lite0"
         )
-    maker, rename = MODULES.get(name, (make, str))
+    plain = partial(torchvision.models.get_model, name, weights=None), str
+    maker, rename = MODULES.get(name, plain)
     row = BACKBONES[name]
 
     def fetch() -> Fetched:
@@ -131,22 +123,8 @@ def _in_table(name: str, in_torchvision: bool) -> Recipe:
 
 
 def _published(name: str, published: Any) -> Fetched:
-    """The weights that torchvision publishes; a broken download leaves nothing behind.
-
-    Raises:
-        BackboneError: they cannot be fetched, or arrived damaged.
-    """
-    try:
-        # fetches to a temporary file, checks its digest, renames; read again by the strict reader
-        published.get_state_dict(
-            model_dir=str(torch_cache()), progress=False, check_hash=True, weights_only=True
-        )
-    except (OSError, http.client.HTTPException, RuntimeError) as error:
-        raise BackboneError(
-            f"the weights of {name} cannot be had from {published.url} ({border.short(error)}); "
-            "try again, or fetch that file elsewhere and give it with --weights FILE"
-        ) from None
-    arrays, digest = read_weights(str(torch_cache() / storage.basename(published.url)))
+    """The weights that torchvision publishes."""
+    arrays, digest = read_weights(str(fetched(name, published)))
     state = {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
     return state, digest, f"torchvision, {published.name}"
 
@@ -191,6 +169,6 @@ def _timm(name: str) -> Recipe:
 
 
 def _pixels(values: Sequence[float]) -> Channels:
-    """Shares of 1 as pixels of 0 to 255."""
+    """Values of 0 to 1 in units of 0 to 255."""
     red, green, blue = (255.0 * float(v) for v in values)
     return red, green, blue

@@ -23,7 +23,7 @@ class Sets:
 
     @property
     def digest(self) -> str:
-        """Of the tiles of both."""
+        """SHA-256 that changes when tiles of either set do."""
         if self.validation is None:
             return self.source.digest
         return storage.digest_json([self.source.digest, self.validation.digest])

@@ -138,7 +138,7 @@ class FinetuneSettings(Record):
 
 @dataclass(frozen=True)
 class Machine(Record):
-    """Where to train; none of it is meant to change the result.
+    """Where to train; the result does not depend on it.
 
     Attributes:
         device: `auto` (a GPU where there is one), `cpu` or `cuda`.

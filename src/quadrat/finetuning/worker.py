@@ -45,7 +45,7 @@ class Teller:
 
 
 def main(path: str) -> int:
-    """Do the job in the file; the exit code."""
+    """Train as the file says; the exit code."""
     from quadrat.finetuning import finetune
     from quadrat.finetuning.launch import rank
 

@@ -79,11 +79,11 @@ def _skeleton(proto: onnx.ModelProto, size_px: int | None) -> onnx.ModelProto:
 
 def constants_of(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     """Weights and the tensors of Constant nodes, by name."""
-    found = {w.name: w for w in proto.graph.initializer}
+    constants = {w.name: w for w in proto.graph.initializer}
     for node in proto.graph.node:
         if node.op_type == "Constant" and len(node.output) == 1:
-            found.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
-    return found
+            constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+    return constants
 
 
 def _tiles(skeleton: onnx.ModelProto) -> tuple[int, int]:
@@ -187,8 +187,8 @@ class _ShapeWalk:
         try:
             feeds = {name: numpy_helper.to_array(value) for name, value in values.items()}
             with np.errstate(all="ignore"):
-                found = ReferenceEvaluator(node, opsets=self.opsets).run(None, feeds)
-            for name, value in zip(node.output, found, strict=True):
+                outputs = ReferenceEvaluator(node, opsets=self.opsets).run(None, feeds)
+            for name, value in zip(node.output, outputs, strict=True):
                 self.set(name, np.asarray(value))
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             return  # what cannot be computed stays unknown, and is refused where a size hangs on it

@@ -14,15 +14,15 @@ CPU_FACTS = ("model name", "flags", "Features")  # lines of /proc/cpuinfo, on x8
 @lru_cache(maxsize=1)
 def _cpuinfo() -> dict[str, str]:
     """The first CPU's model and instructions as Linux lists them; empty elsewhere."""
-    found: dict[str, str] = {}
+    facts: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, value = line.partition(":")
             if name.strip() in CPU_FACTS:
-                found.setdefault(name.strip(), value.strip())
+                facts.setdefault(name.strip(), value.strip())
     except OSError:
         return {}
-    return found
+    return facts
 
 
 def cpu_name() -> str:
@@ -32,8 +32,8 @@ def cpu_name() -> str:
 
 def cpu_flags() -> frozenset[str]:
     """The instructions that Linux lists for this CPU; empty elsewhere."""
-    found = _cpuinfo()
-    return frozenset(found.get("flags", found.get("Features", "")).split())
+    facts = _cpuinfo()
+    return frozenset(facts.get("flags", facts.get("Features", "")).split())
 
 
 @lru_cache(maxsize=1)

@@ -102,7 +102,7 @@ def _text(bands: Three) -> str:
 
 
 def summary(infos: tuple[RasterInfo, ...]) -> tuple[str, ...]:
-    """What was decided for the files, in words: one sentence where all agree."""
+    """The bands that are read, in words: one text where all files agree, else one each."""
     texts = [str(Roles(i.bands, i.bands_known_by)) for i in infos]
     return tuple(
         text if len(set(texts)) == 1 else f"{text} in {texts.count(text):,} of {len(texts):,} files"

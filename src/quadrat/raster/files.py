@@ -34,7 +34,8 @@ class RasterInfo:
         mask: "nodata", "band" (a mask or alpha band), or "none".
         alpha: the band that is 0 where pixels are missing, from 1.
         block: rows and columns of the file's own blocks.
-        stamp: changes when the file, or a file that it reads from, is replaced; "" on the web.
+        fingerprint: a text that changes when the file, or one that it reads from, is replaced; ""
+            on the web.
         colours: each band's colour interpretation in rasterio's words. names: its description.
         remote: whether reading pixels needs the network.
         bands: the red, green and blue band, as `bands.roles` decided.
@@ -53,7 +54,7 @@ class RasterInfo:
     alpha: int | None
     block: tuple[int, int]
     tags: tuple[tuple[str, str], ...] = ()
-    stamp: str = ""
+    fingerprint: str = ""
     colours: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     remote: bool = False
@@ -62,7 +63,7 @@ class RasterInfo:
 
     @property
     def pixel_area(self) -> float:
-        """Of a pixel, in square units of `crs`."""
+        """Area of a pixel, in square units of `crs`."""
         a, b, _, d, e, _ = self.transform
         return abs(a * e - b * d)
 
@@ -110,18 +111,18 @@ def describe(uri: str, data: Any) -> RasterInfo:
         alpha=alpha,
         block=tuple(data.block_shapes[0]),
         tags=tuple(sorted((str(k), str(v)) for k, v in data.tags().items())),
-        stamp=_stamp(uri, data),
+        fingerprint=_fingerprint(uri, data),
         colours=tuple(c.name for c in data.colorinterp),
         names=tuple(d or "" for d in data.descriptions),
     )
 
 
-def _stamp(uri: str, data: Any) -> str:
+def _fingerprint(uri: str, data: Any) -> str:
     if uri.startswith(("http://", "https://")):  # signed anew each time: only its path counts
         return ""
-    own = storage.stamp(uri)
+    own = storage.fingerprint(uri)
     others = sorted(f for f in data.files if f != gdal_name(uri) and Path(f).is_file())
-    return storage.digest_json([own, *map(storage.stamp, others)]) if others else own
+    return storage.digest_json([own, *map(storage.fingerprint, others)]) if others else own
 
 
 def _bounds(transform: Transform, width: int, height: int) -> Bounds:

@@ -114,10 +114,10 @@ def _said(grid: Grid, areas: Sequence[Bounds]) -> str:
 def _furthest(grid: Grid, areas: Sequence[Bounds]) -> float:
     """The ratio of ground to nominal area that is furthest from 1, at corners and middles."""
     ratio = area_ratio(grid.crs, *_points(areas))
-    found = ratio[np.isfinite(ratio)]
-    if not len(found):
+    finite = ratio[np.isfinite(ratio)]
+    if not len(finite):
         raise GridError(f"the imagery has no place on the Earth in {grid.crs[:60]}; check its CRS")
-    return float(found[np.argmax(np.abs(np.log(np.maximum(found, 1e-9))))])
+    return float(finite[np.argmax(np.abs(np.log(np.maximum(finite, 1e-9))))])
 
 
 def _points(areas: Sequence[Bounds]) -> tuple[Floats, Floats]:

@@ -51,11 +51,11 @@ class Imagery:
 
     @property
     def digest(self) -> str:
-        """Changes when a file, its content's stamp, or a way of reading changes."""
+        """Changes when a file, its content, or a way of reading changes."""
         return storage.digest_json(
             {
                 "grid": self.grid.to_dict(),
-                "files": [[storage.redact(i.uri), i.stamp, i.bands] for i in self.infos],
+                "files": [[storage.redact(i.uri), i.fingerprint, i.bands] for i in self.infos],
                 "how": [self.nodata, self.stretch, self.resampling, self.alpha],
             }
         )
@@ -109,9 +109,9 @@ def _chosen(
 ) -> RasterInfo:
     """The facts of a file with the bands that are read."""
     masked = i.alpha if alpha is None else alpha or None
-    found = roles(i, bands, masked)
-    validity.check(i, found.bands, nodata, alpha)
-    return replace(i, bands=found.bands, bands_known_by=found.known_by)
+    choice = roles(i, bands, masked)
+    validity.check(i, choice.bands, nodata, alpha)
+    return replace(i, bands=choice.bands, bands_known_by=choice.known_by)
 
 
 def _check(i: RasterInfo, stretch: tuple[float, float] | None) -> None:
@@ -224,13 +224,13 @@ class _Reader(threading.local):
     def get(self, imagery: Imagery, n: int) -> _Open:
         i = imagery.infos[n]
         key = (i, imagery.grid, imagery.nodata, imagery.resampling, imagery.alpha)
-        found = self.open.pop(key, None)
-        if found is None:
-            found = _Open(i, imagery.areas[n], imagery)
+        file = self.open.pop(key, None)
+        if file is None:
+            file = _Open(i, imagery.areas[n], imagery)
             while len(self.open) >= OPEN_FILES:
                 self.open.popitem(last=False)[1].close()
-        self.open[key] = found
-        return found
+        self.open[key] = file
+        return file
 
     def forget(self, failed: RasterInfo) -> None:
         """Close a file that failed: GDAL reads zeros from a mosaic whose source failed once."""

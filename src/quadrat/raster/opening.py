@@ -88,7 +88,7 @@ def open_header(uri: str) -> Any:
 
 
 def _refuse_virtual(uri: str) -> None:
-    """Archives, and GDAL's own names for what is no file."""
+    """Refuse archives, and names of GDAL's virtual file systems."""
     name = storage.redact(uri)
     if re.match(r"/vsi(zip|tar|gzip|7z|rar)|[a-z+]*(zip|tar|tgz)[a-z0-9+]*://", uri, re.IGNORECASE):
         raise RasterError(
@@ -141,7 +141,7 @@ def _open(name: str, uri: str, drivers: tuple[str, ...]) -> Any:
 def _open_mosaic(uri: str) -> Any:
     if storage.is_local(uri):
         _check_file(uri)
-    mosaic = _prepared(uri, storage.stamp(uri))
+    mosaic = _prepared(uri, storage.fingerprint(uri))
     for path in mosaic.sources:  # GDAL reads zeros where a file has gone since
         if storage.is_local(path):
             _check_file(path)
@@ -149,13 +149,13 @@ def _open_mosaic(uri: str) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _prepared(uri: str, stamp: str) -> vrt.Mosaic:
+def _prepared(uri: str, fingerprint: str) -> vrt.Mosaic:
     """A VRT, checked once as long as it does not change."""
     return vrt.prepare(uri, vrt.read_text(uri), open_image)
 
 
 def _check_file(uri: str) -> None:
-    """Only regular files are read: a pipe or a device would hang, or never end."""
+    """Refuse what is no regular file: reading a pipe or a device may never end."""
     path, name = storage.local_path(uri), storage.redact(uri)
     if not path.exists():
         raise RasterError(f"{name} does not exist; check the path")
@@ -166,14 +166,14 @@ def _check_file(uri: str) -> None:
 
 
 def _check_sidecars(path: Path) -> None:
-    """Masks and overviews beside a file are TIFFs of their own: others could read anything."""
+    """Refuse masks and overviews beside a file that are no TIFFs: they could name other files."""
     for ending in (".msk", ".MSK", ".ovr", ".OVR"):
         beside = path.with_name(path.name + ending)
         if not beside.exists():
             continue
         _check_file(str(beside))
         _check_sidecars(beside)
-        _check_tiff(str(beside), storage.stamp(str(beside)))
+        _check_tiff(str(beside), storage.fingerprint(str(beside)))
     facts = path.with_name(path.name + ".aux.xml")
     if facts.exists():
         _check_file(str(facts))
@@ -182,7 +182,7 @@ def _check_sidecars(path: Path) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _check_tiff(path: str, stamp: str) -> None:
+def _check_tiff(path: str, fingerprint: str) -> None:
     """A mask or overview file, looked at once as long as it does not change."""
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -196,7 +196,7 @@ def _check_tiff(path: str, stamp: str) -> None:
 
 
 def _check_dataset(data: Any, name: str) -> None:
-    """No other files, and no block that needs more memory than a computer has to spare."""
+    """Refuse overviews in other files, and blocks that need very much memory."""
     import numpy as np
 
     if "OVERVIEW_FILE" in data.tags(ns="OVERVIEWS"):

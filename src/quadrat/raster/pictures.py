@@ -58,7 +58,7 @@ def read_rgb(data: bytes, max_side: int) -> NDArray[np.uint8]:
 
 
 def _open(memory: Any) -> Any:
-    """The TIFF in memory; that it has no place on the ground is no news."""
+    """Open a TIFF in memory, without the warning that it is not georeferenced."""
     from rasterio.errors import NotGeoreferencedWarning
 
     with _LOCK, warnings.catch_warnings():

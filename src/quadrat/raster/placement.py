@@ -170,14 +170,14 @@ def _steps(i: RasterInfo, grid: Grid) -> NDArray[np.float64]:
     placed = np.isfinite(steps).all(axis=(1, 2)) & (np.abs(steps).max(axis=2) > 0).all(axis=1)
     if not placed.any():
         raise GridError(f"{storage.redact(i.uri)} has no place in {grid.crs}; choose another --crs")
-    found: NDArray[np.float64] = steps[int(np.argmax(placed))]
-    return found
+    first: NDArray[np.float64] = steps[int(np.argmax(placed))]
+    return first
 
 
 def _averaged(
     pixels: NDArray[Any], valid: NDArray[np.bool_] | None, fine: int
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Means of the valid ones of `fine` x `fine` pixels; valid where at least half of them are."""
+    """Means over the valid pixels of `fine` x `fine`; valid where at least half of them are."""
     bands, height, width = pixels.shape
     blocks = pixels.reshape(bands, height // fine, fine, width // fine, fine)
     if valid is None:

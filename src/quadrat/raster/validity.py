@@ -30,7 +30,7 @@ Three = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ValidityRule:
-    """How missing pixels are told in one open file.
+    """How missing pixels are recognised in one open file.
 
     Attributes:
         alpha: the band whose zeros are missing.
@@ -95,7 +95,7 @@ def exact(value: float | None, dtype: str) -> float | None:
 
 
 def find_alpha(data: Any) -> int | None:
-    """The first band that calls itself alpha and is one."""
+    """The first band that is declared as alpha and is one."""
     from rasterio.enums import ColorInterp
 
     named = [n for n, c in enumerate(data.colorinterp, 1) if c == ColorInterp.alpha]
@@ -103,7 +103,7 @@ def find_alpha(data: Any) -> int | None:
 
 
 def _is_alpha(data: Any, band: int) -> bool:
-    """Whether a band that calls itself alpha is one: near-infrared often says so and is not.
+    """Whether a band that is declared as alpha is one: near-infrared often is so declared.
 
     Alpha is 0 or full almost everywhere; soft alpha is 0 only where the colours are all the same.
     """
@@ -211,18 +211,18 @@ def valid(
         pixels: (3, H, W), as they are stored.
         mask: (H, W), 0 where a pixel is missing.
     """
-    found: NDArray[np.bool_] | None = None
+    result: NDArray[np.bool_] | None = None
     if mask is not None:
-        found = mask > 0
+        result = mask > 0
     if nodata is not None:
         values = np.asarray(nodata).astype(pixels.dtype)
         differs = pixels[0] != values[0]
         if not differs.all():
             differs |= pixels[1] != values[1]
             differs |= pixels[2] != values[2]
-        found = differs if found is None else found & differs
+        result = differs if result is None else result & differs
     if np.issubdtype(pixels.dtype, np.floating):
         with np.errstate(invalid="ignore"):
             finite = (np.abs(pixels) < HUGE).all(axis=0)
-        found = finite if found is None else found & finite
-    return None if found is None or found.all() else found
+        result = finite if result is None else result & finite
+    return None if result is None or result.all() else result

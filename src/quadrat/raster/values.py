@@ -48,10 +48,10 @@ class ValueRaster:
         r, k = row[inside].astype(np.int64), col[inside].astype(np.int64)
         r0, r1, c0, c1 = int(r.min()), int(r.max()) + 1, int(k.min()), int(k.max()) + 1
         block = self._window(r0, r1, c0, c1)
-        found = block[r - r0, k - c0]
-        values[inside] = found
+        cells = block[r - r0, k - c0]
+        values[inside] = cells
         if self.info.nodata is not None:
-            inside[inside] = found != self.info.nodata
+            inside[inside] = cells != self.info.nodata
         return values, inside
 
     def _window(self, r0: int, r1: int, c0: int, c1: int) -> NDArray[Any]:

@@ -61,7 +61,7 @@ def _rect(tag: str, rect: Rect | None) -> str:
 
 
 def dataset(data: Any, bands: Sequence[int], mask: Sequence[str] | None) -> str:
-    """The text of a view of an open dataset: some of its bands, without any meaning of colour.
+    """VRT text of some bands of an open dataset, without colour interpretation.
 
     Args:
         data: an open rasterio dataset with a CRS.

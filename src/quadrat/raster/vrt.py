@@ -108,7 +108,7 @@ def _opened(path: str, name: str, open_source: Opener) -> AbstractContextManager
 
 
 def _check(root: ElementTree.Element, name: str) -> None:
-    """Only a plain mosaic passes: other kinds of VRT read files that no list names."""
+    """Refuse all but plain mosaics: other kinds of VRT read files that no list names."""
     bands = root.findall("VRTRasterBand")
     parts = [root, *bands, *root.findall("MaskBand"), *root.findall("MaskBand/VRTRasterBand")]
     kinds = {e.get("subClass") for e in parts} - {None, "VRTSourcedRasterBand"}
@@ -137,11 +137,11 @@ def _sources(band: ElementTree.Element) -> Iterator[ElementTree.Element]:
 
 def _path(uri: str, element: ElementTree.Element, name: str) -> str:
     """The full name of a source; only files, and for a VRT in a store only those beside it."""
-    found = element.find("SourceFilename")
-    text = (found.text or "").strip() if found is not None else ""
-    if found is None or not text:
+    child = element.find("SourceFilename")
+    text = (child.text or "").strip() if child is not None else ""
+    if child is None or not text:
         raise RasterError(f"{name} has a source without a file name; write it anew")
-    relative = found.get("relativeToVRT", found.get("relativetoVRT", "0")) == "1"
+    relative = child.get("relativeToVRT", child.get("relativetoVRT", "0")) == "1"
     outside = re.match(r"/vsi|<|[A-Za-z][A-Za-z0-9+.-]+:", text) or "\0" in text
     if outside or (not storage.is_local(uri) and (not relative or ".." in text.split("/"))):
         raise RasterError(
@@ -154,11 +154,11 @@ def _path(uri: str, element: ElementTree.Element, name: str) -> str:
 
 
 def _rect(element: ElementTree.Element, tag: str, name: str) -> view.Rect | None:
-    found = element.find(tag)
-    if found is None:
+    rect = element.find(tag)
+    if rect is None:
         return None
     try:
-        x, y, width, height = (float(found.get(k, "")) for k in ("xOff", "yOff", "xSize", "ySize"))
+        x, y, width, height = (float(rect.get(k, "")) for k in ("xOff", "yOff", "xSize", "ySize"))
     except ValueError:
         raise RasterError(f"{name} has a damaged {tag}; write it anew with gdalbuildvrt") from None
     if not (width > 0 and height > 0):
@@ -168,9 +168,9 @@ def _rect(element: ElementTree.Element, tag: str, name: str) -> view.Rect | None
 
 def _point_to(element: ElementTree.Element, path: str, size: tuple[int, int]) -> None:
     """Name a source by its full path, with its true size: GDAL opens it when pixels are wanted."""
-    for found in element.findall("SourceFilename"):
-        found.text = path
-        found.attrib = {"relativeToVRT": "0"}
+    for child in element.findall("SourceFilename"):
+        child.text = path
+        child.attrib = {"relativeToVRT": "0"}
     for stated in element.findall("SourceProperties"):
         if (stated.get("RasterXSize"), stated.get("RasterYSize")) != tuple(map(str, size)):
             element.remove(stated)

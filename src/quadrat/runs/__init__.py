@@ -80,7 +80,7 @@ class Run:
     _params: set[str] = field(default_factory=set, repr=False)
 
     def record(self, event: str, values: Mapping[str, Any]) -> None:
-        """Keep what happened; RunError when the history cannot be written."""
+        """Record an event; RunError when the history cannot be written."""
         with store.translated(self.tracking_uri):
             RECORDERS.get(event, _other)(self, event, values)
 
@@ -134,7 +134,7 @@ def start(
     experiment: str = store.EXPERIMENT,
     resume: str | None = None,
 ) -> Iterator[Run]:
-    """A run that lasts as long as the block; it fails when the block does.
+    """Record a run while the block lasts; it fails when the block does.
 
     Args:
         kind: what is done ("train", "finetune").
@@ -152,9 +152,9 @@ def start(
     began = time.time()
     with store.translated(uri):
         if resume:
-            found = client.get_run(resume)
+            resumed = client.get_run(resume)
             client.update_run(resume, "RUNNING")
-            run = Run(resume, found.info.run_name, uri, client, set(found.data.params))
+            run = Run(resume, resumed.info.run_name, uri, client, set(resumed.data.params))
         else:
             tags = {f"quadrat.{k}": v for k, v in {"kind": kind, **code()}.items()}
             made = client.create_run(
@@ -297,7 +297,7 @@ def _text(value: Any) -> str:
 
 
 def ui(port: int = 5000, *, host: str = "127.0.0.1", tracking_uri: str | None = None) -> NoReturn:
-    """Become MLflow's own pages on the run history, at `http://host:port`, until stopped.
+    """Serve MLflow's pages on the run history at `http://host:port` until stopped.
 
     Raises:
         RunError: the history is a server already.

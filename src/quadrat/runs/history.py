@@ -6,7 +6,6 @@ import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,14 +103,14 @@ def show_run(
         RunError: there is none, or there are several.
     """
     known = list_runs(limit=10_000, tracking_uri=tracking_uri, experiment=experiment)
-    found = [r for r in known if r.id == run] or [
+    matches = [r for r in known if r.id == run] or [
         r for r in known if r.name == run or (len(run) >= 4 and r.id.startswith(run))
     ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        some = ", ".join(r.id[:12] for r in found[:5])
-        raise RunError(f"{len(found)} runs are called {run!r}: name one of {some} by its id")
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        some = ", ".join(r.id[:12] for r in matches[:5])
+        raise RunError(f"{len(matches)} runs are called {run!r}: name one of {some} by its id")
     raise RunError(f"no run {run!r}; `quadrat runs list` shows those there are")
 
 
@@ -226,13 +225,7 @@ def _is_gone(process: str) -> bool:
     host, _, pid = process.rpartition(":")
     if host != socket.gethostname() or not pid.isdigit():
         return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return not storage.is_alive(int(pid))
 
 
 def _missing(uri: str) -> bool:
@@ -270,11 +263,11 @@ def files_of(run: str, *, tracking_uri: str | None = None) -> RunFiles | None:
         return None
     client = store.client(uri)
     with store.translated(uri):
-        found = client.search_runs(
+        rows = client.search_runs(
             [e.experiment_id for e in client.search_experiments()],
             f"attributes.run_id = '{run}'",
         )
-    return _files(found[0], uri) if found else None
+    return _files(rows[0], uri) if rows else None
 
 
 def delete_run(run: str, *, tracking_uri: str | None = None) -> None:
@@ -294,24 +287,17 @@ def delete_run(run: str, *, tracking_uri: str | None = None) -> None:
     uri = store.resolve(tracking_uri)
     client = store.client(uri)
     with store.translated(uri):
-        found = client.get_run(run)
-        files, folder = _files(found, uri), _artifact_folder(found, uri)
+        row = client.get_run(run)
+        files, folder = _files(row, uri), _artifact_folder(row, uri)
         client.delete_run(run)
         for file in files.own:
             Path(file).unlink(missing_ok=True)
         if folder is not None:
-            _remove_empty(folder.parent)
+            storage.remove_empty(str(folder.parent))
         experiments = [e.experiment_id for e in client.search_experiments()]
         left = client.search_runs(experiments, max_results=1)
     if not left and uri.startswith("sqlite:///"):
         store.remove_database(uri)
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove a folder and those in it, as far as nothing is left in them."""
-    for place, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):
-            Path(place).rmdir()
 
 
 def _files(row: Any, uri: str) -> RunFiles:

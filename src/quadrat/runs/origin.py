@@ -15,11 +15,11 @@ PACKAGE = Path(quadrat.__file__).parent
 @functools.cache
 def code() -> dict[str, str]:
     """`version`, `source` (SHA-256 of the package's files) and, in a checkout, `commit`."""
-    found = {"version": quadrat.__version__, "source": source_digest(PACKAGE)}
+    facts = {"version": quadrat.__version__, "source": source_digest(PACKAGE)}
     commit = checkout_commit(PACKAGE)
     if commit:
-        found["commit"] = commit
-    return found
+        facts["commit"] = commit
+    return facts
 
 
 def source_digest(folder: Path) -> str:

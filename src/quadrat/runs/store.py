@@ -8,7 +8,7 @@ import re
 import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -89,7 +89,7 @@ _FOREIGN = (
 
 
 def check_answers(uri: str) -> None:
-    """Say within seconds that a server is not there; MLflow would try for minutes.
+    """Check that a server answers, within seconds; MLflow would try for minutes.
 
     Raises:
         RunError: nothing takes a connection at the address, or a web server gives no answer.
@@ -119,7 +119,7 @@ def client(uri: str) -> Any:
 
 
 def _check(database: Path) -> None:
-    """Say at once, and naming the file, what MLflow would retry for minutes."""
+    """Check that the database can be opened and written; MLflow would retry for minutes."""
     if database.is_dir():
         raise RunError(f"{database} is a folder; the run history needs the name of a file")
     if database.exists() and not os.access(database, os.W_OK):
@@ -134,20 +134,20 @@ def _check(database: Path) -> None:
 def experiment_id(mlflow_client: Any, uri: str, name: str) -> str:
     """The experiment's id; it is made when missing, also when another process does so just now."""
     with translated(uri):
-        found = mlflow_client.get_experiment_by_name(name)
-        if found is None:
+        experiment = mlflow_client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 return str(mlflow_client.create_experiment(name, artifact_root(uri)))
             except quiet_import().MlflowException:
-                found = mlflow_client.get_experiment_by_name(name)
-                if found is None:
+                experiment = mlflow_client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise RunError(
                 f"the experiment {name} in {uri} was deleted; restore it with "
                 "`mlflow experiments restore` or choose another name"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
 
 def remove_database(uri: str) -> None:
@@ -164,7 +164,4 @@ def remove_database(uri: str) -> None:
     names = [database.name, f".{database.name}.lock", f"{database.name}-journal"]
     for name in names:
         database.with_name(name).unlink(missing_ok=True)
-    root = database.parent / "artifacts"
-    for folder in (*(p for p in root.glob("*") if p.is_dir()), root):
-        with suppress(OSError):
-            folder.rmdir()
+    storage.remove_empty(str(database.parent / "artifacts"))

@@ -17,7 +17,7 @@ It does not know backbones, models or engines' insides.
 """
 
 from quadrat.tiles import targets
-from quadrat.tiles.ahead import batch_tiles, read_ahead
+from quadrat.tiles.ahead import batch_tiles, prefetched, read_ahead
 from quadrat.tiles.cut import tile
 from quadrat.tiles.folders import FolderSource, open_folder
 from quadrat.tiles.packing import balance, pack, unpack
@@ -41,6 +41,7 @@ __all__ = [
     "open_tiles",
     "open_tileset",
     "pack",
+    "prefetched",
     "read_ahead",
     "read_part",
     "source_dates",

@@ -1,8 +1,7 @@
-"""Batches of a part read ahead of their use, on a thread of their own.
+"""Batches prepared on a thread of their own while the last one is used.
 
-While one batch is computed on, the next ones are read, decoded and put together; all of that
-releases the interpreter lock. Order and content are those of `read_part`, so results do not depend
-on it. It does not know what batches are for.
+Reading, decoding and putting together release the interpreter lock. Order and content are what they
+would be without the thread, so results do not depend on it. It does not know what batches are for.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from quadrat.tiles.sources import read_part
 from quadrat.tiles.types import Batch, Part
 
+T = TypeVar("T")
 AHEAD = 2  # batches that wait at most, for each part at work
 BYTES = 5 << 20  # of a batch, about: 32 tiles of 224 px
 _CHECK_S = 0.2
@@ -30,17 +31,26 @@ def batch_tiles(size_px: int) -> int:
 
 
 def read_ahead(part: Part, batch_size: int, most: int = AHEAD) -> Iterator[Batch]:
-    """The batches of `read_part`, in its order, read on another thread.
+    """The batches of `read_part`, in its order, read on another thread."""
+    return prefetched(read_part(part, batch_size), most)
 
-    An error of reading is raised where the batch is asked for.
+
+def prefetched(items: Iterator[T], most: int = AHEAD) -> Iterator[T]:
+    """The same items in the same order, made on another thread while the last one is used.
+
+    An error there is raised where the item is asked for. When the caller stops early, so does the
+    thread.
+
+    Args:
+        most: items that wait at most.
     """
-    waiting: queue.Queue[Batch | BaseException | None] = queue.Queue(most)
-    left = threading.Event()
+    ready: queue.Queue[T | BaseException] = queue.Queue(most)
+    stop = threading.Event()
 
-    def put(item: Batch | BaseException | None) -> bool:
-        while not left.is_set():
+    def put(item: T | BaseException) -> bool:
+        while not stop.is_set():
             try:
-                waiting.put(item, timeout=_CHECK_S)
+                ready.put(item, timeout=_CHECK_S)
                 return True
             except queue.Full:
                 continue
@@ -48,26 +58,24 @@ def read_ahead(part: Part, batch_size: int, most: int = AHEAD) -> Iterator[Batch
 
     def work() -> None:
         try:
-            for batch in read_part(part, batch_size):
-                if not put(batch):
-                    return
-        except BaseException as error:  # noqa: BLE001 - raised where the batch is asked for
+            if all(map(put, items)):
+                put(StopIteration())
+        except BaseException as error:  # noqa: BLE001 - raised where the item is asked for
             put(error)
-        else:
-            put(None)
 
-    _readers().submit(work)
+    working = _readers().submit(work)
     try:
-        while (item := waiting.get()) is not None:
+        while not isinstance(item := ready.get(), StopIteration):
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
-        left.set()
+        stop.set()
+        working.result()
 
 
 def _readers() -> ThreadPoolExecutor:
-    """Threads that stay, so that files stay open from part to part; a forked process has its own.
+    """The pool of reading threads, which keep files open from part to part; one a process.
 
     A thread is started only when none is idle: there are as many as parts at work at once.
     """

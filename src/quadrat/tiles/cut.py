@@ -35,7 +35,7 @@ LISTED = 100  # skipped tiles named in tileset.json; the rest is counted
 
 @dataclass(frozen=True)
 class CutResult:
-    """What became of a part: all small."""
+    """What was written of a part, and what was left out."""
 
     record: PartRecord
     dropped: int
@@ -206,8 +206,8 @@ def tile(
         "split": split and labels and how.to_dict(), "groups": groups, "balance": balance,
         "labelled_only": labelled_only, "encoding": encoding, "seed": seed,
     }  # fmt: skip
-    stamp = vectors.stamp(labels) if labels else None
-    plan = storage.digest_json([source.digest, options, stamp, known.to_dict()])
+    label_file = vectors.fingerprint(labels) if labels else None
+    plan = storage.digest_json([source.digest, options, label_file, known.to_dict()])
     if labels is None:
         unlabelled = {"--balance": balance, "--labelled-only": labelled_only, "--groups": groups,
                       "--field": field}  # fmt: skip

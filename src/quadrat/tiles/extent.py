@@ -52,7 +52,7 @@ def common(a: TileRange, b: TileRange) -> TileRange:
 
 
 def flat_warning(flat: int, tiles: int) -> tuple[str, ...]:
-    """What to say where many of the tiles are of a single colour."""
+    """A warning where many of the tiles are of a single colour; () where few are."""
     if flat < max(2, MANY_FLAT * tiles):
         return ()
     return (

@@ -128,19 +128,19 @@ def open_folder(
         raise TileSetError(
             f"{uri} holds no pictures ({', '.join(codec.SUFFIXES)}); check the path{why}"
         )
-    found = _read_paths(uri, [path for path, _, _ in listing.pictures])
-    names = sorted({p.label for p in found if p.label is not None})
+    pictures = _read_paths(uri, [path for path, _, _ in listing.pictures])
+    names = sorted({p.label for p in pictures if p.label is not None})
     if legend is not None:
-        found = _folded(uri, found, legend)
+        pictures = _folded(uri, pictures, legend)
     elif names:
         legend = legends.from_names(names)
     digest = storage.digest_json(
         [size_px, resize, listing.pictures, legend.to_dict() if legend else None, PART_TILES]
     )
     return FolderSource(
-        uri, legend, size_px, found, resize, digest,
-        provenance={"pictures": uri, "count": len(found)},
-        unused=listing.unused, warnings=_warnings(found, listing.unused),
+        uri, legend, size_px, pictures, resize, digest,
+        provenance={"pictures": uri, "count": len(pictures)},
+        unused=listing.unused, warnings=_warnings(pictures, listing.unused),
     )  # fmt: skip
 
 

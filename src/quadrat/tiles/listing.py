@@ -113,11 +113,11 @@ class _FolderWalk:
         while real or links:
             inside, folder = real.popleft() if real else links.popleft()
             try:
-                found = os.stat(folder)  # noqa: PTH116
-                if (found.st_dev, found.st_ino) in seen:
+                facts = os.stat(folder)  # noqa: PTH116
+                if (facts.st_dev, facts.st_ino) in seen:
                     self.skip(_AGAIN, inside)
                     continue
-                seen.add((found.st_dev, found.st_ino))
+                seen.add((facts.st_dev, facts.st_ino))
                 with os.scandir(folder) as entries:
                     ordered = sorted(entries, key=lambda e: e.name)
             except OSError:
@@ -142,7 +142,7 @@ class _FolderWalk:
                 self.pictures.append((path, kind.st_size, kind.st_mtime_ns))
 
     def _kind(self, path: str, entry: os.DirEntry[str]) -> _Kind | os.stat_result:
-        """The facts of a folder or picture that is to be read, else why it is not."""
+        """The `stat` of a folder or picture that is to be read, else the reason why it is not."""
         name = entry.name.lower()
         if name in SYSTEM or name.startswith("."):
             return _SYSTEM

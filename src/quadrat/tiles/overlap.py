@@ -15,7 +15,7 @@ SAME = 0.5  # of the smaller file: neighbours in a mosaic have less in common
 
 
 def check_dates(imagery: Imagery, days: Sequence[str | None]) -> tuple[str, ...]:
-    """What to say of files that show the same ground, or are of other years.
+    """Warnings of files that show the same ground, or are of several years.
 
     Args:
         days: the date of each file, None where it is not known.

@@ -154,7 +154,7 @@ def pack(
 
 
 def _told(source: folders.FolderSource) -> dict[str, Any]:
-    """What of a folder is not used, for `tileset.json`."""
+    """The unused entries of a folder and its warnings, for `tileset.json`."""
     return {
         "unused": [u.to_dict() for u in source.unused],
         "warnings": list(source.warnings),
@@ -296,7 +296,7 @@ def _free_name(row: Mapping[str, Any], taken: dict[str, int]) -> tuple[str, str]
 
 
 def _key(folder: str, stem: str) -> str:
-    """One text for names that some file systems take for one: `A` and `a`, forms of a letter."""
+    """The same text for names that some file systems take for one (`A` and `a`)."""
     return unicodedata.normalize("NFC", f"{folder}/{stem}".casefold())
 
 

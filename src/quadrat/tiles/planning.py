@@ -56,7 +56,7 @@ def plan_cuts(
     labelled_only: bool,
     strict: bool,
 ) -> tuple[list[CutPart], Mapping[int, int]]:
-    """Label, split and keep-or-not of every tile, cut up by part.
+    """Decide label, split and balance of every tile.
 
     The arguments are those of `tile`.
 

@@ -179,8 +179,8 @@ def _inside(outline: Any, grid: Grid, box: TileRange) -> NDArray[np.bool_]:
 
     rows, cols = np.mgrid[box.r0 : box.r1, box.c0 : box.c1]
     x, y = grid.centres(rows, cols)
-    found: NDArray[np.bool_] = shapely.contains_xy(outline, x, y)
-    return found
+    inside: NDArray[np.bool_] = shapely.contains_xy(outline, x, y)
+    return inside
 
 
 def open_rasters(
@@ -214,13 +214,13 @@ def open_rasters(
         raise RasterError(f"--max-nodata {max_nodata} is a share of the tile, from 0 to 1")
     given = None if date is None else dating.parse(date)
     uris = [storage.normalise(u) if storage.is_local(u) else u for u in expand(imagery)]
-    found = raster.open_imagery(
+    opened = raster.open_imagery(
         uris, crs=crs, tile_m=tile_m, pixel_m=pixel_m, bands=bands, nodata=nodata,
         stretch=stretch, resampling=resampling, alpha=alpha,
     )  # fmt: skip
-    extent.check_size(found, max_nodata)
-    records = [record.read_record(i.uri) or {} for i in found.infos]
-    dates = tuple(given or _date_of(r, i.tags) for r, i in zip(records, found.infos, strict=True))
+    extent.check_size(opened, max_nodata)
+    records = [record.read_record(i.uri) or {} for i in opened.infos]
+    dates = tuple(given or _date_of(r, i.tags) for r, i in zip(records, opened.infos, strict=True))
     provenance = {
         "imagery": [
             {
@@ -230,14 +230,14 @@ def open_rasters(
                 **({"fetched": r} if r else {}),
                 **({"synthetic": True} if ("SYNTHETIC", "yes") in i.tags else {}),
             }
-            for i, d, r in zip(found.infos, dates, records, strict=True)
+            for i, d, r in zip(opened.infos, dates, records, strict=True)
         ],
-        "bands": list(raster.bands_summary(found.infos)),
+        "bands": list(raster.bands_summary(opened.infos)),
         "alpha": alpha,
         "within": within,
     }  # fmt: skip
-    said = () if given else overlap.check_dates(found, dates)
-    return RasterSource(found, max_nodata, dates, within, provenance=provenance, notes=said)
+    said = () if given else overlap.check_dates(opened, dates)
+    return RasterSource(opened, max_nodata, dates, within, provenance=provenance, notes=said)
 
 
 def expand(imagery: Sequence[str]) -> list[str]:
@@ -311,7 +311,7 @@ class _Batches:
 
     @property
     def has_more(self) -> bool:
-        """Whether there is anything to tell of."""
+        """Whether tiles or skipped tiles wait to be taken."""
         return bool(self.rows or self.skipped or self.dropped)
 
     def add(
@@ -341,7 +341,7 @@ class _Batches:
                 yield self.take()
 
     def take(self) -> Batch:
-        """What has come together."""
+        """The batch so far; the next one begins."""
         imagery, n = self.part.imagery, len(self.rows)
         places = zip(self.rows, self.cols, strict=True)
         owner = [source_of(imagery, TileId(r, c)) for r, c in places]

@@ -89,8 +89,8 @@ class TileSet:
     @property
     def provenance(self) -> Mapping[str, Any]:
         """Where the pixels and labels come from."""
-        found = self.info.get("provenance", {})
-        return found if isinstance(found, dict) else {}
+        provenance = self.info.get("provenance", {})
+        return provenance if isinstance(provenance, dict) else {}
 
     def parts(self) -> Sequence[SetPart]:
         """The parts in the order of their numbers."""
@@ -105,7 +105,7 @@ class TileSet:
         return self.legend.names if self.legend and self.info.get("shares") else ()
 
     def to_dict(self) -> dict[str, Any]:
-        """What a script wants to know."""
+        """Plain JSON values."""
         return {
             "uri": self.uri,
             "tiles": self.tiles,
@@ -123,7 +123,7 @@ def is_tileset(uri: str) -> bool:
 
 
 def _head(grid: Grid | None, legend: Legend | None, size_px: int, encoding: str) -> list[Any]:
-    """What decides what the bytes of the parts mean."""
+    """The values that give the bytes of the parts their meaning, for the digest."""
     return [FORMAT, VERSION, *parts.meaning(grid, legend), size_px, encoding]
 
 
@@ -227,7 +227,7 @@ def read(part: SetPart, batch_size: int) -> Iterator[Batch]:
 
 
 def tile_name(rows: pa.RecordBatch | pa.Table, i: int) -> str:
-    """What to call a row in a message: its path, or its tile id."""
+    """The name of a row in messages: its path, or its tile id."""
     path = rows.column(rows.schema.get_field_index("path"))[i].as_py()
     if path:
         return str(path)

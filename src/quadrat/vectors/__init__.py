@@ -26,8 +26,8 @@ from quadrat.vectors.shapes import points, polygons
 from quadrat.vectors.stage import members
 
 __all__ = [
-    "VectorLayer", "at_layer", "digest", "fields", "is_vector", "points", "polygons", "read",
-    "read_points", "read_polygons", "split", "stamp",
+    "VectorLayer", "at_layer", "digest", "fields", "fingerprint", "is_vector", "points", "polygons",
+    "read", "read_points", "read_polygons", "split",
 ]  # fmt: skip
 
 
@@ -73,22 +73,22 @@ def at_layer(layer: str | None, *uris: str | None) -> list[str | None]:
     Raises:
         VectorError: a layer is given and there is no such file.
     """
-    found, used = list(uris), layer is None
+    named, used = list(uris), layer is None
     for i, uri in enumerate(uris):
         if layer is None or uri is None or not is_vector(uri) or split(uri)[1] is not None:
             continue
         there = names(uri)
         if len(there) > 1 or layer in there:
-            found[i], used = f"{uri}|layername={layer}", True
+            named[i], used = f"{uri}|layername={layer}", True
     if not used:
         raise VectorError(f"--layer {layer} is for vector files of several layers; none is given")
-    return found
+    return named
 
 
-def stamp(uri: str) -> str:
-    """What changes when a file, or one that belongs to it, changes; reads no content."""
+def fingerprint(uri: str) -> str:
+    """A text that changes when a file or one of its siblings does; reads no content."""
     bare, layer = split(uri)
-    return " ".join([storage.stamp(m) for m in members(bare)] + ([layer] if layer else []))
+    return " ".join([storage.fingerprint(m) for m in members(bare)] + ([layer] if layer else []))
 
 
 def digest(uri: str) -> str:

@@ -122,13 +122,13 @@ def _choose(name: str, layers: Sequence[_Layer], wanted: str | None) -> _Layer:
             f"{name} has {len(layers)} layers ({', '.join(names[:20])}); name one of them, as in "
             f'"{storage.basename(name)}|layername={names[0]}", or with --layer'
         )
-    found = text.match(wanted, names)
-    if found is None:
+    match = text.match(wanted, names)
+    if match is None:
         alike = [x for x in layers if wanted in (x.own, x.file.stem)]
         if len(alike) == 1:  # the only layer of a file
             return alike[0]
         raise VectorError(f"{name} has no layer {wanted!r}; {text.near(wanted, names)}")
-    return layers[names.index(found)]
+    return layers[names.index(match)]
 
 
 def _layers(name: str, file: Staged) -> list[_Layer]:
@@ -136,8 +136,8 @@ def _layers(name: str, file: Staged) -> list[_Layer]:
         return [_Layer(file, file.stem, file.stem)]
     import pyogrio
 
-    found = _call(name, file, pyogrio.list_layers)
-    own = [str(n) for n, kind in found if kind is not None]
+    listed = _call(name, file, pyogrio.list_layers)
+    own = [str(n) for n, kind in listed if kind is not None]
     one = file.format.name in ("shapefile", "FlatGeobuf", "GeoJSON", "GeoJSON lines")
     return [_Layer(file, n, file.stem if one else n) for n in own]
 
@@ -160,11 +160,11 @@ def _info(name: str, layer: _Layer) -> Any:
 
 
 def _field(name: str, wanted: str, there: Sequence[str]) -> str:
-    found = text.match(wanted, there)
-    if found is None:
+    match = text.match(wanted, there)
+    if match is None:
         listed = ", ".join(there) if there else "none"
         raise VectorError(f"{name} has no field {wanted!r}; it has {listed}: choose one of them")
-    return found
+    return match
 
 
 def _read(
@@ -192,7 +192,7 @@ def _read(
 
 
 def _records(file: Staged) -> int:
-    """Records of a file of GeoJSON lines: GDAL leaves out, without a word, what it cannot read."""
+    """Number of records of a file of GeoJSON lines; GDAL skips silently what it cannot read."""
     with file.path.open("rb") as lines:
         marked = lines.read(1) == b"\x1e"
         lines.seek(0)

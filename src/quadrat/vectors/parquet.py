@@ -118,7 +118,7 @@ def _geometry(schema: pa.Schema, name: str) -> _Geometry:
 
 
 def _by_extension(schema: pa.Schema, name: str) -> _Geometry:
-    found = []
+    columns = []
     for one in schema:
         about = one.metadata or {}
         kind = about.get(b"ARROW:extension:name", b"").decode("utf-8", "replace")
@@ -127,11 +127,11 @@ def _by_extension(schema: pa.Schema, name: str) -> _Geometry:
             kind = one.type.extension_name
             said = getattr(one.type, "__arrow_ext_serialize__", bytes)()
         if kind.startswith(("geoarrow.", "ogc.")):
-            found.append((one.name, kind, said))
-    if len(found) != 1:
-        has = f"{len(found)} columns" if found else "no column"
+            columns.append((one.name, kind, said))
+    if len(columns) != 1:
+        has = f"{len(columns)} columns" if columns else "no column"
         raise VectorError(f"{name} has {has} of geometry that it names; write it as GeoParquet")
-    column, kind, said = found[0]
+    column, kind, said = columns[0]
     try:
         about = json.loads(said) if said else {}
         crs = about.get("crs") if isinstance(about, Mapping) else None
@@ -207,7 +207,7 @@ def _nested(array: pa.Array, kind: str, depth: int) -> NDArray[np.object_]:
 
 
 def _sizes(offsets: Sequence[NDArray[np.int64]], points: NDArray[Any]) -> list[int]:
-    """How many members each level of lists points into."""
+    """Number of members that each level of lists points into."""
     return [*(len(a) - 1 for a in offsets[1:]), len(points)][: len(offsets)]
 
 

@@ -76,8 +76,8 @@ def members(uri: str) -> list[str]:
     if path.is_dir():
         return [str(p) for p in sorted(path.iterdir()) if p.is_file() and p.suffix != ".lock"]
     own = FORMATS["shp"].siblings if path.suffix.lower() == ".shp" else ("-wal",)
-    found = [s for ending in own if (s := _sibling(path, ending)) is not None]
-    return [str(path), *map(str, found)]
+    beside = [s for ending in own if (s := _sibling(path, ending)) is not None]
+    return [str(path), *map(str, beside)]
 
 
 def _fetched(uri: str, folder: Path) -> Path:
@@ -98,25 +98,25 @@ def _fetched(uri: str, folder: Path) -> Path:
 
 
 def _staged(path: Path, name: str, folder: Path, stem: str, nested: bool = False) -> list[Staged]:
-    found = _format(path, name)
-    if found is FORMATS["zip"] and not nested:
+    form = _format(path, name)
+    if form is FORMATS["zip"] and not nested:
         return _unpacked(path, name, folder)
-    if found is FORMATS["zip"]:
+    if form is FORMATS["zip"]:
         raise VectorError(f"{name} is an archive in an archive; unpack it and name its file")
     folder.mkdir()
-    target = folder / f"data{found.suffix}"
-    if found is FORMATS["gpkg"]:
+    target = folder / f"data{form.suffix}"
+    if form is FORMATS["gpkg"]:
         _link_database(path, target)
     else:
         target.symlink_to(path.absolute())
-    for ending in found.siblings:
+    for ending in form.siblings:
         beside = _sibling(path, ending)
         if beside is not None:
             target.with_suffix(ending).symlink_to(beside.absolute())
-    if found is FORMATS["shp"] and not target.with_suffix(".shx").exists():
+    if form is FORMATS["shp"] and not target.with_suffix(".shx").exists():
         raise VectorError(f"{name} lacks its .shx file; copy all files of the shapefile")
     size = sum(p.stat().st_size for p in path.iterdir()) if path.is_dir() else path.stat().st_size
-    return [Staged(stem, target, found, size)]
+    return [Staged(stem, target, form, size)]
 
 
 def _format(path: Path, name: str) -> Format:
@@ -128,13 +128,13 @@ def _format(path: Path, name: str) -> Format:
         raise VectorError(f"{name} is no regular file; name a file")
     with path.open("rb") as file:
         head = file.read(HEAD)
-    found = sniff(head)
-    if found is FORMATS["shp"] and 2 * int.from_bytes(head[24:28], "big") > path.stat().st_size:
+    form = sniff(head)
+    if form is FORMATS["shp"] and 2 * int.from_bytes(head[24:28], "big") > path.stat().st_size:
         raise VectorError(f"{name} is cut short; fetch or copy it again")  # GDAL gives empty shapes
-    if found is None:
+    if form is None:
         raise VectorError(f"{name} cannot be read as a vector file; {READ} are read")
-    lines = found is FORMATS["geojson"] and path.suffix.lower() in (".geojsonl", ".geojsons")
-    return FORMATS["geojsonl"] if lines else found
+    lines = form is FORMATS["geojson"] and path.suffix.lower() in (".geojsonl", ".geojsons")
+    return FORMATS["geojsonl"] if lines else form
 
 
 def _sibling(path: Path, ending: str) -> Path | None:
@@ -192,22 +192,22 @@ def _plain(name: PurePosixPath) -> str:
 
 def _data_sets(infos: list[zipfile.ZipInfo]) -> dict[PurePosixPath, list[zipfile.ZipInfo]]:
     """Main file (or geodatabase folder) of each data set -> its members."""
-    found: dict[PurePosixPath, list[zipfile.ZipInfo]] = {}
+    sets: dict[PurePosixPath, list[zipfile.ZipInfo]] = {}
     places = [(PurePosixPath(i.filename), i) for i in infos]
     places = [(p, i) for p, i in places if "__MACOSX" not in p.parts and p.name[:1] != "."]
     endings = set(ENDINGS) - {".zip", ".kmz", ".gdb", ".json"}
     for place, info in places:
         folder = next((p for p in place.parents if p.suffix.lower() == ".gdb"), None)
         if folder is not None:
-            found.setdefault(folder, []).append(info)
+            sets.setdefault(folder, []).append(info)
         elif place.suffix.lower() in endings:
-            found[place] = [info]
+            sets[place] = [info]
             siblings = FORMATS["shp"].siblings if place.suffix.lower() == ".shp" else ()
-            found[place] += [
+            sets[place] += [
                 i for p, i in places
                 if p.with_suffix("") == place.with_suffix("") and p.suffix.lower() in siblings
             ]  # fmt: skip
-    return found
+    return sets
 
 
 def _extract(
