@@ -185,7 +185,7 @@ def test_a_file_too_large_for_a_picture_is_not_read(
         raise AssertionError("it was read")
 
     monkeypatch.setattr(Path, "read_bytes", never)
-    with pytest.raises(StorageError, match="more than 256 MB"):
+    with pytest.raises(StorageError, match="larger than 256 MB"):
         codec.read_image(str(tmp_path / "a.png"))
     os.mkfifo(tmp_path / "b.png")  # opening it would wait for a writer
     with pytest.raises(StorageError, match=r"b\.png"):
