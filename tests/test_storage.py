@@ -9,6 +9,7 @@ import pytest
 
 from quadrat import border, storage
 from quadrat.errors import LockedError, MissingExtraError, StorageError
+from quadrat.storage import systems
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_a_full_disk_keeps_finished_parts_and_says_so() -> None:
         pytest.skip("no /dev/full here")
     with (
         pytest.raises(StorageError, match="no space left"),
-        storage._translated("x", "writing"),
+        systems.translated("x", "writing"),
         Path("/dev/full").open("wb", buffering=0) as full,
     ):
         full.write(b"x" * 4096)

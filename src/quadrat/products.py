@@ -9,7 +9,7 @@ It does not know how anything is made.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,8 @@ class Product:
         words: what it is called.
         manifest: the file that makes it finished.
         files: patterns of the paths of its files, the manifest's too.
-        begun: what else than the manifest and a plan of this kind says that it was begun.
+        begun: a file or folder that shows, besides manifest and plan, that one was begun.
+        format: the value of `format` in the manifest.
         error: raised where it cannot be written.
     """
 
@@ -41,20 +42,26 @@ class Product:
     manifest: str
     files: tuple[str, ...]
     begun: str = ""
+    format: str = ""
     error: type[QuadratError] = InputError
 
 
 PRODUCTS = {
     "tiles": Product(
-        "a tile set", "tileset.json", (r"tileset\.json", _PLAN, _LOCK, _PART), error=TileSetError
+        "a tile set",
+        "tileset.json",
+        (r"tileset\.json", _PLAN, _LOCK, _PART),
+        format="quadrat-tileset",
+        error=TileSetError,
     ),
     "models": Product(
         "a model",
         "model.json",
         (*_MODEL, r"checkpoints/(last\.pt|best-\d+\.pt|run\.json)"),
         begun="checkpoints",
+        format="quadrat-model",
     ),
-    "scores": Product("scores", "scores.json", _SCORES, error=ScoresError),
+    "scores": Product("scores", "scores.json", _SCORES, format="quadrat-scores", error=ScoresError),
     "county": Product(
         "a synthetic county",
         "demo.json",
@@ -96,6 +103,37 @@ def kinds_of(folder: str) -> frozenset[str]:
     if not kinds and PLAN in names:
         kinds = {str(plan_of(folder).get("kind"))} & set(PRODUCTS)
     return frozenset(kinds)
+
+
+def read_manifest(
+    kind: str, folder: str, versions: Sequence[int], *, by: str, error: type[QuadratError]
+) -> dict[str, Any]:
+    """The values of a finished product's manifest, whose `format` is that of the kind.
+
+    Args:
+        versions: the format versions that are read, the newest last.
+        by: the command that makes such a product.
+        error: raised where there is no manifest, or one that is damaged, foreign or of another
+            version; also when the product is unfinished.
+    """
+    product, name = PRODUCTS[kind], storage.redact(folder)
+    uri = storage.join(folder, product.manifest)
+    if not storage.exists(uri):
+        if kinds_of(folder) == {kind}:
+            raise error(f"{name} holds {product.words}, unfinished; run the same {by} again")
+        raise error(f"{name} holds no {product.manifest}; name a folder that {by} made")
+    try:
+        data = storage.read_json(uri)
+    except StorageError as damage:
+        raise error(str(damage)) from None
+    if not isinstance(data, dict) or data.get("format") != product.format:
+        raise error(f"{storage.redact(uri)} does not describe {product.words}; name another folder")
+    if data.get("version") not in versions:
+        raise error(
+            f"{name} has format version {data.get('version')!r}, this Quadrat reads up to "
+            f"{versions[-1]}; make it again with this one: {by}"
+        )
+    return data
 
 
 def refuse_others(kind: str, folder: str) -> None:

@@ -24,6 +24,7 @@ from quadrat.fetching import folder, http, record, wcs
 from quadrat.fetching.places import LONLAT, Place, reproject
 from quadrat.fetching.plan import checked_years
 from quadrat.fetching.record import FileRecord
+from quadrat.fetching.wcs import CodeGrid
 from quadrat.raster.whole import read_values, verify
 from quadrat.records import Record
 from quadrat.redaction import redact
@@ -64,23 +65,11 @@ class FetchedCover(Record):
         return super().to_dict() | place
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """The grid that codes are stored on."""
-
-    crs: str
-    left: float
-    top: float
-    pixel: float
-    width: int
-    height: int
-
-
 class _Source(Protocol):
     """Where codes come from."""
 
     name: str
-    grid: _Grid
+    grid: CodeGrid
 
     def read(self, window: Window) -> tuple[NDArray[Any], float | None]:
         """Codes of a window of the grid, and the one that means "none"."""
@@ -143,9 +132,8 @@ class _Service:
 
     def __init__(self, client: http.Client, coverage: wcs.Coverage, time: str | None) -> None:
         self._client, self._coverage, self._time = client, coverage, time
-        c = coverage
-        self.grid = _Grid(c.crs, c.left, c.top, c.pixel, c.width, c.height)
-        self.name = f"{redact(c.url)} {c.name}"
+        self.grid: CodeGrid = coverage
+        self.name = f"{redact(coverage.url)} {coverage.name}"
 
     def read(self, window: Window) -> tuple[NDArray[Any], float | None]:
         with tempfile.TemporaryDirectory(prefix="quadrat-wcs-") as folder_:
@@ -179,13 +167,13 @@ class _File:
                 "north up, with a CRS); give one as the MRLC offers"
             )
         self._nodata = info.nodata
-        self.grid = _Grid(info.crs, left, top, a, info.width, info.height)
+        self.grid = CodeGrid(info.crs, left, top, a, info.width, info.height)
 
     def read(self, window: Window) -> tuple[NDArray[Any], float | None]:
         return read_values(self._uri, *window), self._nodata
 
 
-def _window(place: Place, grid: _Grid, name: str) -> Window:
+def _window(place: Place, grid: CodeGrid, name: str) -> Window:
     """The rows and columns of a grid that hold a place with its margin: r0, r1, c0, c1."""
     import shapely
 

@@ -27,23 +27,32 @@ TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """A coverage's own grid.
+class CodeGrid:
+    """The grid that codes are stored on, north up.
 
     Attributes:
         left, top: the outer corner of the upper left pixel, in `crs`.
-        pixel: metres (units of `crs`) a pixel.
-        times: year -> the position in time as the service writes it; empty for a timeless coverage.
+        pixel: units of `crs` (metres) a pixel.
     """
 
-    url: str
-    name: str
     crs: str
     left: float
     top: float
     pixel: float
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class Coverage(CodeGrid):
+    """A coverage of a service, on its own grid.
+
+    Attributes:
+        times: year -> the position in time as the service writes it; empty for a timeless coverage.
+    """
+
+    url: str
+    name: str
     times: dict[int, str]
 
 
@@ -75,8 +84,8 @@ def describe(client: http.Client, url: str, name: str) -> Coverage:
     times = {int(t.text[:4]): t.text.strip() for t in days if t.text and t.text[:4].isdigit()}
     # the origin is the middle of the upper left pixel
     return Coverage(
-        url, name, str(grid.get("srsName")), origin[0] - dx / 2, origin[1] + dx / 2, dx,
-        int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1, times,
+        str(grid.get("srsName")), origin[0] - dx / 2, origin[1] + dx / 2, dx,
+        int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1, url, name, times,
     )  # fmt: skip
 
 

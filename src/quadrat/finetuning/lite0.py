@@ -15,18 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quadrat.backbones.networks import LITE0_STAGES
 from quadrat.finetuning.depthwise import DepthwiseInFloat
 
-# (repeats, kernel, first stride, expansion, channels out) of each stage
-STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
 DROP_PATH = 0.2  # of the last block; falls linearly to 0 at the first
 DROPOUT = 0.2
 
@@ -98,9 +89,9 @@ class Lite0(nn.Module):
         self.conv_stem = SameConv(3, 32, 3, 2)
         self.bn0 = _norm(32)
         blocks: list[nn.Module] = []
-        count = sum(stage[0] for stage in STAGES)
+        count = sum(stage[0] for stage in LITE0_STAGES)
         cin = 32
-        for repeats, kernel, first, expansion, cout in STAGES:
+        for repeats, kernel, first, expansion, cout in LITE0_STAGES:
             for i in range(repeats):
                 drop = DROP_PATH * len(blocks) / count
                 blocks.append(Block(cin, cout, kernel, first if i == 0 else 1, expansion, drop))

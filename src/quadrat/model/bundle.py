@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from quadrat import graphs, storage
+from quadrat import graphs, products, storage
 from quadrat import grid as grids
 from quadrat import legend as legends
 from quadrat.errors import GridError, LegendError, ModelError, StorageError
@@ -21,7 +21,7 @@ from quadrat.grid import Grid
 from quadrat.legend import Legend
 from quadrat.records import plain
 
-FORMAT = "quadrat-model"
+FORMAT = products.PRODUCTS["models"].format
 VERSION = 2
 READABLE = (1, 2)  # format versions; a model of version 1 has one output and masks nothing
 OUTPUTS = ("probabilities", "shares")  # of a graph, in this order; the second may be missing
@@ -204,17 +204,9 @@ def open_model(uri: str) -> Model:
         ModelError: no bundle there, a foreign or corrupt one, a graph with another digest, a graph
             that needs more than standard operators and its own weights.
     """
-    where = storage.join(uri, "model.json")
-    if not storage.exists(where):
-        raise ModelError(
-            f"{storage.redact(uri)} is no model: it has no model.json; name the folder that "
-            "`quadrat train --out` wrote"
-        )
-    try:
-        data = storage.read_json(where)
-    except StorageError as error:
-        raise ModelError(f"{error}") from None
-    info = _info(data, storage.redact(where))
+    by = "quadrat train or quadrat finetune"
+    data = products.read_manifest("models", uri, READABLE, by=by, error=ModelError)
+    info = _info(data, storage.redact(storage.join(uri, "model.json")))
     for precision, stated in info.forms.items():
         what = f"{storage.redact(uri)} {precision}"
         if _check_graph(_read_form(uri, precision, stated), info, what) != info.outputs:
@@ -255,16 +247,8 @@ def _check_graph(data: bytes, info: ModelInfo, what: str) -> tuple[str, ...]:
     return OUTPUTS[: len(found.outputs)]
 
 
-def _info(data: Any, name: str) -> ModelInfo:
+def _info(data: Mapping[str, Any], name: str) -> ModelInfo:
     """`model.json`'s values, checked one by one."""
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ModelError(f"{name} does not describe a Quadrat model; name another folder")
-    version = data.get("version")
-    if version not in READABLE:
-        raise ModelError(
-            f"{name} has format version {version!r} and this Quadrat reads up to {VERSION}; "
-            "upgrade Quadrat or train again"
-        )
 
     def take(key: str, *kinds: type) -> Any:
         value = data.get(key)
@@ -289,7 +273,7 @@ def _info(data: Any, name: str) -> ModelInfo:
         tileset_digest=take("tileset_digest", str, nothing),
         metrics=take("metrics", dict),
         temperature=float(take("temperature", int, float)),
-        **(_outputs(take, name) if version > 1 else {}),
+        **(_outputs(take, name) if data["version"] > 1 else {}),
         precision=take("precision", str),
         forms=_forms(take("forms", dict), name),
         warnings=tuple(str(w) for w in take("warnings", list)),

@@ -45,8 +45,6 @@ class Compiled(NamedTuple):
 def _openvino(
     data: bytes, info: graphs.GraphInfo, precision: str, threads: int, workers: int
 ) -> Compiled:
-    import openvino as ov
-
     if precision == "bf16" and not machine.has_bf16():
         raise ModelError("this CPU does not compute in bf16; choose --precision fp32 or int8")
     if info.operators > MAX_OPENVINO:
@@ -66,8 +64,6 @@ def _openvino(
         model = machine.openvino_core().read_model(data)
         model.reshape([batch, info.size_px, info.size_px, 3])
         compiled = machine.openvino_core().compile_model(model, "CPU", settings)
-        # a request is used by one caller at a time; they are kept and shared between calls
-        idle: queue.LifoQueue[Any] = queue.LifoQueue()
         shapes = [compiled.output(name).partial_shape for name in info.outputs]
         places = [compiled.outputs.index(compiled.output(name)) for name in info.outputs]
     dims = []
@@ -75,32 +71,46 @@ def _openvino(
         if shape.rank.is_dynamic or len(shape) != 2 or shape[1].is_dynamic:
             raise ModelError("the network must give rows (N, D), one a tile, of a fixed length D")
         dims.append(shape[1].get_length())
+    return Compiled("openvino", batch, _Requests(compiled, batch, places, dims).compute)
 
-    def request() -> Any:
+
+class _Requests:
+    """A model that OpenVINO compiled, and its idle requests, each used by one caller at a time."""
+
+    def __init__(
+        self, compiled: Any, batch: int, places: Sequence[int], dims: Sequence[int]
+    ) -> None:
+        import openvino as ov
+
+        self.compiled, self.batch, self.places, self.dims = compiled, batch, places, dims
+        self.idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        self.tensor = ov.Tensor
+
+    def _request(self) -> Any:
         try:
-            return idle.get_nowait()
+            return self.idle.get_nowait()
         except queue.Empty:
-            return compiled.create_infer_request()
+            return self.compiled.create_infer_request()
 
-    def compute(chips: Chips) -> Rows:
-        # all blocks wait in the runtime's queue, so that no stream waits for the interpreter
-        out = np.empty((len(chips), sum(dims)), np.float32)
+    def compute(self, chips: Chips) -> Rows:
+        """Rows for chips; blocks wait in the runtime's queue, so no stream waits for Python."""
+        out = np.empty((len(chips), sum(self.dims)), np.float32)
         at_work: deque[tuple[Any, int, int, Chips]] = deque()
 
         def collect() -> None:
             one, start, n, _ = at_work.popleft()
             one.wait()
-            found = [one.get_output_tensor(place).data for place in places]
-            out[start : start + n] = _rows(found, batch, dims)[:n]
-            idle.put(one)
+            found = [one.get_output_tensor(place).data for place in self.places]
+            out[start : start + n] = _rows(found, self.batch, self.dims)[:n]
+            self.idle.put(one)
 
         try:
             with _translated("OpenVINO"):
-                for start, block, n in _blocks(chips, batch):
+                for start, block, n in _blocks(chips, self.batch):
                     if len(at_work) == QUEUED:
                         collect()
-                    one = request()
-                    one.set_input_tensor(ov.Tensor(block, shared_memory=True))
+                    one = self._request()
+                    one.set_input_tensor(self.tensor(block, shared_memory=True))
                     one.start_async()
                     at_work.append((one, start, n, block))
                 while at_work:
@@ -110,8 +120,6 @@ def _openvino(
                 with suppress(RuntimeError):
                     one.wait()
         return out
-
-    return Compiled("openvino", batch, compute)
 
 
 def _onnxruntime(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-FORMAT = "quadrat-scores"
+FORMAT = products.PRODUCTS["scores"].format
 VERSION = 2
 MANIFEST = "scores.json"
 SYNTHETIC = "The imagery is synthetic: it is generated and shows no real place."
@@ -209,26 +209,7 @@ def is_synthetic(info: Mapping[str, Any]) -> bool:
 def open_scores(uri: str) -> Scores:
     """Read `scores.json`; ScoresError when it is missing, damaged, foreign or unfinished."""
     uri = storage.normalise(uri)
-    place = storage.join(uri, MANIFEST)
-    if not storage.exists(place):
-        if products.kinds_of(uri) == {"scores"}:
-            raise ScoresError(
-                f"{storage.redact(uri)} holds unfinished scores; run the same quadrat score again"
-            )
-        raise ScoresError(f"{storage.redact(uri)} holds no {MANIFEST}; make it with quadrat score")
-    data = storage.read_json(place)
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ScoresError(f"{storage.redact(place)} is not of Quadrat scores")
-    if data.get("version") == 1:
-        raise ScoresError(
-            f"{storage.redact(uri)} were made by an earlier Quadrat and have no digests of their "
-            "parts; run the command that made them again, with --overwrite"
-        )
-    if data.get("version") != VERSION:
-        raise ScoresError(
-            f"{storage.redact(uri)} has format version {data.get('version')}, this Quadrat reads "
-            f"{VERSION}; score again"
-        )
+    data = products.read_manifest("scores", uri, (VERSION,), by="quadrat score", error=ScoresError)
     known = {"format", "version", "legend", "grid", "parts", "digest", "tiles"}
     try:
         legend = legends.from_dict(data["legend"])
@@ -237,4 +218,6 @@ def open_scores(uri: str) -> Scores:
         info = {k: v for k, v in data.items() if k not in known}
         return Scores(uri, legend, grid, records, info)
     except (KeyError, TypeError, ValueError, AttributeError, GridError, LegendError) as error:
-        raise ScoresError(f"{storage.redact(place)} is damaged ({error}); score again") from None
+        raise ScoresError(
+            f"the manifest of {storage.redact(uri)} is damaged ({error}); score again"
+        ) from None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from quadrat import codec, geoparquet, parts, storage
+from quadrat import codec, geoparquet, parts, products, storage
 from quadrat import grid as grids
 from quadrat import legend as legends
 from quadrat.errors import GridError, ImageError, LegendError, StorageError, TileSetError
@@ -24,7 +24,7 @@ from quadrat.skipped import Skipped
 from quadrat.tiles import targets
 from quadrat.tiles.types import INDEX, Batch, empty_chips
 
-FORMAT = "quadrat-tileset"
+FORMAT = products.PRODUCTS["tiles"].format
 VERSION = 2
 MANIFEST = "tileset.json"
 
@@ -149,29 +149,13 @@ def write_manifest(made: TileSet) -> TileSet:
 def open_tileset(uri: str) -> TileSet:
     """Read `tileset.json`; TileSetError when it is missing, damaged or foreign."""
     uri = storage.normalise(uri)
-    place = storage.join(uri, MANIFEST)
-    if not storage.exists(place):
-        raise TileSetError(
-            f"{storage.redact(uri)} holds no {MANIFEST}; make a tile set with quadrat tile or pack"
-        )
+    by = "quadrat tile or quadrat pack"
+    data = products.read_manifest("tiles", uri, (VERSION,), by=by, error=TileSetError)
     try:
-        data = storage.read_json(place)
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise TileSetError(f"{storage.redact(place)} is not of a Quadrat tile set")
-        if data.get("version") == 1:
-            raise TileSetError(
-                f"{storage.redact(uri)} was made by an earlier Quadrat and has no digests of its "
-                "parts; run the command that made it again, with --overwrite"
-            )
-        if data.get("version") != VERSION:
-            raise TileSetError(
-                f"{storage.redact(uri)} has format version {data.get('version')}, this Quadrat "
-                f"reads {VERSION}; make it again with this one"
-            )
         return _parse(uri, data)
     except (KeyError, TypeError, ValueError, AttributeError, GridError, LegendError) as error:
         raise TileSetError(
-            f"{storage.redact(place)} is damaged ({error}); make the tile set again"
+            f"the manifest of {storage.redact(uri)} is damaged ({error}); make the tile set again"
         ) from None
 
 
