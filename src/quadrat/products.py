@@ -121,7 +121,7 @@ def read_manifest(
     if not storage.exists(uri):
         if kinds_of(folder) == {kind}:
             raise error(f"{name} holds {product.words}, unfinished; run the same {by} again")
-        raise error(f"{name} holds no {product.manifest}; name a folder that {by} made")
+        raise error(f"{name} has no {product.manifest}; name a folder that {by} made")
     try:
         data = storage.read_json(uri)
     except StorageError as damage:
