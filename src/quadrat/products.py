@@ -128,9 +128,15 @@ def read_manifest(
         raise error(str(damage)) from None
     if not isinstance(data, dict) or data.get("format") != product.format:
         raise error(f"{storage.redact(uri)} does not describe {product.words}; name another folder")
-    if data.get("version") not in versions:
+    version = data.get("version")
+    if isinstance(version, int) and version < versions[0]:
         raise error(
-            f"{name} has format version {data.get('version')!r}, this Quadrat reads up to "
+            f"{name} was made by an earlier Quadrat and has no digests of its parts; run the "
+            f"command that made it again, with --overwrite"
+        )
+    if version not in versions:
+        raise error(
+            f"{name} has format version {version!r}, this Quadrat reads up to "
             f"{versions[-1]}; make it again with this one: {by}"
         )
     return data
