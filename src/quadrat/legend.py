@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from quadrat import choices, text
 from quadrat.errors import InputError, LegendError
+from quadrat.shown import shown
 
 SHIPPED = choices.LEGENDS
 DEFAULT = SHIPPED[0]
@@ -56,6 +57,7 @@ class LandClass:
         return value >> 16, (value >> 8) & 255, value & 255
 
 
+@shown
 @dataclass(frozen=True)
 class Legend:
     """An ordered set of classes; a class's id is its place in it, from 0.

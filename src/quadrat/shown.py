@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
+from quadrat.records import plain
 from quadrat.redaction import redact
 from quadrat.text import printable
 
@@ -35,7 +36,7 @@ def _line(thing: HasValues) -> str:
     """`<TileSet uri=tiles tiles=320 size_px=224 legend=nlcd6>`."""
     simple = (
         f"{key}={_text(value)}"
-        for key, value in thing.to_dict().items()
+        for key, value in plain(thing.to_dict()).items()
         if isinstance(value, str | int | float) and key != "digest"
     )
     told = [text for text, _ in zip(simple, range(MOST), strict=False)]
@@ -47,7 +48,7 @@ def _table(thing: HasValues) -> str:
     rows = "".join(
         f"<tr><th style='text-align:left'>{html.escape(key)}</th>"
         f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-        for key, text in _facts(thing.to_dict())
+        for key, text in _facts(plain(thing.to_dict()))
     )
     name = html.escape(type(thing).__name__)
     return f"<table><caption>{name}</caption>{rows}</table>"
@@ -63,8 +64,6 @@ def _facts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     """A value in words; "" for None and for what is nested too deeply."""
-    if hasattr(value, "tolist"):  # numpy, not imported here
-        value = value.tolist()
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -75,8 +74,9 @@ def _text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, Mapping):
         return _mapping(value)
-    if isinstance(value, list | tuple):
-        texts = [_text(v) for v in value if isinstance(v, str | int | float)]
+    if isinstance(value, list):
+        named = [v.get("name", v) if isinstance(v, Mapping) else v for v in value]
+        texts = [_text(v) for v in named if isinstance(v, str | int | float)]
         return ", ".join(texts) if len(texts) == len(value) <= ENTRIES else f"{len(value):,}"
     text = printable(redact(str(value)))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -16,12 +16,14 @@ from quadrat.maps import MapResult
 from quadrat.records import Record
 from quadrat.runs import Run
 from quadrat.scoring import ScoresSummary
+from quadrat.shown import shown
 from quadrat.tiles import TileSet
 
 Progress = Callable[[int, int], None]
 Step = Callable[[str], AbstractContextManager[Progress | None]]
 
 
+@shown
 @dataclass(frozen=True)
 class Demo(Record):
     """What the demo made, step by step.

@@ -21,6 +21,7 @@ from quadrat.errors import InputError, LockedError, StorageError
 from quadrat.products import PRODUCTS
 from quadrat.progress import counted
 from quadrat.records import Record
+from quadrat.shown import shown
 
 FOLDER = "quadrat-work"
 LEDGER = f"{FOLDER}/made.jsonl"
@@ -65,6 +66,7 @@ class WorkspaceItem(Record):
         return super().to_dict() | known
 
 
+@shown
 @dataclass(frozen=True)
 class Cleaned(Record):
     """What `clean` did, or would do.

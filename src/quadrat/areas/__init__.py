@@ -28,6 +28,7 @@ from quadrat.areas.tables import ACRES
 from quadrat.errors import InputError, LabelError
 from quadrat.metrics import Estimate
 from quadrat.scores import DateScores
+from quadrat.shown import shown
 
 __all__ = ["ACRES", "Accuracy", "AreaResult", "AreaRow", "Sample", "area", "from_confusion"]
 
@@ -78,6 +79,7 @@ class AreaRow:
         }
 
 
+@shown
 @dataclass(frozen=True)
 class AreaResult:
     """Areas of one date's classes, or of the changes between two dates.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quadrat.areas.tables import number
 from quadrat.metrics import Estimate
+from quadrat.shown import shown
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,6 +41,7 @@ class Move:
         }
 
 
+@shown
 @dataclass(frozen=True)
 class ChangeResult:
     """Changes between two dates or over a series.

@@ -26,10 +26,12 @@ from quadrat.fetching.signing import Signer, planetary_service
 from quadrat.fetching.stac import Catalogue, Item
 from quadrat.raster.whole import verify
 from quadrat.records import Record
+from quadrat.shown import shown
 
 FIRST_YEAR = 2003  # of the programme's yearly imagery
 
 
+@shown
 @dataclass(frozen=True)
 class Fetched(Record):
     """What a fetch did.

@@ -28,6 +28,7 @@ from quadrat.fetching.wcs import CodeGrid
 from quadrat.raster.whole import read_values, verify
 from quadrat.records import Record
 from quadrat.redaction import redact
+from quadrat.shown import shown
 
 # Annual NLCD land cover of the conterminous United States, as the MRLC's services page has it
 LICENCE = "public domain (USGS, Annual NLCD Collection 1, https://doi.org/10.5066/P94UXNTS)"
@@ -40,6 +41,7 @@ CODES = (0, 11, 12, 21, 22, 23, 24, 31, 41, 42, 43, 51, 52, 71, 72, 73, 74, 81, 
 Window = tuple[int, int, int, int]
 
 
+@shown
 @dataclass(frozen=True)
 class FetchedCover(Record):
     """What a fetch of land cover did.

@@ -8,9 +8,11 @@ from typing import Any
 
 from quadrat import skipped as skips
 from quadrat.records import Record
+from quadrat.shown import shown
 from quadrat.skipped import Skipped
 
 
+@shown
 @dataclass(frozen=True)
 class FinetuneResult(Record):
     """A fine-tuned model and what is known of it.

@@ -29,11 +29,13 @@ from quadrat.heads.fit import Settings
 from quadrat.heads.forms import Forms, learn_forms
 from quadrat.heads.learning import Job, Learned, Progress, random_split
 from quadrat.legend import Legend
+from quadrat.shown import shown
 from quadrat.skipped import Skipped
 
 Event = Callable[[str, Mapping[str, Any]], None]
 
 
+@shown
 @dataclass(frozen=True)
 class TrainResult:
     """A trained model and what is known of it.

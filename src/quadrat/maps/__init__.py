@@ -27,6 +27,7 @@ from quadrat.legend import Legend
 from quadrat.maps.arrays import NO_TILE, Frame, frame, plurality, summarise
 from quadrat.maps.picture import picture
 from quadrat.scores import Scores, is_synthetic, open_scores
+from quadrat.shown import shown
 
 __all__ = [
     "NO_TILE",
@@ -80,6 +81,7 @@ class TileMap:
         return dict(zip(self.legend.names, n.tolist(), strict=True))
 
 
+@shown
 @dataclass(frozen=True)
 class MapResult:
     """What was written.

@@ -52,6 +52,7 @@ from quadrat.metrics.matrix import (
     users,
     weighted_f1,
 )
+from quadrat.shown import shown
 
 __all__ = [
     "BINS", "CLASS_SCORES", "DRAWS", "SCORES", "Calibration", "Estimate", "Metrics",
@@ -62,6 +63,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@shown
 @dataclass(frozen=True)
 class Metrics:
     """The accuracy of a map, every figure with its interval.

@@ -20,6 +20,7 @@ from quadrat.errors import GridError, LegendError, ModelError, StorageError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
 from quadrat.records import plain
+from quadrat.shown import shown
 
 FORMAT = products.PRODUCTS["models"].format
 VERSION = 2
@@ -102,6 +103,7 @@ class ModelInfo:
         }
 
 
+@shown
 @dataclass(frozen=True)
 class Model:
     """A bundle that was found whole.
@@ -141,6 +143,22 @@ class Model:
                 **({"masks": True} if self.info.masks else {}),
             }
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a script wants to know."""
+        head, network = self.info.head, self.info.backbone
+        return {
+            "uri": self.uri,
+            "backbone": str(network.get("name", "")),
+            "head": str(head.get("head", head.get("name", ""))),
+            "legend": self.legend.name,
+            "size_px": self.size_px,
+            "precision": self.info.precision,
+            "digest": self.digest,
+            "metrics": self.info.metrics,
+            "run_id": self.info.run_id,
+            "warnings": list(self.info.warnings),
+        }
 
     def onnx(self, precision: str = "fp32") -> bytes:
         """The graph of one precision, with the digest that was stated; ModelError otherwise.

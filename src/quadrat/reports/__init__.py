@@ -32,6 +32,7 @@ from quadrat.reports import images, layers, markup, provenance, sections, transi
 from quadrat.reports.content import Content, Day
 from quadrat.reports.markup import text
 from quadrat.scores import SYNTHETIC, is_synthetic
+from quadrat.shown import shown
 
 __all__ = ["ReportResult", "report"]
 
@@ -42,6 +43,7 @@ POLICY = (
 Part = tuple[str, str, str]  # the section's name in addresses, its title, its HTML
 
 
+@shown
 @dataclass(frozen=True)
 class ReportResult:
     """What was written.

@@ -15,11 +15,13 @@ from quadrat.errors import RunError
 from quadrat.metrics import SCORES
 from quadrat.records import Record
 from quadrat.runs import charts, store
+from quadrat.shown import shown
 
 ID = re.compile(r"[0-9a-f]{32}")
 FILE = "quadrat.file/"  # tags of this beginning hold the SHA-256 of a run's own files
 
 
+@shown
 @dataclass(frozen=True)
 class RunRecord(Record):
     """One run as the history has it.
@@ -44,6 +46,7 @@ class RunRecord(Record):
     artifacts: str
 
 
+@shown
 @dataclass(frozen=True)
 class Comparison(Record):
     """Several runs side by side.

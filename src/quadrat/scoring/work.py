@@ -16,6 +16,7 @@ from quadrat.model import Model
 from quadrat.scores import Scores, files, open_scores
 from quadrat.scoring import once
 from quadrat.scoring.task import ScoreResult, ScoreTask
+from quadrat.shown import shown
 from quadrat.skipped import Skipped
 from quadrat.tiles import (
     Source,
@@ -31,6 +32,7 @@ from quadrat.tiles import (
 RASTERS = (".tif", ".tiff", ".vrt")
 
 
+@shown
 @dataclass(frozen=True)
 class ScoresSummary:
     """What scoring gave.

@@ -18,6 +18,7 @@ from quadrat import legend as legends
 from quadrat.errors import ImageError, StorageError, TileSetError
 from quadrat.grid import MAX_SIZE_PX, Grid
 from quadrat.legend import Legend
+from quadrat.shown import shown
 from quadrat.skipped import Skipped
 from quadrat.tiles.listing import Unused, list_pictures
 from quadrat.tiles.types import Batch, Columns, empty_chips, make_index
@@ -59,6 +60,7 @@ class FolderPart:
         return len(self.pictures)
 
 
+@shown
 @dataclass(frozen=True)
 class FolderSource:
     """A folder of pictures as a source of tiles.
@@ -81,6 +83,22 @@ class FolderSource:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[Unused, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def tiles(self) -> int:
+        """How many pictures."""
+        return len(self.pictures)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a script wants to know."""
+        return {
+            "uri": self.uri,
+            "tiles": self.tiles,
+            "size_px": self.size_px,
+            "legend": self.legend.name if self.legend else None,
+            "digest": self.digest,
+            "warnings": list(self.warnings),
+        }
 
     def parts(self) -> Sequence[FolderPart]:
         """Pictures in path order, `PART_TILES` a part."""

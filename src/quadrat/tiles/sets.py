@@ -20,6 +20,7 @@ from quadrat.errors import GridError, ImageError, LegendError, StorageError, Til
 from quadrat.grid import MAX_SIZE_PX, Grid
 from quadrat.legend import Legend
 from quadrat.parts import PartRecord
+from quadrat.shown import shown
 from quadrat.skipped import Skipped
 from quadrat.tiles import targets
 from quadrat.tiles.types import INDEX, Batch, empty_chips
@@ -54,6 +55,7 @@ class SetPart:
         return self.record.rows
 
 
+@shown
 @dataclass(frozen=True)
 class TileSet:
     """A tile set that exists.
