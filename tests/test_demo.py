@@ -16,8 +16,10 @@ from rasterio.warp import transform
 
 from quadrat import storage
 from quadrat.county import NOTE, County, make_county
+from quadrat.county.classes import CLASS_NAMES
 from quadrat.county.county import shape
-from quadrat.county.land import CLASS_NAMES, Land
+from quadrat.county.labelling import TAKEN_FOR
+from quadrat.county.land import Land
 from quadrat.county.palette import season
 from quadrat.county.render import Painter
 from quadrat.county.texture import TEXTURES, atlas
@@ -25,9 +27,7 @@ from quadrat.errors import InputError, LockedError, StorageError
 from quadrat.grid import TileId
 from quadrat.legend import load_legend
 
-CODES = {
-    code: c.name for c in load_legend("nlcd6").classes for code in c.codes
-} | {11: "Water"}  # fmt: skip
+CODES = {code: c.name for c in load_legend("nlcd8").classes for code in c.codes}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,8 @@ def test_imagery_says_what_and_where_it_is(demo: County) -> None:
     assert json.loads(Path(demo.out, "demo.json").read_text())["note"] == NOTE
 
 
-def test_labels_are_the_ground_at_the_cells_centres(demo: County) -> None:
+def test_labels_are_the_ground_at_the_cells_centres_but_for_stated_errors(demo: County) -> None:
+    """Wrong cells lie beside another class, or in whole patches called something like it."""
     land = Land(0, demo.area.r1 - demo.area.r0, demo.area.c1 - demo.area.c0, 2, 224)
     area = demo.grid.range_bounds(demo.area)
     rng = np.random.default_rng(1)
@@ -143,10 +144,21 @@ def test_labels_are_the_ground_at_the_cells_centres(demo: County) -> None:
             x, y = transform(data.crs, "EPSG:26917", list(x), list(y))
         px = np.floor(np.array(x) - area.left).astype(np.int32)
         py = np.floor(area.top - np.array(y)).astype(np.int32)
-        expected = land.code_of[land.cells(px, py, date).kind]
+        seen = codes[r[inside], c[inside]]
+        around = ((0, 0), (30, 0), (-30, 0), (0, 30), (0, -30))
+        near = np.stack(
+            [
+                land.code_of[land.cells((px + dx).astype("i4"), (py + dy).astype("i4"), date).kind]
+                for dx, dy in around
+            ]
+        )
+        alike = np.array([TAKEN_FOR[int(code)] for code in near.ravel()]).reshape(near.shape)
         assert inside.sum() > 2500
         # the projection is straight over 240 m, which may cost a millimetre at an edge
-        assert (codes[r[inside], c[inside]] == expected).mean() >= 0.999
+        border = (near == seen).any(0)
+        assert (border | (alike == seen).any(0)).mean() >= 0.999
+        assert 0.93 < (near[0] == seen).mean() < 0.985
+        assert 0.005 < (~border).mean() < 0.05
         assert set(np.unique(codes)) <= {0, *CODES}
 
 
@@ -195,27 +207,45 @@ def test_every_class_fills_whole_tiles(seed: int) -> None:
     cls = land.cells(np.ascontiguousarray(x), np.ascontiguousarray(y), 0).cls
     tiles = cls.reshape(24, 7, 25, 7).transpose(0, 2, 1, 3).reshape(600, 49)
     pure = tiles[(tiles == tiles[:, :1]).mean(1) > 0.98][:, 0]
-    counts = np.bincount(pure, minlength=7)
-    assert (counts[:6] >= 12).all(), counts
-    assert 0.2 < (counts.sum() / 600) < 0.9  # mixed tiles are there, too
+    counts = np.bincount(pure, minlength=len(CLASS_NAMES))
+    assert (counts >= 4).all(), counts
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_plots_are_as_mixed_as_in_layouts_of_real_counties(seed: int) -> None:
+    """Of NLCD's layouts 40 to 60% of the plots are pure: nine tenths or more of one class."""
+    land = Land(seed, 24, 25, 1, 224)
+    y, x = np.mgrid[0 : 24 * 224 : 14, 0 : 25 * 224 : 14].astype(np.int32)
+    cls = land.cells(np.ascontiguousarray(x), np.ascontiguousarray(y), 0).cls
+    tiles = cls.reshape(24, 16, 25, 16).transpose(0, 2, 1, 3).reshape(600, 256)
+    shares = (tiles[..., None] == np.arange(len(CLASS_NAMES))).mean(1)
+    assert 0.4 <= (shares.max(1) >= 0.9).mean() <= 0.6
+    assert (shares.mean(0) > 0.025).all()
 
 
 def test_changes_are_real_and_listed(demo: County) -> None:
     changes = {(int(r["row"]), int(r["col"])): r for r in rows_of(demo.changes)}
     assert len(changes) == demo.changed
     assert 0.01 <= len(changes) / demo.tiles <= 0.035
-    ids, before = nine_points(demo, demo.labels[0])
-    after = nine_points(demo, demo.labels[1])[1]
-    for tile, old, new in zip(ids, before, after, strict=True):
-        change = changes.get((tile.row, tile.col))
+    truth = {(int(r["row"]), int(r["col"])): r for r in rows_of(demo.truth)}
+    names = list(CLASS_NAMES)
+    for tile, row in truth.items():
+        early, late = (
+            np.array([float(row[f"share_{y}_{n}"]) for n in names]) for y in (2011, 2014)
+        )
+        moved = np.abs(late - early).sum() / 2
+        change = changes.get(tile)
+        assert (moved >= 0.1) <= (change is not None)
         if change:
-            assert change["from_class"] in old and change["to_class"] in new
-        elif len(old) == len(new) == 1:
-            assert old == new
-    kinds = [(c["from_class"], c["to_class"]) for c in changes.values()]
-    assert sum(new == "Developed" for _, new in kinds) > len(kinds) / 2
-    assert all(old != new and old not in ("Developed", "Water") for old, new in kinds)
-    assert all(float(c["changed"]) > 0.8 for c in changes.values())
+            developed = names.index("Developed")
+            assert float(change["built"]) == pytest.approx(
+                late[developed] - early[developed], abs=2e-4
+            )
+            assert float(change["changed"]) >= moved - 1e-3
+    parts = np.array([float(c["changed"]) for c in changes.values()])
+    assert (parts > 0.9).any() and (parts < 0.5).any()  # whole tiles, and small parts
+    built = [float(c["built"]) for c in changes.values()]
+    assert sum(b > 0.1 for b in built) > len(built) / 2
 
 
 def test_truth_has_every_tile_once_and_agrees_with_the_changes(demo: County) -> None:
@@ -226,10 +256,14 @@ def test_truth_has_every_tile_once_and_agrees_with_the_changes(demo: County) -> 
         row = truth[int(change["row"]), int(change["col"])]
         assert row["class_2011"] == change["from_class"]
         assert row["class_2014"] == change["to_class"]
+    for row in truth.values():
+        shares = {n: float(row[f"share_2011_{n}"]) for n in CLASS_NAMES}
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+        assert float(row["share_2011"]) == max(shares.values()) == shares[row["class_2011"]]
     ids, found = nine_points(demo, demo.labels[0])
     one = [(t, next(iter(f))) for t, f in zip(ids, found, strict=True) if len(f) == 1]
     agree = [truth[t.row, t.col]["class_2011"] == name for t, name in one]
-    assert len(one) > 250 and np.mean(agree) > 0.97
+    assert len(one) > 120 and 0.9 < np.mean(agree) < 1  # the labels have errors
 
 
 def test_outlines_of_changes_hold_their_tiles(demo: County) -> None:
@@ -261,7 +295,7 @@ def test_seasons_shift_colours_class_by_class(demo: County) -> None:
     name = np.array([n for _, n in chosen])
     shift = {n: (colour[name == n, 1] - colour[name == n, 0]).mean(0) for n in set(name)}
     assert np.abs(shift["Forest"]).max() > 15
-    red = [s[0] for n, s in shift.items() if n in CLASS_NAMES[:6]]
+    red = [s[0] for n, s in shift.items() if n != "Water"]
     assert max(red) - min(red) > 25, shift
     classes = sorted(set(name))
     centres = np.array([colour[name == n, 0].mean(0) for n in classes])
@@ -274,8 +308,8 @@ def test_seasons_shift_colours_class_by_class(demo: County) -> None:
 
 def test_several_dates_and_one() -> None:
     one, four = Land(0, 30, 40, 1, 224), Land(0, 30, 40, 4, 224)
-    assert (one.new_class == -1).all()
-    happened = four.since[four.new_class >= 0]
+    assert (one.events.new_class == -1).all()
+    happened = four.events.since[four.events.new_class >= 0]
     assert set(np.unique(happened)) == {1, 2, 3}
     looks = [season(0, d) for d in range(4)]
     assert [round(s.autumn) for s in looks] == [0, 1, 0, 1] and len(set(looks)) == 4

@@ -42,7 +42,8 @@ def test_scores_are_what_the_model_file_says(
             (want,) = session.run(None, {session.get_inputs()[0].name: batch.chips})
             for row, p in zip(batch.index.to_pylist(), want, strict=True):
                 got = scores[row["row"], row["col"]]
-                assert [got[f"p_{n}"] for n in names] == pytest.approx(p, abs=1e-4)
+                # runtimes add up a tile's 50,176 pixels in orders of their own
+                assert [got[f"p_{n}"] for n in names] == pytest.approx(p, abs=5e-4)
                 assert got["label"] == names[int(p.argmax())] or np.sort(p)[-2:].ptp() < 1e-3
                 assert got["truth"] == row["label"] and got["split"] == row["split"]
 

@@ -14,28 +14,54 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat.county import events
+from quadrat.county.classes import (
+    BARREN,
+    CLASS_NAMES,
+    CULTIVATED,
+    DEVELOPED,
+    FOREST,
+    HERBACEOUS,
+    SHRUB,
+    WATER,
+    WETLANDS,
+)
+
 CELL = 2  # metres
-ZONE_M = 832  # mean width of a zone
+ZONE_M = 960  # mean width of a zone
 PAD = 4  # zones kept around the county, for the margin of the imagery and the warp
 TABLE = 256  # side of the periodic noise tables
 FIXED = 256  # one, in the fixed-point directions
 
-# The ids of nlcd6, and one more for water, which has no class there.
-BARREN, CULTIVATED, DEVELOPED, FOREST, HERBACEOUS, SHRUB, WATER = range(7)
-CLASS_NAMES = ("Barren", "Cultivated", "Developed", "Forest", "Herbaceous", "Shrub", "Water")
 # Share of the zones that each class gets, in that order.
-SHARES = (0.10, 0.21, 0.18, 0.21, 0.14, 0.13, 0.03)
+SHARES = (0.08, 0.17, 0.19, 0.22, 0.12, 0.10, 0.05, 0.07)
 # Where each class would rather be: (east, south) pulls, before the whole is turned.
-PULLS = ((1.2, 1.4), (-0.6, 1.6), (1.6, -0.4), (-1.4, -1.3), (0.1, 0.2), (-1.5, 0.5), (0.3, 0.4))
+PULLS = (
+    (1.2, 1.4), (-0.6, 1.6), (1.6, -0.4), (-1.4, -1.3), (0.1, 0.2), (-1.5, 0.5), (0.3, 0.4),
+    (-0.2, -1.0),
+)  # fmt: skip
+# What lies in patches within a zone of each class: two of the four, as the zone's hash says.
+WITHIN = (
+    (HERBACEOUS, SHRUB, WATER, DEVELOPED),
+    (FOREST, DEVELOPED, HERBACEOUS, WETLANDS),
+    (FOREST, HERBACEOUS, FOREST, BARREN),
+    (HERBACEOUS, DEVELOPED, WETLANDS, SHRUB),
+    (CULTIVATED, FOREST, SHRUB, DEVELOPED),
+    (HERBACEOUS, BARREN, FOREST, HERBACEOUS),
+    (WETLANDS, WETLANDS, WATER, WATER),
+    (WATER, FOREST, HERBACEOUS, FOREST),
+)
+# Level of the patches' noise (deviation PATCH) above which a patch lies, by two bits of the zone's
+# hash: none, about 3%, 9% and 23% of the zone's ground for each of its two sorts.
+PATCH = 4096
+PATCH_LEVELS = (9.0, 1.9, 1.35, 0.75)
 
 I32 = NDArray[np.int32]
 U32 = NDArray[np.uint32]
-Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -72,13 +98,13 @@ KINDS = (
     Kind(FOREST, 41, ("wooded_lots", "wooded_lots_open"), ("wooded",), 0.22),
     Kind(FOREST, 42, ("conifer",), ("pine", "spruce"), 0.2),
     Kind(FOREST, 43, ("mixed",), ("mixed",), 0.15),
-    Kind(FOREST, 90, ("broadleaf_old",), ("swamp",), 0.05),
     Kind(HERBACEOUS, 71, ("grass", "grass_tufts"), ("meadow", "prairie", "prairie"), 0.55),
     Kind(HERBACEOUS, 71, ("paddocks",), ("pasture",), 0.35),
-    Kind(HERBACEOUS, 95, ("grass_tufts",), ("marsh",), 0.1),
     Kind(SHRUB, 52, ("shrub", "shrub_dense"), ("sage", "scrub", "scrub"), 0.6),
     Kind(SHRUB, 52, ("wells", "wells_worn"), ("field",), 0.4),
     Kind(WATER, 11, ("water",), ("lake",), 1.0),
+    Kind(WETLANDS, 90, ("swamp", "broadleaf_old"), ("swamp",), 0.6),
+    Kind(WETLANDS, 95, ("marsh", "grass_tufts"), ("marsh",), 0.4),
 )
 ROAD = Kind(DEVELOPED, 21, ("asphalt",), ("road", "gravel"), 0.0)
 HEDGE = Kind(CULTIVATED, 82, ("grass_tufts",), ("verge",), 0.0)
@@ -86,7 +112,8 @@ ALL_KINDS = (*KINDS, ROAD, HEDGE)
 ROAD_ID, HEDGE_ID = len(KINDS), len(KINDS) + 1
 VARIANTS = 8
 # Parcel sides in metres (along, across) by class.
-PARCEL = ((520, 430), (340, 230), (470, 410), (610, 480), (560, 450), (540, 470), (2000, 2000))
+PARCEL = ((520, 430), (340, 230), (470, 410), (610, 480), (560, 450), (540, 470), (2000, 2000),
+          (580, 420))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -132,6 +159,24 @@ def _table(rng: np.random.Generator, amplitude: float, *lattices: int) -> I32:
     return np.asarray(np.rint(total * amplitude / np.std(total)), np.int32)
 
 
+def _between(tables: list[I32], x: I32, y: I32, bits: int) -> list[I32]:
+    """Periodic tables at positions in metres, bilinear between points 2**bits apart, exact."""
+    mask = np.int32((1 << bits) - 1)
+    ix, iy, fx, fy = x >> bits, y >> bits, x & mask, y & mask
+    a, b = (iy & 255) << 8, ((iy + 1) & 255) << 8
+    c, d = ix & 255, (ix + 1) & 255
+    ac, ad, bc, bd = a + c, a + d, b + c, b + d
+    out = []
+    for table in tables:
+        t = table.ravel()
+        top, low = t.take(ac), t.take(bc)
+        top += ((t.take(ad) - top) * fx) >> bits
+        low += ((t.take(bd) - low) * fx) >> bits
+        top += ((low - top) * fy) >> bits
+        out.append(top)
+    return out
+
+
 def _assign(rng: np.random.Generator, rows: int, cols: int, angle: float) -> NDArray[np.uint8]:
     """A class for every zone: pulled by a turned gradient, in the shares of SHARES."""
     v, u = np.mgrid[0:rows, 0:cols].astype(np.float64)
@@ -162,15 +207,17 @@ class Land:
         rng = np.random.default_rng([seed, 1])
         self._warp = [_table(rng, 150 * 16, 16, 32) for _ in range(2)]
         self._jitter = [_table(rng, 3.0, 64, 128) for _ in range(2)]
+        self._patches = [_table(rng, PATCH, 64, 128) for _ in range(2)]
         self._angle = float(rng.uniform(0.25, 0.45))
         self._zones(rng)
         self._lines(rng)
         self._kinds()
-        # -1: as it was; else the class that the tile turns to, and from which date on
-        self.new_class = np.full((rows, cols), -1, np.int8)
-        self.since = np.full((rows, cols), 127, np.int8)
+        self.events = events.none(rows, cols, tile_m)
         if dates > 1:
-            self._events(np.random.default_rng([seed, 2]))
+            self.events = events.choose(
+                self.events, dates, lambda x, y: self._class_at(x, y)[0],
+                np.random.default_rng([seed, 2]),
+            )  # fmt: skip
 
     def _zones(self, rng: np.random.Generator) -> None:
         zr = -(-self.rows * self.tile_m // ZONE_M) + 2 * PAD
@@ -215,67 +262,31 @@ class Land:
             self._kind_of[cls] = np.array(ids)[np.searchsorted(share, at)]
         self.code_of = np.array([k.code for k in ALL_KINDS], np.uint8)
 
-    def _events(self, rng: np.random.Generator) -> None:
-        """Choose the tiles that really change: about one in fifty, in clumps of one to four."""
-        side = 9
-        for r0 in range(0, self.rows, side):
-            for c0 in range(0, self.cols, side):
-                height, width = rng.choice([1, 1, 2], size=2)
-                rs = rng.integers(r0, r0 + side, size=40)
-                cs = rng.integers(c0, c0 + side, size=40)
-                pick, since = rng.random(), rng.integers(1, self.dates)
-                inside = (rs + height <= self.rows) & (cs + width <= self.cols)
-                where = np.flatnonzero(inside)
-                if not len(where):
-                    continue
-                cls = self._clump_class(rs[where], cs[where], int(height), int(width))
-                good = np.flatnonzero(cls >= 0)
-                if not len(good):
-                    continue
-                g = good[0]
-                new = _new_class(int(cls[g]), float(pick))
-                r, c = int(rs[where[g]]), int(cs[where[g]])
-                self.new_class[r : r + height, c : c + width] = new
-                self.since[r : r + height, c : c + width] = since
-
-    def _clump_class(self, rs: Ints, cs: Ints, height: int, width: int) -> NDArray[np.int64]:
-        """The one class that covers the clump of tiles at each place; -1 where it is not one."""
-        t = self.tile_m
-        dy = np.arange(4, height * t, 20)[:, None]
-        dx = np.arange(4, width * t, 20)[None, :]
-        y = (rs * t).reshape(-1, 1, 1) + dy
-        x = (cs * t).reshape(-1, 1, 1) + dx
-        y, x = np.broadcast_arrays(y, x)
-        cls = self._class_at(x.astype(np.int32), y.astype(np.int32))[0].reshape(len(rs), -1)
-        first = cls[:, cls.shape[1] // 2].astype(np.int64)
-        pure = (cls == first[:, None]).mean(1) > 0.97
-        able = np.isin(first, list(_TURNS))
-        return np.where(pure & able, first, -1)
-
     def _warped(self, x: I32, y: I32) -> tuple[I32, I32]:
-        """Slow displacements in metres (bilinear between points 128 m apart), whole numbers."""
-        ix, iy, fx, fy = x >> 7, y >> 7, x & 127, y & 127
-        a = (iy & 255) << 8
-        b = ((iy + 1) & 255) << 8
-        c, d = ix & 255, (ix + 1) & 255
-        ac, ad, bc, bd = a + c, a + d, b + c, b + d
-        out = []
-        for table in self._warp:
-            t = table.ravel()
-            top, low = t.take(ac), t.take(bc)
-            top += ((t.take(ad) - top) * fx) >> 7
-            low += ((t.take(bd) - low) * fx) >> 7
-            top += ((low - top) * fy) >> 7
-            out.append(top >> 4)
-        return out[0], out[1]
+        """Slow displacements in metres, whole numbers."""
+        east, south = _between(self._warp, x, y, 7)
+        return east >> 4, south >> 4
 
     def _class_at(self, x: I32, y: I32) -> tuple[NDArray[np.uint8], I32, I32, I32]:
         """Class before any change, zone, and the slow displacements (for the lines)."""
         wx, wy = self._warped(x, y)
         at = (((y >> 1) & 255) << 8) + ((x >> 1) & 255)
-        px = x + wx + self._jitter[0].ravel().take(at)
-        py = y + wy + self._jitter[1].ravel().take(at)
-        # the nearest of the four zone points around; jitter of a quarter makes four enough
+        jx, jy = (table.ravel().take(at) for table in self._jitter)
+        zone = self._zone_at(x + wx + jx, y + wy + jy)
+        cls = self.zone_class.take(zone, mode="clip")
+        self._lay_patches(cls, zone, x + 2 * jx, y + 2 * jy)
+        c, s, spacing = self._river
+        middle = (self.cols * self.tile_m * c + self.rows * self.tile_m * s) // 2
+        t = ((x * np.int32(c) + y * np.int32(s) - np.int32(middle)) >> 8) + 2 * wx - wy
+        t = (t + spacing // 2) % np.int32(spacing) - spacing // 2
+        cls[np.abs(t) < 22 + (np.abs(wy) >> 3)] = WATER
+        return cls, zone, wx, wy
+
+    def _zone_at(self, px: I32, py: I32) -> I32:
+        """The zone of displaced positions: the nearest of the four points around.
+
+        A jitter of a quarter of the lattice makes four enough.
+        """
         zx, zy = (
             (px + (PAD * ZONE_M - ZONE_M // 2)) // ZONE_M,
             (py + (PAD * ZONE_M - ZONE_M // 2)) // ZONE_M,
@@ -292,13 +303,18 @@ class Land:
                 nearer = dist < best
                 zone = np.where(nearer, k, zone)
                 best = np.minimum(dist, best)
-        cls = self.zone_class.take(zone, mode="clip")
-        c, s, spacing = self._river
-        middle = (self.cols * self.tile_m * c + self.rows * self.tile_m * s) // 2
-        t = ((x * np.int32(c) + y * np.int32(s) - np.int32(middle)) >> 8) + 2 * wx - wy
-        t = (t + spacing // 2) % np.int32(spacing) - spacing // 2
-        cls[np.abs(t) < 22 + (np.abs(wy) >> 3)] = WATER
-        return cls, zone, wx, wy
+        return zone
+
+    def _lay_patches(self, cls: NDArray[np.uint8], zone: I32, x: I32, y: I32) -> None:
+        """Put the patches of other classes into the zones: most plots of real ground are mixed."""
+        own = self._zone_hash.take(zone, mode="clip").view(np.int32)
+        level = np.rint(np.array(PATCH_LEVELS) * PATCH).astype(np.int32)
+        within = np.array(WITHIN, np.uint8).ravel()
+        base = cls.astype(np.int32) << 2
+        for k, noise in enumerate(_between(self._patches, x, y, 6)):
+            bits = own >> np.int32(4 + 4 * k)
+            on = noise > level.take(bits & 3)
+            cls[on] = within.take(base + ((bits >> 2) & 3))[on]
 
     def cells(self, x: I32, y: I32, date: int) -> Cells:
         """The ground at positions (whole metres, any shape) at date 0, 1, ...
@@ -308,7 +324,9 @@ class Land:
         x, y = x & np.int32(-CELL), y & np.int32(-CELL)
         cls, zone, wx, wy = self._class_at(x, y)
         if date > 0:
-            self._change(cls, x, y, date)
+            at = (((y >> 2) & 255) << 8) + ((x >> 2) & 255)
+            jx, jy = (2 * table.ravel().take(at) for table in reversed(self._jitter))
+            events.turn(self.events, cls, x + jx, y + jy, date)
         c, s = self.zone_cos.take(zone, mode="clip"), self.zone_sin.take(zone, mode="clip")
         u, v = (x * c + y * s) >> 8, (y * c - x * s) >> 8
         along = np.array([p[0] for p in PARCEL], np.int32).take(cls)
@@ -338,30 +356,3 @@ class Land:
             kind[on] = ROAD_ID
             cls[on] = DEVELOPED
         return Cells(cls, kind, h, zone)
-
-    def _change(self, cls: NDArray[np.uint8], x: I32, y: I32, date: int) -> None:
-        """Turn the class where a real change has happened by `date`; ragged edges, a few metres."""
-        at = (((y >> 2) & 255) << 8) + ((x >> 2) & 255)
-        col = (x + 2 * self._jitter[1].ravel().take(at)) // np.int32(self.tile_m)
-        row = (y + 2 * self._jitter[0].ravel().take(at)) // np.int32(self.tile_m)
-        inside = (row >= 0) & (row < self.rows) & (col >= 0) & (col < self.cols)
-        k = np.where(inside, row * np.int32(self.cols) + col, 0)
-        new = np.where(
-            inside & (self.since.ravel().take(k) <= date), self.new_class.ravel().take(k), -1
-        )
-        turn = (new >= 0) & (cls != WATER)
-        cls[turn] = new[turn].astype(np.uint8)
-
-
-# What a class can turn to, with the odds; the rest of the pick is Developed.
-_TURNS: dict[int, tuple[tuple[float, int], ...]] = {
-    BARREN: ((1.0, DEVELOPED),),
-    CULTIVATED: ((0.85, DEVELOPED), (1.0, HERBACEOUS)),
-    FOREST: ((0.65, DEVELOPED), (1.0, HERBACEOUS)),
-    HERBACEOUS: ((0.8, DEVELOPED), (0.9, SHRUB), (1.0, CULTIVATED)),
-    SHRUB: ((0.8, DEVELOPED), (1.0, BARREN)),
-}
-
-
-def _new_class(old: int, pick: float) -> int:
-    return next(new for odds, new in _TURNS[old] if pick <= odds)

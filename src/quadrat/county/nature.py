@@ -128,3 +128,24 @@ def gullies(rng: np.random.Generator, low: float) -> Picture:
 def water(rng: np.random.Generator, low: float) -> Picture:
     """Open water: ripples."""
     return np.zeros((SIDE, SIDE), np.uint8), 1 + 0.04 * fractal(rng, 5, 60) + 0.015 * grain(rng)
+
+
+def marsh(rng: np.random.Generator, low: float) -> Picture:
+    """Reeds and sedges with winding channels and pools (group 3)."""
+    group, bright = grass_tufts(rng, low)
+    open_ = (np.abs(fractal(rng, 4, 9, 20)) < 0.10) | (fractal(rng, 9, 22) > 1.5 + 0.4 * low)
+    group[open_], bright[open_] = 3, (1.0 + 0.02 * grain(rng))[open_]
+    return group, bright
+
+
+def swamp(rng: np.random.Generator, low: float) -> Picture:
+    """Open stand over standing water (group 3)."""
+    height, number = crowns(rng, 9.0, (2.6, 5.4), 0.85)
+    on = height > 0
+    bright = 1.0 + 0.03 * grain(rng)
+    bright[shadow(height, 0.7 + 1.0 * low) & ~on] *= 0.7
+    tone = rng.normal(0, 0.09, size=number.max() + 1)
+    bright[on] = (0.92 + 0.16 * light(height, 1.0) + tone[number] + 0.05 * grain(rng))[on]
+    group = np.full(height.shape, 3, np.uint8)
+    group[on] = (number % 3)[on]
+    return group, bright
