@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,3 +160,21 @@ def test_only_files_of_dead_processes_are_swept_where_several_write(tmp_path: Pa
         assert sorted(tmp_path.iterdir()) == sorted([mine, foreign])
         foreign.unlink()
     assert [p.name for p in tmp_path.iterdir()] == ["b.bin"]
+
+
+def test_scratch_folders_go_and_those_of_killed_processes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        "import os, signal, tempfile; from quadrat import storage\n"
+        f"tempfile.tempdir = {str(tmp_path)!r}\n"
+        "with storage.scratch('run') as folder:\n"
+        "    (folder / 'a').write_text('a'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    (left,) = tmp_path.iterdir()
+    with storage.scratch("run") as first, storage.scratch("run") as second:
+        assert first != second and first.is_dir() and second.is_dir()  # this process lives
+        assert not left.exists()
+    assert not list(tmp_path.iterdir())

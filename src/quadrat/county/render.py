@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quadrat.county import palette, shapes, texture
+from quadrat.county.classes import CULTIVATED
 from quadrat.county.land import (
     ALL_KINDS,
     CELL,
-    CULTIVATED,
     I32,
     TABLE,
     VARIANTS,

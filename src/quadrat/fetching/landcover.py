@@ -8,11 +8,9 @@ codes keep their own projection and pixels. It does not know land-use classes.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -138,8 +136,8 @@ class _Service:
         self.name = f"{redact(coverage.url)} {coverage.name}"
 
     def read(self, window: Window) -> tuple[NDArray[Any], float | None]:
-        with tempfile.TemporaryDirectory(prefix="quadrat-wcs-") as folder_:
-            path = Path(folder_) / "piece.tif"
+        with storage.scratch("wcs") as folder:
+            path = folder / "piece.tif"
             info = wcs.get(self._client, self._coverage, window, path, self._time)
             if info.count - bool(info.alpha) != 1:
                 raise FetchError(

@@ -12,13 +12,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from quadrat import errors
+from quadrat import errors, storage
 from quadrat.errors import MissingExtraError, QuadratError, TrainError
 
 POLL_S = 0.2
@@ -63,9 +62,9 @@ def launch(
     Raises:
         QuadratError: what a process raised, as its own kind; TrainError when one just died.
     """
-    with tempfile.TemporaryDirectory(prefix="quadrat-") as folder:
-        path = Path(folder, "job.json")
-        path.write_text(json.dumps({**job, "folder": folder}), "utf-8")
+    with storage.scratch("torchrun") as folder:
+        path = folder / "job.json"
+        path.write_text(json.dumps({**job, "folder": str(folder)}), "utf-8")
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone",
             "--nproc-per-node", str(nproc), "-m", "quadrat.finetuning.worker", str(path),

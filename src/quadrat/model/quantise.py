@@ -12,15 +12,13 @@ features measures whether they serve.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import border, graphs
+from quadrat import border, graphs, storage
 from quadrat.errors import ModelError
 
 Chips = NDArray[np.uint8]
@@ -103,8 +101,8 @@ def _quantised(proto: Any, tiles: _Tiles) -> Any:
     facts = list(proto.metadata_props)
     note = proto.metadata_props.add()
     note.key, note.value = _PREPARED, "onnxruntime.quant"
-    with tempfile.TemporaryDirectory(prefix="quadrat-int8-") as folder:
-        out = Path(folder) / "int8.onnx"
+    with storage.scratch("int8") as folder:
+        out = folder / "int8.onnx"
         try:
             quantization.quantize_static(
                 proto,

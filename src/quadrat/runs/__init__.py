@@ -29,12 +29,10 @@ import os
 import re
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
 from quadrat import storage
@@ -118,8 +116,8 @@ class Run:
         """
         self.tags({history.FILE + name: storage.digest_bytes(content)})
         folder, _, base = name.rpartition("/")
-        with tempfile.TemporaryDirectory(prefix="quadrat-run-") as temporary:
-            path = Path(temporary, base)
+        with storage.scratch("run") as temporary:
+            path = temporary / base
             path.write_bytes(content)
             self._client.log_artifact(self.id, str(path), folder or None)
 

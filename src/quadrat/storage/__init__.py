@@ -31,6 +31,7 @@ from quadrat.storage.holding import (
     make_dirs,
     owner,
     remove_empty,
+    scratch,
     sweep,
 )
 from quadrat.storage.systems import ONE_PUT, filesystem, translated
@@ -40,7 +41,8 @@ __all__ = [
     "MAX_JSON", "atomic_path", "basename", "buffer", "cache_dir", "digest_bytes", "digest_file",
     "digest_json", "exists", "fingerprint", "is_alive", "is_dir", "is_local", "join", "list_names",
     "local_path", "lock", "make_dirs", "normalise", "open_read", "parent", "read_bytes",
-    "read_json", "redact", "remove", "remove_empty", "size", "sweep", "write_bytes", "write_json",
+    "read_json", "redact", "remove", "remove_empty", "scratch", "size", "sweep", "write_bytes",
+    "write_json",
 ]  # fmt: skip
 
 MAX_JSON = 32 << 20  # bytes: a manifest of 200,000 parts; as values it takes 20 times that

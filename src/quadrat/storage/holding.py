@@ -6,7 +6,9 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,6 +72,36 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return True  # another user's
     return True
+
+
+@contextmanager
+def scratch(what: str) -> Iterator[Path]:
+    """A folder of this process alone among the system's temporary files, gone when the block ends.
+
+    Those that killed processes of this machine left go first.
+
+    Args:
+        what: what the folder is for; a part of its name.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    prefix = f"quadrat-{what}-{owner().removeprefix(TEMPORARY)}"
+    kind = prefix.rsplit("-", 2)[0]
+    try:
+        for left in Path(tempfile.gettempdir()).glob(f"{kind}-*-*"):
+            made_by = re.match(rf"{kind}-(\d+)-", left.name)
+            if made_by and not is_alive(int(made_by[1])):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError as error:
+        raise StorageError(
+            f"no scratch folder can be made ({error.strerror}); set TMPDIR"
+        ) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

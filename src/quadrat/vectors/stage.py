@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -53,19 +52,12 @@ def staged(uri: str) -> Iterator[list[Staged]]:
         StorageError: it cannot be fetched, or the scratch folder cannot be written.
     """
     name = storage.redact(uri)
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix="quadrat-vectors-"))
-    except OSError as error:
-        raise StorageError(
-            f"no scratch folder can be made ({error.strerror}); set TMPDIR"
-        ) from None
-    try:
-        source = _fetched(uri, scratch / "source")
-        yield _staged(source, name, scratch / "data", PurePosixPath(storage.basename(uri)).stem)
-    except OSError as error:
-        raise StorageError(f"{name} cannot be read: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with storage.scratch("vectors") as scratch:
+        try:
+            source = _fetched(uri, scratch / "source")
+            yield _staged(source, name, scratch / "data", PurePosixPath(storage.basename(uri)).stem)
+        except OSError as error:
+            raise StorageError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
 def members(uri: str) -> list[str]:
