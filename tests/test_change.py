@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,31 @@ def test_the_list_holds_real_changes_where_compared_maps_hold_the_season(
     net = got.net[2]
     assert net.low < (z[:, 1] == 2).sum() - (z[:, 0] == 2).sum() < net.high
     assert sum(f.value for f in got.net) == pytest.approx(0, abs=1e-3)
+
+
+def test_no_step_returns_to_an_earlier_one(
+    two: tuple[str, str, np.ndarray], tmp_path: Path
+) -> None:
+    """A reader who follows `change` opens its modules one after the other.
+
+    Each function of the room counts when it is first called, by the module it stands in.
+    """
+    met: dict[Any, str] = {}
+
+    def watch(frame: Any, event: str, _: Any) -> None:
+        module, code = frame.f_globals.get("__name__", ""), frame.f_code
+        if event == "call" and module.startswith("quadrat.changes") and code.co_name[0] != "<":
+            met.setdefault(code, module)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        change(list(two[:2]), str(tmp_path), show=0)
+    finally:
+        sys.setprofile(before)
+    walk = [module for module, _ in groupby(met.values())]
+    assert len(set(walk)) >= 10
+    assert len(walk) - len(set(walk)) <= 8
 
 
 def test_the_files_open_elsewhere_and_agree(
@@ -296,13 +323,13 @@ def test_the_recoloured_model_is_the_model_on_recoloured_pixels(
     county_model: str, tmp_path: Path
 ) -> None:
     from quadrat import model as models
-    from quadrat.changes import radiometry, recolour
+    from quadrat.changes import colours
 
     rng = np.random.default_rng(0)
     pixels = rng.uniform(0, 200, (500, 3))
-    normal = radiometry.fit(pixels, pixels * 0.7 + 40, "linear")
+    normal = colours.fit(pixels, pixels * 0.7 + 40, "linear")
     bundle = models.open_model(county_model)
-    changed = recolour.recoloured(bundle, normal, str(tmp_path / "model"))
+    changed = colours.recoloured(bundle, normal, str(tmp_path / "model"))
     chips = rng.integers(0, 256, (4, 224, 224, 3), np.uint8)
     direct = models.runner(bundle, "fp32")(normal(chips))
     through = models.runner(models.open_model(changed.uri), "fp32")(chips)

@@ -1,4 +1,4 @@
-"""Feature-space alignment: the cut network, layers that never saw a tile, and what it finds."""
+"""The season taken out: features of any model, layers that never saw a tile, what they find."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from made_scores import square
 from quadrat import backbones
 from quadrat import model as models
-from quadrat.changes import align, change, radiometry, recolour
+from quadrat.changes import change, colours, season
 from quadrat.errors import ModelError
 from quadrat.legend import from_names
 from quadrat.tiles import index
@@ -26,20 +26,22 @@ def run_graph(onnx: bytes, chips: np.ndarray) -> np.ndarray:
     return np.asarray(models.compile_network(onnx, size_px=chips.shape[1])(chips))
 
 
+def features(model: models.Model, chips: np.ndarray) -> np.ndarray:
+    network = models.runner(model, "fp32", features=True)
+    return np.asarray(network(chips)[:, : network.features])
+
+
 def test_a_models_features_are_its_backbones(county_model: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     chips = rng.integers(0, 256, (4, 224, 224, 3), np.uint8)
     bundle = models.open_model(county_model)
     network = backbones.feature_graph("mean_colour")
-    cut = align.feature_graph(bundle, "fp32")
     direct = run_graph(network.onnx, chips)
-    np.testing.assert_allclose(run_graph(cut.onnx, chips), direct, atol=1e-5)
-    assert cut.dim == direct.shape[1]
+    np.testing.assert_allclose(features(bundle, chips), direct, atol=1e-3)
     pixels = rng.uniform(0, 200, (500, 3))
-    normal = radiometry.fit(pixels, pixels * 0.7 + 40, "linear")
-    through = recolour.recoloured(bundle, normal, str(tmp_path / "model"))
-    recoloured = run_graph(align.feature_graph(through, "fp32").onnx, chips)
-    np.testing.assert_allclose(recoloured, run_graph(network.onnx, normal(chips)), atol=1e-4)
+    normal = colours.fit(pixels, pixels * 0.7 + 40, "linear")
+    through = features(colours.recoloured(bundle, normal, str(tmp_path / "model")), chips)
+    np.testing.assert_allclose(through, run_graph(network.onnx, normal(chips)), atol=1e-3)
 
 
 def whole(nodes: list[tuple[str, list[str], str, dict[str, Any]]], out: str) -> Any:
@@ -69,11 +71,10 @@ def test_the_last_layer_of_any_model_is_found_or_said_to_be_missing(tmp_path: Pa
     chips = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3), np.uint8)
     last = [("Gemm", ["colour", "w", "b"], "z", {}), ("Softmax", ["z"], "probabilities", {})]
     with_layer = whole(last, str(tmp_path / "a"))
-    cut = align.feature_graph(with_layer, "fp32")
-    np.testing.assert_allclose(run_graph(cut.onnx, chips), chips.mean((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(features(with_layer, chips), chips.mean((1, 2)), rtol=1e-4)
     without = whole([("Softmax", ["colour"], "probabilities", {})], str(tmp_path / "b"))
     with pytest.raises(ModelError, match="--no-align"):
-        align.feature_graph(without, "fp32")
+        features(without, chips)
 
 
 def ground(seed: int) -> tuple[np.ndarray, ...]:
@@ -99,16 +100,18 @@ def ground(seed: int) -> tuple[np.ndarray, ...]:
 
 def test_a_tiles_own_presumed_class_has_no_say_in_its_score() -> None:
     rows, cols, before, _, _, x = ground(0)
-    folds = align.folds_of(rows, cols)
-    assert len(np.unique(folds)) == align.FOLDS
-    blocks = {(r // align.BLOCK, c // align.BLOCK): set() for r, c in zip(rows, cols, strict=True)}
+    folds = season.fold_assignment(rows, cols)
+    assert len(np.unique(folds)) == season.FOLDS
+    blocks = {
+        (r // season.BLOCK, c // season.BLOCK): set() for r, c in zip(rows, cols, strict=True)
+    }
     for r, c, f in zip(rows, cols, folds, strict=True):
-        blocks[r // align.BLOCK, c // align.BLOCK].add(f)
+        blocks[r // season.BLOCK, c // season.BLOCK].add(f)
     assert all(len(v) == 1 for v in blocks.values())  # a block goes as a whole
-    plain = align.cross_fitted(x, before, K, folds)
+    plain = season.cross_fitted(x, before, K, folds)
     fold = folds == 2
     told = np.where(fold, (before + 1) % K, before)
-    lied = align.cross_fitted(x, told, K, folds)
+    lied = season.cross_fitted(x, told, K, folds)
     np.testing.assert_allclose(lied[fold], plain[fold], atol=1e-9)
     assert np.abs(lied[~fold] - plain[~fold]).max() > 0.05
     np.testing.assert_allclose(plain.sum(1), 1)
@@ -116,18 +119,18 @@ def test_a_tiles_own_presumed_class_has_no_say_in_its_score() -> None:
 
 def test_tiles_of_no_known_class_teach_nothing() -> None:
     rows, cols, before, _, _, x = ground(3)
-    folds = align.folds_of(rows, cols)
+    folds = season.fold_assignment(rows, cols)
     known = np.random.default_rng(4).random(len(x)) < 0.4
     told = np.where(known, before, -1)
     strange = np.where(known[:, None], x, 50 * x + 7).astype(np.float32)
-    got, same = (align.cross_fitted(v, told, K, folds) for v in (strange, x))
+    got, same = (season.cross_fitted(v, told, K, folds) for v in (strange, x))
     np.testing.assert_allclose(got[known], same[known], atol=1e-9)
     assert (same[~known].argmax(1) == before[~known]).mean() > 0.7  # yet they are scored
 
 
 def test_a_season_of_part_of_a_class_is_told_from_a_change() -> None:
     rows, cols, before, after, worn, x = ground(1)
-    q = align.cross_fitted(x, before, K, align.folds_of(rows, cols))
+    q = season.cross_fitted(x, before, K, season.fold_assignment(rows, cols))
     changed = before != after
     assert (q[changed].argmax(1) == 2).mean() > 0.9
     assert (q[worn].argmax(1) == 1).mean() > 0.95
@@ -154,8 +157,8 @@ def test_all_labels_check_the_scores_where_no_layer_behind_these_saw_them(
     known = ~table["label"].is_null().to_numpy()
     held = int((known & (splits == "validation")).sum())
     assert 40 <= held < 0.5 * known.sum() >= 50
-    monkeypatch.setattr("quadrat.changes.LEAST_TILES", 100)
-    monkeypatch.setattr("quadrat.changes.evidence.LEAST_REFERENCE", 40)
+    monkeypatch.setattr("quadrat.changes.chronology.LEAST_TILES", 100)
+    monkeypatch.setattr("quadrat.changes.likelihood.LEAST_REFERENCE", 40)
     dates = [county_tiles.uri, county.imagery[1]]
 
     def found(model: str, **how: Any) -> Any:

@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import geoparquet, raster, storage, text
-from quadrat.errors import InputError
+from quadrat.changes.posterior import Posterior
+from quadrat.changes.question import Question
 from quadrat.legend import Legend
 from quadrat.scores import DateScores
 
@@ -31,13 +32,15 @@ class Candidates:
     """Tiles that changed, likeliest first.
 
     Attributes:
-        at: (M,) places among the paired tiles.
+        at: (M,) places among the tiles.
+        when: (M,) the interval of the change.
         source, target: (M,) class ids of the likeliest transition that was asked for.
         probability: (M,) float64, that one of the asked-for transitions happened.
         changed: (M,) float64, that the class changed at all.
     """
 
     at: Ints
+    when: Ints
     source: Ints
     target: Ints
     probability: Floats
@@ -53,59 +56,30 @@ class Candidates:
         return running
 
 
-def rank(
-    pairs: NDArray[Any],
-    source: Ints,
-    target: Ints,
-    *,
-    least: float = 0.5,
-    most: int | None = None,
-) -> Candidates:
-    """The tiles whose probability of a wanted transition is at least `least`, likeliest first.
-
-    Args:
-        pairs: (N, K, K) posterior of transitions.
-        source, target: class ids; a transition is from one of `source` to another class of
-            `target`.
-    """
-    check(source, target, least)
-    wanted = np.zeros(pairs.shape[1:], bool)
-    wanted[np.ix_(source, target)] = True
-    np.fill_diagonal(wanted, False)
-    stay = np.trace(pairs, axis1=1, axis2=2, dtype=np.float64)
-    pairs = np.where(wanted, pairs, 0.0)
-    total = pairs.sum((1, 2), dtype=np.float64).clip(0.0, 1.0)
-    order = np.argsort(-total, kind="stable")
-    order = order[total[order] >= max(least, 1e-12)][:most]
-    k = len(wanted)
-    flat = pairs[order].reshape(len(order), k * k).argmax(1)
-    changed = np.clip(1.0 - stay[order], 0.0, 1.0)
-    return Candidates(order, flat // k, flat % k, total[order], changed)
-
-
-def check(source: Ints, target: Ints, least: float) -> None:
-    """InputError when nothing can be in the list."""
-    if not 0 <= least <= 1:
-        raise InputError(f"--min-probability {least} is no share; use a number from 0 to 1")
-    if len(source) == len(target) == 1 and source[0] == target[0]:
-        raise InputError("no change is asked for: --from and --to name the same class only")
+def rank(found: Posterior, question: Question) -> Candidates:
+    """The tiles whose probability of an asked-for transition is at least `question.least`."""
+    p = found.wanted
+    order = np.argsort(-p, kind="stable")
+    order = order[p[order] >= max(question.least, 1e-12)][: question.limit]
+    moved = found.moved[order]
+    changed = moved[:, 0] if moved.shape[1] == 1 else 1 - np.prod(1 - moved, axis=1)
+    when, before, after = found.best[order].T
+    return Candidates(order, when, before, after, p[order], changed)
 
 
 def records(
-    found: Candidates, when: Ints, path: Ints, days: Sequence[DateScores], legend: Legend
+    listed: Candidates, found: Posterior, days: Sequence[DateScores], legend: Legend
 ) -> list[dict[str, Any]]:
     """The list as plain rows, one a candidate.
 
     Args:
-        when: (M,) the interval of each candidate's change.
-        path: (N, T) most likely classes of all tiles.
-        legend: of `found` and `path`.
+        legend: of the result.
     """
-    a, b = days[0], days[-1]
-    rows, cols = a.rows[found.at], a.cols[found.at]
+    a, b, when, path = days[0], days[-1], listed.when, found.path
+    rows, cols = a.rows[listed.at], a.cols[listed.at]
     xs, ys = a.grid.centres(rows, cols)
     lon, lat = raster.transform_points(a.grid.crs, "EPSG:4326", xs, ys) if len(xs) else (xs, ys)
-    names, running = legend.names, found.expected_false
+    names, running = legend.names, listed.expected_false
     own = a.legend.names
     return [
         {
@@ -116,24 +90,24 @@ def records(
             "y": float(ys[i]),
             "lon": round(float(lon[i]), 7),
             "lat": round(float(lat[i]), 7),
-            "from": names[found.source[i]],
-            "to": names[found.target[i]],
-            "probability": round(float(found.probability[i]), 6),
-            "changed": round(float(found.changed[i]), 6),
+            "from": names[listed.source[i]],
+            "to": names[listed.target[i]],
+            "probability": round(float(listed.probability[i]), 6),
+            "changed": round(float(listed.changed[i]), 6),
             "expected_false": round(float(running[i]), 4),
             "period": f"{days[when[i]].date} to {days[when[i] + 1].date}",
-            "classes": " > ".join(names[c] for c in _ends(path[at], found, int(when[i]), i)),
+            "classes": " > ".join(names[c] for c in _classes(path[at], listed, i)),
             "label_a": own[a.mapped[at]],
             "label_b": own[b.mapped[at]],
         }
-        for i, at in enumerate(found.at)
+        for i, at in enumerate(listed.at)
     ]
 
 
-def _ends(path: Ints, found: Candidates, when: int, i: int) -> list[int]:
+def _classes(path: Ints, listed: Candidates, i: int) -> list[int]:
     """The classes of a candidate's dates, with those of the change itself where it happened."""
-    classes = [int(c) for c in path]
-    classes[when], classes[when + 1] = int(found.source[i]), int(found.target[i])
+    classes, when = [int(c) for c in path], int(listed.when[i])
+    classes[when], classes[when + 1] = int(listed.source[i]), int(listed.target[i])
     return classes
 
 

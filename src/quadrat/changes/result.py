@@ -1,20 +1,29 @@
-"""What `change` found, as data."""
+"""What `change` answers, as data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat.areas.tables import number
+from quadrat import scores
+from quadrat.changes import series
+from quadrat.changes.candidates import Candidates
+from quadrat.changes.chronology import Chronology
+from quadrat.changes.likelihood import FirstDate
+from quadrat.changes.posterior import Posterior
+from quadrat.changes.question import Question
+from quadrat.changes.totals import Totals
 from quadrat.metrics import Estimate
 from quadrat.shown import shown
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+FEW = 300  # tiles: what changed on many of fewer may be taken for the season
 
 
 @dataclass(frozen=True)
@@ -116,16 +125,95 @@ class ChangeResult:
         }
 
 
-def total(figures: tuple[Estimate, ...]) -> Estimate:
-    """The sum of figures whose errors are independent."""
-    value = sum(f.value for f in figures)
-    half = float(np.sqrt(sum((f.high - f.value) ** 2 for f in figures)))
-    return Estimate(value, value - half, value + half)
+def answer(
+    question: Question,
+    dates: Chronology,
+    maps: Sequence[Ints],
+    found: Posterior,
+    *,
+    first: FirstDate,
+    sums: Totals,
+    listed: Candidates,
+    out: str,
+) -> ChangeResult:
+    """The result, before its files are written.
+
+    Args:
+        maps: (N,) class ids of each date's own map, in the result's legend.
+    """
+    k, legend, days = len(question.legend), question.legend, dates.days
+    tile_ha, uneven = days[0].ground()
+    notes = [*scores.synthetic_note(days), *dates.notes, *first.notes]
+    if question.recalibrated and len(days[0]) < FEW:
+        notes.append(
+            f"{len(days[0])} tiles are few to recalibrate a date on: what changed on many of them "
+            "may be taken for the season."
+        )
+    notes += uneven
+    if not len(listed):
+        notes.append(f"No tile reaches a probability of {question.least:g}: the list is empty.")
+    return ChangeResult(
+        out=out,
+        dates=tuple(d.date for d in days),
+        names=legend.names,
+        colors=tuple(c.color for c in legend.classes),
+        tiles=len(days[0]),
+        tile_ha=tile_ha,
+        level=question.level,
+        moves=_moves(legend.names, maps, sums.cells),
+        matrix=tuple(sums.cells[i * k : i * k + k] for i in range(k)),
+        areas=sums.areas,
+        net=sums.net,
+        changed=sums.changed,
+        compared_changed=int((maps[0] != maps[-1]).sum()),
+        candidates=len(listed),
+        expected_false=float((1 - listed.probability).cumsum()[-1]) if len(listed) else 0.0,
+        least=question.least,
+        wanted=question.wanted,
+        reference=len(first.places),
+        method=_method(question, dates, found, sums),
+        notes=tuple(notes),
+    )
 
 
-def spread(figure: Estimate, factor: float) -> str:
-    """`12 (8 to 16)` in another unit; the value alone where there is no interval."""
-    text = number(figure.value * factor)
-    if not np.isfinite(figure.low):
-        return text
-    return f"{text} ({number(figure.low * factor)} to {number(figure.high * factor)})"
+def _method(
+    question: Question, dates: Chronology, found: Posterior, sums: Totals
+) -> dict[str, Any]:
+    """How it was found, as plain values."""
+    own = [found.own[:, t] for t in range(len(dates.days))]
+    tables = [series.confusion(d.mapped, p) for d, p in zip(dates.days, own, strict=True)]
+    done = {"recalibrated": question.recalibrated, "aligned": dates.aligned,
+            "refitted": dates.refitted, "smoothing": found.smoothing}  # fmt: skip
+    method = {
+        **found.kind,
+        **done,
+        **found.learned,
+        "confusion": [np.round(t, 3).tolist() for t in tables],
+        "dates": [
+            {"weights": m.weights.tolist(), "prior": m.prior.tolist(),
+             "outlier_rate": m.outlier_rate}
+            for m in found.maps
+        ],
+        "inflation": sums.inflation,
+    }  # fmt: skip
+    return method | ({"normalisation": list(dates.normalisation)} if dates.normalisation else {})
+
+
+def _moves(
+    names: Sequence[str], maps: Sequence[Ints], cells: Sequence[Estimate]
+) -> tuple[Move, ...]:
+    """The transitions that are expected or compared at all, most expected first.
+
+    Args:
+        maps: (N,) class ids of each date's own map.
+        cells: expected tiles of each transition, K x K row by row.
+    """
+    k = len(names)
+    compared = np.bincount(maps[0] * k + maps[-1], minlength=k * k)
+    found = [
+        Move(names[i], names[j], int(compared[i * k + j]), cells[i * k + j])
+        for i in range(k)
+        for j in range(k)
+        if i != j and (compared[i * k + j] or cells[i * k + j].value >= 0.05)
+    ]
+    return tuple(sorted(found, key=lambda m: -m.expected.value))

@@ -1,21 +1,21 @@
 """More than two dates: the most likely class sequence of each tile, and when it changed.
 
 A hidden Markov model (Rabiner 1989, https://doi.org/10.1109/5.18626): the hidden state is the
-tile's class, transitions between successive dates are learned from all tiles (Baum-Welch), and
-each date's evidence is its likelihood: recalibrated probabilities, or labels with the date's
-confusion. A tile that flickers between classes is a mistake on one date; a tile that leaves its
-class and stays away has changed. Pure numpy; knows no files.
+tile's class, transitions between successive dates are learned from all tiles (Baum-Welch), and the
+evidence of a date is its likelihood: of recalibrated probabilities, or of labels with the date's
+confusion. A tile that leaves its class for one date was mistaken on that date; a tile that leaves
+its class and stays away has changed. Pure numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quadrat.changes.posterior import PSEUDO, start_prior
+from quadrat.changes.pair import PSEUDO, start_prior
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,7 +24,7 @@ STEPS = 30
 
 
 @dataclass(frozen=True)
-class Sequences:
+class SeriesPosterior:
     """What each tile was on each date.
 
     Attributes:
@@ -43,12 +43,6 @@ class Sequences:
     transitions: Floats
     start: Floats
 
-    @property
-    def when(self) -> Ints:
-        """The interval of the first change of the most likely sequence, (N,); -1 for none."""
-        steps = np.diff(self.path, axis=1) != 0
-        return np.where(steps.any(1), steps.argmax(1), -1).astype(np.int64)
-
 
 def from_labels(labels: ArrayLike, confusion: ArrayLike) -> Floats:
     """Likelihood of each class given a map's label, (N, K), from the map's confusion.
@@ -64,13 +58,22 @@ def from_labels(labels: ArrayLike, confusion: ArrayLike) -> Floats:
     return scaled
 
 
+def confusion(labels: Ints, classes: Floats) -> Floats:
+    """Expected tiles of each class (rows) with each label (columns), (K, K).
+
+    Args:
+        labels: (N,) mapped class ids. classes: (N, K) P(class).
+    """
+    return np.stack([classes[labels == c].sum(0) for c in range(classes.shape[1])], axis=1)
+
+
 def infer(
     likelihoods: Sequence[Floats],
     shares: ArrayLike,
     *,
     groups: Ints | None = None,
     steps: int = STEPS,
-) -> Sequences:
+) -> SeriesPosterior:
     """Class sequences of N tiles over T dates.
 
     Args:
@@ -78,39 +81,38 @@ def infer(
         shares: (K,) class shares on the first date, to start from.
         groups: (K,) the coarser class of each class: `moved` is from one group to another.
     """
-    like = np.stack([np.maximum(v, 1e-12) for v in likelihoods])  # (T, N, K)
+    like = _stacked(likelihoods)
     start = np.asarray(shares, np.float64)
     start = (start + 1e-4) / (start + 1e-4).sum()
     joint0 = start_prior(start)
     moves = np.repeat((joint0 / joint0.sum(1, keepdims=True))[None], len(like) - 1, axis=0)
     for _ in range(steps):
         before = moves
-        gamma0, joint = _expect(like, start, moves)
-        start = (gamma0 + PSEUDO / len(start)) / (gamma0.sum() + PSEUDO)
-        moves = _normalised(joint, start)
+        forward, backward = _passes(like, start, moves)
+        gamma = forward[0] * backward[0]
+        gamma = (gamma / gamma.sum(1, keepdims=True)).sum(0)
+        start = (gamma + PSEUDO / len(start)) / (gamma.sum() + PSEUDO)
+        # PSEUDO tiles that mostly stayed are added to the expected counts
+        counts = _joints(like, forward, backward, moves) + PSEUDO * start_prior(start)[None]
+        moves = counts / counts.sum(2, keepdims=True)
         if np.abs(moves - before).max() < 1e-5:
             break
     forward, backward = _passes(like, start, moves)
     marginal = forward * backward
     marginal /= marginal.sum(-1, keepdims=True)
-    same = _same(like.shape[2], groups)
-    joint, moved = _joints(like, forward, backward, moves, same)
-    return Sequences(
+    return SeriesPosterior(
         _viterbi(like, start, moves),
         marginal.transpose(1, 0, 2).astype(np.float32),
-        moved.astype(np.float32),
-        joint,
+        _moved(like, forward, backward, moves, groups).astype(np.float32),
+        _joints(like, forward, backward, moves),
         moves,
         start,
     )
 
 
-def _normalised(joint: Floats, shares: Floats) -> Floats:
-    """Transition probabilities from expected counts, with PSEUDO tiles that mostly stayed."""
-    prior = start_prior(shares)
-    smooth = joint + PSEUDO * prior[None]
-    moves: Floats = smooth / smooth.sum(2, keepdims=True)
-    return moves
+def _stacked(likelihoods: Sequence[Floats]) -> Floats:
+    """(T, N, K), none of them 0."""
+    return np.stack([np.maximum(v, 1e-12) for v in likelihoods])
 
 
 def _passes(like: Floats, start: Floats, moves: Floats) -> tuple[Floats, Floats]:
@@ -128,31 +130,32 @@ def _passes(like: Floats, start: Floats, moves: Floats) -> tuple[Floats, Floats]
     return forward, backward
 
 
-def _expect(like: Floats, start: Floats, moves: Floats) -> tuple[Floats, Floats]:
-    forward, backward = _passes(like, start, moves)
-    gamma = forward[0] * backward[0]
-    joint, _ = _joints(like, forward, backward, moves, None)
-    return (gamma / gamma.sum(1, keepdims=True)).sum(0), joint
-
-
-def _joints(
-    like: Floats, forward: Floats, backward: Floats, moves: Floats, same: Floats | None
-) -> tuple[Floats, Floats]:
-    """Expected transitions (T - 1, K, K), and P(moved) of each tile (N, T - 1).
-
-    Args:
-        same: (K, K) 1 where a transition is none; None leaves P(moved) out.
-    """
-    last, n, k = len(like) - 1, like.shape[1], like.shape[2]
-    joint, moved = np.empty((last, k, k)), np.zeros((n, last))
-    for t in range(last):
+def _steps(
+    like: Floats, forward: Floats, backward: Floats, moves: Floats
+) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """For each interval what comes before it (N, K), what comes after it (N, K), evidence (N,)."""
+    for t in range(len(moves)):
         left, right = forward[t], backward[t + 1] * like[t + 1]
-        evidence = np.maximum(((left @ moves[t]) * right).sum(1), 1e-300)
-        joint[t] = moves[t] * (left.T @ (right / evidence[:, None]))
-        if same is not None:
-            stay = ((left @ (moves[t] * same)) * right).sum(1) / evidence
-            moved[:, t] = np.clip(1 - stay, 0, 1)
-    return joint, moved
+        yield left, right, np.maximum(((left @ moves[t]) * right).sum(1), 1e-300)
+
+
+def _joints(like: Floats, forward: Floats, backward: Floats, moves: Floats) -> Floats:
+    """Expected tiles of each transition in each interval, (T - 1, K, K)."""
+    return np.stack([
+        moves[t] * (left.T @ (right / evidence[:, None]))
+        for t, (left, right, evidence) in enumerate(_steps(like, forward, backward, moves))
+    ])  # fmt: skip
+
+
+def _moved(
+    like: Floats, forward: Floats, backward: Floats, moves: Floats, groups: Ints | None
+) -> Floats:
+    """P(the group of the class changed) in each interval, (N, T - 1)."""
+    same = _same(like.shape[2], groups)
+    return np.stack([
+        np.clip(1 - ((left @ (moves[t] * same)) * right).sum(1) / evidence, 0, 1)
+        for t, (left, right, evidence) in enumerate(_steps(like, forward, backward, moves))
+    ], axis=1)  # fmt: skip
 
 
 def _same(k: int, groups: Ints | None) -> Floats:
@@ -179,7 +182,7 @@ def _viterbi(like: Floats, start: Floats, moves: Floats) -> Ints:
 
 def wanted(
     likelihoods: Sequence[Floats],
-    found: Sequences,
+    found: SeriesPosterior,
     source: Ints,
     target: Ints,
     groups: Ints | None = None,
@@ -195,7 +198,7 @@ def wanted(
         (N, T - 1) probabilities that it did in each interval, and (N, 3) int64: the likeliest
         interval, the class before and the class after.
     """
-    like = np.stack([np.maximum(v, 1e-12) for v in likelihoods])
+    like = _stacked(likelihoods)
     forward, backward = _passes(like, found.start, found.transitions)
     k = like.shape[2]
     mask = np.zeros((k, k))
@@ -203,10 +206,9 @@ def wanted(
     mask[_same(k, groups) > 0] = 0.0
     p = np.empty((like.shape[1], len(like) - 1))
     cell = np.empty((like.shape[1], len(like) - 1), np.int64)
-    for t, moves in enumerate(found.transitions):
-        left, right = forward[t], backward[t + 1] * like[t + 1]
-        evidence = np.maximum(((left @ moves) * right).sum(1), 1e-300)
-        joint = left[:, :, None] * (moves * mask) * right[:, None, :]
+    steps = _steps(like, forward, backward, found.transitions)
+    for t, (left, right, evidence) in enumerate(steps):
+        joint = left[:, :, None] * (found.transitions[t] * mask) * right[:, None, :]
         p[:, t] = joint.sum((1, 2)) / evidence
         cell[:, t] = joint.reshape(len(joint), -1).argmax(1)
     when = p.argmax(1)
@@ -214,9 +216,9 @@ def wanted(
     return p, np.stack([when, best // k, best % k], axis=1)
 
 
-def ends(likelihoods: Sequence[Floats], found: Sequences) -> Floats:
+def ends(likelihoods: Sequence[Floats], found: SeriesPosterior) -> Floats:
     """P(class i on the first date and j on the last | all dates), (N, K, K)."""
-    like = np.stack([np.maximum(v, 1e-12) for v in likelihoods])
+    like = _stacked(likelihoods)
     through = found.start[None, :, None] * like[0][:, :, None] * np.eye(like.shape[2])[None]
     for t in range(1, len(like)):
         through = (through @ found.transitions[t - 1]) * like[t][:, None, :]

@@ -1,16 +1,76 @@
-"""What `change` found, as Markdown and CSV tables. It knows results, not how they came about."""
+"""The result's files: every tile's transitions, the tables as Markdown and CSV, `change.json`."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from quadrat import text
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quadrat import geoparquet, storage, text
 from quadrat.areas.tables import ACRES, number
-from quadrat.changes.result import ChangeResult, spread, total
+from quadrat.changes.posterior import Posterior
+from quadrat.changes.result import ChangeResult
+from quadrat.legend import Legend
 from quadrat.metrics import Estimate
+from quadrat.scores import DateScores, columns
+
+Ints = NDArray[np.int64]
+
+
+def write(
+    r: ChangeResult, found: Posterior, maps: Sequence[Ints], first: DateScores, legend: Legend
+) -> ChangeResult:
+    """Write `transitions.parquet`, `change.md`, the CSV tables and, last, `change.json`.
+
+    Args:
+        maps: (N,) class ids of each date's own map.
+        first: the first date, whose tiles those of the result are.
+
+    Returns:
+        The result with its files.
+    """
+    files = {**r.files, "transitions": storage.join(r.out, "transitions.parquet")}
+    table = transitions(found, maps, first, legend)
+    geoparquet.write_part(files["transitions"], table, first.grid.crs)
+    files |= {k: storage.join(r.out, f"change.{k}") for k in ("md", "json")}
+    for kind, text_ in (("matrix", matrix_csv(r)), ("areas", areas_csv(r))):
+        files[kind] = storage.join(r.out, f"{kind}.csv")
+        storage.write_bytes(files[kind], text_.encode())
+    r = replace(r, files=files)
+    storage.write_bytes(files["md"], markdown(r).encode())
+    storage.write_json(files["json"], r.to_dict())
+    return r
+
+
+def transitions(
+    found: Posterior, maps: Sequence[Ints], first: DateScores, legend: Legend
+) -> pa.Table:
+    """Each tile's likeliest classes, whether and when it changed, each transition's probability.
+
+    `label_t` is the date's own map, `class_t` the class given all dates, `changed_t` the
+    probability of a change between dates t and t + 1, `p_<from>_to_<to>` that of a transition from
+    the first date to the last.
+    """
+    values: dict[str, Any] = {
+        "row": pa.array(first.rows, pa.int32()),
+        "col": pa.array(first.cols, pa.int32()),
+    }
+    for t, own in enumerate(maps):
+        values[f"label_{t + 1}"] = columns.class_names(own, legend)
+        values[f"class_{t + 1}"] = columns.class_names(found.path[:, t], legend)
+    for t in range(len(maps) - 1):
+        values[f"changed_{t + 1}"] = pa.array(found.moved[:, t].astype(np.float32))
+    for i, j in np.ndindex(len(legend), len(legend)):
+        p = np.clip(found.ends[:, i, j], 0, 1).astype(np.float32)
+        values[f"p_{legend.names[i]}_to_{legend.names[j]}"] = pa.array(p)
+    values["geometry"] = geoparquet.wkb_array(first.grid.wkb(first.rows, first.cols))
+    return pa.table(values)
 
 
 def markdown(r: ChangeResult) -> str:
@@ -83,17 +143,7 @@ def _areas(r: ChangeResult) -> list[str]:
     return lines
 
 
-MEASURES = (
-    "tiles",
-    "tiles_low",
-    "tiles_high",
-    "ha",
-    "ha_low",
-    "ha_high",
-    "ac",
-    "ac_low",
-    "ac_high",
-)
+MEASURES = [f"{unit}{end}" for unit in ("tiles", "ha", "ac") for end in ("", "_low", "_high")]
 
 
 def _measures(figure: Estimate, tile_ha: float) -> list[Any]:
@@ -131,3 +181,18 @@ def areas_csv(r: ChangeResult) -> str:
         for name, figure in zip(r.names, day, strict=True)
     )
     return _csv(["date", "class", *MEASURES], rows)
+
+
+def total(figures: tuple[Estimate, ...]) -> Estimate:
+    """The sum of figures whose errors are independent."""
+    value = sum(f.value for f in figures)
+    half = float(np.sqrt(sum((f.high - f.value) ** 2 for f in figures)))
+    return Estimate(value, value - half, value + half)
+
+
+def spread(figure: Estimate, factor: float) -> str:
+    """`12 (8 to 16)` in another unit; the value alone where there is no interval."""
+    text = number(figure.value * factor)
+    if not np.isfinite(figure.low):
+        return text
+    return f"{text} ({number(figure.low * factor)} to {number(figure.high * factor)})"

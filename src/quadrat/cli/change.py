@@ -97,7 +97,7 @@ def command(
 
 def described(result: ChangeResult) -> str:
     """The changes in words."""
-    from quadrat.changes.result import spread, total
+    from quadrat.changes.tables import spread, total
 
     rows = [
         [m.source, m.target, f"{m.compared:,}", spread(m.expected, 1),

@@ -8,7 +8,7 @@ from typing import Any
 
 from quadrat import metrics
 from quadrat.areas.tables import number
-from quadrat.changes.result import total as summed
+from quadrat.changes.tables import total as summed
 from quadrat.metrics import Estimate, Metrics
 from quadrat.reports.content import Content, Day
 from quadrat.scores import SYNTHETIC
