@@ -27,8 +27,7 @@ def run_graph(onnx: bytes, chips: np.ndarray) -> np.ndarray:
 
 
 def features(model: models.Model, chips: np.ndarray) -> np.ndarray:
-    network = models.runner(model, "fp32", features=True)
-    return np.asarray(network(chips)[:, : network.features])
+    return np.asarray(models.runner(model, "fp32", features=True).predict(chips).features)
 
 
 def test_a_models_features_are_its_backbones(county_model: str, tmp_path: Path) -> None:

@@ -38,16 +38,18 @@ def test_kept_features_are_the_backbones_and_scores_are_the_same(
         scores.read_features(a)
 
 
-def test_a_rerun_asks_for_the_features_that_were_not_kept(
+def test_a_rerun_adds_the_features_that_were_not_kept(
     county_tiles: Any, county_model: str, tmp_path: Path
 ) -> None:
     out = str(tmp_path / "s")
     score(county_model, county_tiles.uri, out)
-    with pytest.raises(ScoresError, match="--overwrite"):
-        score(county_model, county_tiles.uri, out, keep_features=True)
-    score(county_model, county_tiles.uri, out, keep_features=True, overwrite=True)
-    assert score(county_model, county_tiles.uri, out, keep_features=True).tiles
-    assert scores.open_scores(out).features
+    plain = scores.read(out)
+    score(county_model, county_tiles.uri, out, keep_features=True)
+    kept = scores.open_scores(out)
+    np.testing.assert_array_equal(scores.read(out).probabilities, plain.probabilities)
+    assert kept.features == scores.read_features(plain).shape[1]
+    score(county_model, county_tiles.uri, out)  # which asks for less
+    assert scores.open_scores(out).digest == kept.digest
 
 
 def test_a_model_without_a_last_layer_keeps_none(tmp_path: Path) -> None:

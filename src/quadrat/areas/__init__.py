@@ -4,14 +4,17 @@ Counting a map's tiles counts its mistakes too. `area` estimates from a sample o
 what lies in each map class and puts standard errors and intervals to it (`estimate`, after Olofsson
 et al. 2014). Without reference labels it refuses, unless `unadjusted` is asked for, and then says
 so in every output. It does not know pixels or models.
+
+    reference    which tiles say what lies on the ground
+    estimate     the stratified estimator; intervals: of few tiles as well
+    tables       the result, as data and as files
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,11 +27,10 @@ from quadrat.areas import estimate, intervals, tables
 from quadrat.areas import reference as references
 from quadrat.areas.estimate import Accuracy, Sample
 from quadrat.areas.reference import Reference
-from quadrat.areas.tables import ACRES
+from quadrat.areas.tables import ACRES, AreaResult, AreaRow
 from quadrat.errors import InputError, LabelError
 from quadrat.metrics import Estimate
 from quadrat.scores import DateScores
-from quadrat.shown import shown
 
 __all__ = ["ACRES", "Accuracy", "AreaResult", "AreaRow", "Sample", "area", "from_confusion"]
 
@@ -40,97 +42,6 @@ EXACT_WORDS = (
     "(standard error 0)."
 )
 STRATA_POOLED = "with fewer than two reference tiles are estimated together, without regard to them"
-
-
-@dataclass(frozen=True)
-class AreaRow:
-    """One line of the table.
-
-    Attributes:
-        kind: `class`, `transition` (from one class to another), `stable` (a class that stayed) or
-            `net` (a class's gain less its loss).
-        tiles: tiles mapped so (net: mapped gain less loss).
-        reference: reference tiles mapped so.
-        raw_ha: hectares as mapped.
-        adjusted: hectares adjusted for the map's errors; None where it was not asked for.
-        interval: which interval that is, `Wald` or `Clopper-Pearson` (see `area.intervals`).
-    """
-
-    name: str
-    kind: str
-    tiles: int
-    reference: int
-    raw_ha: float
-    adjusted: Estimate | None
-    se_ha: float | None
-    interval: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "tiles": self.tiles,
-            "reference_tiles": self.reference,
-            "mapped_ha": self.raw_ha,
-            "adjusted_ha": None if self.adjusted is None else self.adjusted.to_dict(),
-            "se_ha": self.se_ha,
-            "interval": self.interval,
-        }
-
-
-@shown
-@dataclass(frozen=True)
-class AreaResult:
-    """Areas of one date's classes, or of the changes between two dates.
-
-    Attributes:
-        dates: one or two.
-        names: the legend's classes; `strata` names the map classes or transitions that `accuracy`
-            is about.
-        adjusted: False when areas are the map's own, errors included.
-        tile_ha: mean ground area of the tiles; None where areas do not come from tiles.
-        unlisted_ha: upper end of the interval of any transition that was neither mapped nor found,
-            which has no row; None where there is none.
-        notes: what a reader must know: where references came from, what was pooled.
-        files: what was written, by kind.
-    """
-
-    title: str
-    dates: tuple[str, ...]
-    names: tuple[str, ...]
-    strata: tuple[str, ...]
-    colors: tuple[str, ...]
-    adjusted: bool
-    tile_ha: float | None
-    total_ha: float
-    level: float
-    rows: tuple[AreaRow, ...]
-    accuracy: Accuracy | None
-    notes: tuple[str, ...]
-    files: dict[str, str]
-    unlisted_ha: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "title": self.title,
-            "dates": list(self.dates),
-            "adjusted": self.adjusted,
-            "tile_ha": self.tile_ha,
-            "total_ha": self.total_ha,
-            "level": self.level,
-            "rows": [r.to_dict() for r in self.rows],
-            "strata": list(self.strata),
-            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
-            "unlisted_ha": self.unlisted_ha,
-            "notes": list(self.notes),
-            "files": dict(self.files),
-        }
-
-    def to_markdown(self) -> str:
-        """The tables in hectares and acres, with notes."""
-        return tables.markdown(self)
 
 
 def area(
@@ -199,9 +110,7 @@ def estimated(
         ref: reference labels, drawn at random from each class (each transition) of the map, or in
             blocks; None counts the map as it is.
     """
-    first = days[0]
-    notes = [*dated.synthetic_note(days), *notes, *(() if ref is None else ref.notes)]
-    names, k = first.legend.names, len(first.legend)
+    first, names, k = days[0], days[0].legend.names, len(days[0].legend)
     if len(days) == 1:
         stratum, strata = first.mapped, names
         title = f"Area of {len(names)} classes, {first.date}"
@@ -211,51 +120,48 @@ def estimated(
         title = f"Area of change, {first.date} to {days[1].date}"
     counts = np.bincount(stratum, minlength=len(strata))
     tile_ha, uneven = first.ground()
-    notes += uneven
-    total_ha = float(counts.sum() * tile_ha)
+    total_ha, accuracy = float(counts.sum() * tile_ha), None
     rows = _lines(names, strata, counts, tile_ha, change=len(days) == 2)
-    accuracy = None
+    said = [*dated.synthetic_note(days), *notes, *(() if ref is None else ref.notes), *uneven]
     if ref is not None:
         sample, mapped, pooled = _sample(stratum, counts, ref, k)
-        if pooled:
-            notes.append(f"Map classes {STRATA_POOLED}: {', '.join(strata[i] for i in pooled)}.")
         rows = [
             _adjust(row, weights, sample, mapped, total_ha, level)
             for row, weights in zip(rows, _contrasts(rows, names, strata), strict=True)
         ]
         accuracy = estimate.accuracy(sample, mapped, level)
-        right = sample.values[np.arange(len(mapped)), mapped]
-        if (right == 1).all() and counts.sum() > len(mapped):
-            notes.append(
-                f"The map errs on none of {len(mapped):,} reference tiles, so standard errors are "
-                f"0; up to {1 - 0.05 ** (1 / len(mapped)):.1%} of the tiles may be wrong all the "
-                "same (95% bound)."
-            )
+        said += _of_sample(sample, mapped, [strata[i] for i in pooled], int(counts.sum()))
     left = [r.adjusted.high for r in rows if not _shown(r) and r.adjusted is not None]
     rows = [r for r in rows if _shown(r)]
     unlisted = max(left, default=None)
     if unlisted is not None:
-        notes.append(
+        said.append(
             f"{len(left)} transitions were neither mapped nor found and have no row; each has a "
             f"{level:.0%} interval of 0 to {tables.number(unlisted)} ha."
         )
-    notes += _exact_note(rows)
     return AreaResult(
-        title=title,
-        dates=tuple(d.date for d in days),
-        names=names,
-        strata=tuple(strata),
-        colors=tuple(c.color for c in first.legend.classes),
-        adjusted=ref is not None,
-        tile_ha=tile_ha,
-        total_ha=total_ha,
-        level=level,
-        rows=tuple(rows),
-        accuracy=accuracy,
-        notes=tuple(notes),
-        files={},
-        unlisted_ha=unlisted,
-    )
+        title=title, dates=tuple(d.date for d in days), names=names, strata=strata,
+        colors=tuple(c.color for c in first.legend.classes), adjusted=ref is not None,
+        tile_ha=tile_ha, total_ha=total_ha, level=level, rows=tuple(rows), accuracy=accuracy,
+        notes=(*said, *_exact_note(rows)), files={}, unlisted_ha=unlisted,
+    )  # fmt: skip
+
+
+def _of_sample(sample: Sample, mapped: Ints, pooled: list[str], tiles: int) -> list[str]:
+    """What a reader must know of the sample.
+
+    Args:
+        pooled: map classes that were estimated together. tiles: of the map.
+    """
+    notes = [f"Map classes {STRATA_POOLED}: {', '.join(pooled)}."] if pooled else []
+    right = sample.values[np.arange(len(mapped)), mapped]
+    if (right == 1).all() and tiles > len(mapped):
+        notes.append(
+            f"The map errs on none of {len(mapped):,} reference tiles, so standard errors are 0; "
+            f"up to {1 - 0.05 ** (1 / len(mapped)):.1%} of the tiles may be wrong all the same "
+            "(95% bound)."
+        )
+    return notes
 
 
 def _shown(row: AreaRow) -> bool:
@@ -371,7 +277,7 @@ def from_confusion(
 def write(result: AreaResult, out: str) -> AreaResult:
     """Write `area.md`, `area.csv`, `area.png` and `area.json`; the result with its files named."""
     files = {kind: storage.join(out, f"area.{kind}") for kind in ("md", "csv", "png", "json")}
-    done = AreaResult(**{**result.__dict__, "files": files})
+    done = replace(result, files=files)
     storage.write_bytes(files["md"], tables.markdown(done).encode())
     storage.write_bytes(files["csv"], tables.csv_text(done).encode())
     storage.write_bytes(files["png"], tables.figure_png(done, done.colors))

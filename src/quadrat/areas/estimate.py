@@ -1,12 +1,12 @@
 """The stratified estimator of area and accuracy, with standard errors. Pure numpy.
 
-The map's classes are strata whose sizes are known (every tile is mapped); a sample of tiles with
-reference labels says what lies in each. After Olofsson et al. 2014, "Good practices for estimating
-area and assessing accuracy of land change", Remote Sensing of Environment 148, 42-57
-(https://doi.org/10.1016/j.rse.2014.02.015), equations 1 to 11. Three things go beyond them and
-leave their numbers as they are where they do not apply: the finite-population correction (the
-reference tiles are some of the mapped ones), reference values that are shares of a tile instead of
-one class, and a variance between clusters for references that lie in blocks.
+The map's classes are strata of known size, because every tile is mapped. A sample of tiles with
+reference labels says what lies in each stratum. After Olofsson et al. 2014, "Good practices for
+estimating area and assessing accuracy of land change", Remote Sensing of Environment 148, 42-57
+(https://doi.org/10.1016/j.rse.2014.02.015), equations 1 to 11. Three things are added, each of
+which changes nothing where it does not apply: the finite-population correction, since the reference
+tiles are some of the mapped ones; reference values that are shares of a tile instead of one class;
+and the variance between clusters, for reference tiles that lie in blocks.
 """
 
 from __future__ import annotations

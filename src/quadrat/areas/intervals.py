@@ -1,13 +1,13 @@
-"""Intervals of an estimated share: normal ones, and exact ones where the sample holds few.
+"""Intervals of an estimated share: Wald intervals, and exact ones for small samples.
 
-A normal (Wald) interval, estimate ± 1.96 standard errors, shrinks to nothing when the sample holds
-none of a class, though the ground may hold some; with a few it is too short. Where fewer than `FEW`
-sampled tiles say what a share is, Clopper and Pearson's interval (1934) takes its place, with the
-number of tiles that the sample is worth: Korn & Graubard 1998, Survey Methodology 24:193-201. As
-that number cannot be told from a sample without any, the upper end is reckoned as if one more tile
-had been found where a tile stands for most ground: Fay & Feuer 1997, Statistics in Medicine
-16:791-801. A gain less a loss takes Newcombe's difference of the two (1998). Estimates and standard
-errors stay those of `estimate`. It does not know classes or areas.
+A Wald interval (estimate ± 1.96 standard errors) has no width when the sample holds none of a
+class, though the ground may hold some, and is too short with a few. Where a share rests on fewer
+than `FEW` sampled tiles, Clopper and Pearson's interval (1934) takes its place, with the effective
+sample size: Korn & Graubard 1998, Survey Methodology 24:193-201. A sample without any tile of the
+class has no effective size, so the upper end assumes one more tile, where a tile stands for most
+ground: Fay & Feuer 1997, Statistics in Medicine 16:791-801. A net change takes Newcombe's interval
+of the difference between gain and loss (1998). Estimates and standard errors are those of
+`estimate`. It does not know classes or areas.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from quadrat.metrics import Estimate
 
 Floats = NDArray[np.float64]
 
-FEW = 20  # sampled tiles of a class, or of all others: fewer, and a normal interval is not trusted
+FEW = 20  # sampled tiles of a class, or of all others: with fewer there is no Wald interval
 WALD, EXACT = "Wald", "Clopper-Pearson"
 
 
@@ -29,8 +29,8 @@ def interval(sample: Sample, values: Floats, level: float) -> tuple[Estimate, fl
     """The population mean of `values`, its standard error, and which interval it has.
 
     Args:
-        values: (n,) what each reference tile counts: 1 or 0 (shares between are allowed), or less
-            than 0 where it is lost from a net sum.
+        values: (n,) what each reference tile adds: 0 to 1, or below 0 where it is a loss in a net
+            sum.
     """
     z = estimate.quantile(level)
     value, se = _mean(sample, values)
@@ -53,12 +53,12 @@ def _mean(sample: Sample, values: Floats) -> tuple[float, float]:
 
 
 def _few(sample: Sample, values: Floats) -> bool:
-    """Whether too few sampled tiles tell the share for a normal interval.
+    """Whether the sample is too small for a Wald interval.
 
-    That is: fewer than FEW of it or of all else (tiles of a stratum that is sampled whole tell
-    nothing of the others); or a share as unsure as fewer would give, by (share / standard error)^2,
-    which is about the number found where all weigh alike; or a standard error below what a single
-    tile makes where tiles stand for most ground, and there may be more of those than were met.
+    It is when fewer than FEW tiles are of the class, or of all others, strata that are sampled
+    whole left out. It is when (share / standard error)^2 is below FEW: with equal weights that is
+    about the number of tiles found. And it is when the standard error is below that of a single
+    tile where a tile stands for most ground, since such a tile may have been missed.
     """
     opened = _open(sample)
     inside = values[opened[sample.stratum]]
@@ -73,7 +73,7 @@ def _few(sample: Sample, values: Floats) -> bool:
 
 
 def _unseen(sample: Sample) -> Floats:
-    """Ground of a class in each stratum, (H,), m times which goes unseen in one sample of e^m."""
+    """Area per stratum that a sample misses with probability exp(-m), divided by m; (H,)."""
     counts, sizes = np.maximum(sample.counts, 1), np.maximum(sample.sizes, 1e-300)
     kept = np.minimum(counts / sizes, 1 - 1e-12)
     if not sample.counted or sample.clusters is not None:
@@ -91,7 +91,7 @@ def _open(sample: Sample) -> NDArray[np.bool_]:
 def exact(sample: Sample, values: Floats, level: float) -> Estimate:
     """Clopper and Pearson's interval of the mean of `values` (n,), from 0 to 1.
 
-    With strata of equal weights and tiles drawn from endless ground it is theirs.
+    It is exactly theirs for strata of equal weights and an infinite population.
     """
     opened, total = _open(sample), float(sample.sizes.sum())
     found = np.bincount(sample.stratum, weights=values, minlength=len(sample.sizes))
@@ -101,7 +101,7 @@ def exact(sample: Sample, values: Floats, level: float) -> Estimate:
     kept = counts / sizes if sample.counted and sample.clusters is None else np.zeros(len(sizes))
     effect = _design_effect(sample)
     share = float(weights @ found)
-    flip = share > ground / 2  # the upper end is the sure one: take it of what is rarer
+    flip = share > ground / 2  # the interval of the rarer side, turned round
     if flip:
         found, share = counts - found, ground - share
     variance = effect * float((weights**2 * (1 - kept)) @ found)
@@ -110,7 +110,7 @@ def exact(sample: Sample, values: Floats, level: float) -> Estimate:
     high = _end(share + more, variance + more**2, ground, (1 + level) / 2)
     low, high, share = (ground - high, ground - low, ground - share) if flip else (low, high, share)
     value, ends = (known + share) / total, [(known + low) / total, (known + high) / total]
-    if sample.counted:  # what the sample holds is there, and what it does not hold may not be
+    if sample.counted:  # the sampled tiles themselves are known
         bounds = values.sum() / total, 1 - (1 - values).sum() / total
         ends = [max(ends[0], bounds[0]), min(ends[1], bounds[1])]
     return Estimate(value, float(min(ends[0], value)), float(max(ends[1], value)))
@@ -120,7 +120,7 @@ def _end(share: float, variance: float, ground: float, quantile: float) -> float
     """An end of the interval: a quantile of the beta distribution, in the unit of `ground`.
 
     Args:
-        share: ground found. variance: what it would vary by, were findings a Poisson process.
+        share: ground found. variance: of the ground found, as of a Poisson process.
     """
     from scipy.special import betaincinv
 
@@ -131,7 +131,7 @@ def _end(share: float, variance: float, ground: float, quantile: float) -> float
 
 
 def _design_effect(sample: Sample) -> float:
-    """Variance between blocks over that of tiles drawn one by one, all classes together; >= 1."""
+    """The design effect: variance between blocks over that of single tiles, at least 1."""
     if sample.clusters is None:
         return 1.0
     single = Sample(sample.stratum, sample.values, sample.sizes)
@@ -141,7 +141,7 @@ def _design_effect(sample: Sample) -> float:
 
 
 def newcombe(gain: Estimate, loss: Estimate) -> Estimate:
-    """The difference of two shares that err independently (Newcombe 1998, method 10)."""
+    """The difference of two independent shares (Newcombe 1998, method 10)."""
     value = gain.value - loss.value
     down = np.hypot(gain.value - gain.low, loss.high - loss.value)
     up = np.hypot(gain.high - gain.value, loss.value - loss.low)

@@ -1,4 +1,4 @@
-"""Which tiles say what lies on the ground: the scores' own labels, or a table of plots."""
+"""The reference tiles of a map: the scores' own labels, or a table of interpreted plots."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def _clusters(
 
 
 def in_blocks(rows: Ints, cols: Ints, inside: NDArray[np.bool_]) -> bool:
-    """Whether the marked tiles are together much more than tiles drawn one by one would be."""
+    """Whether the marked tiles lie in blocks: far more often side by side than at random."""
     share = inside.mean()
     if inside.sum() < 30 or share > 0.9:
         return False

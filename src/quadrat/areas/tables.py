@@ -1,20 +1,112 @@
-"""The area table as Markdown, CSV and a figure. It knows results, not how they came about."""
+"""Areas as data, and as Markdown, CSV and a picture. It does not know how they came about."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from quadrat import storage, text
+from quadrat.areas.estimate import Accuracy
 from quadrat.errors import InputError
-
-if TYPE_CHECKING:
-    from quadrat.areas import AreaResult, AreaRow
+from quadrat.metrics import Estimate
+from quadrat.shown import shown
 
 ACRES = 2.4710538146716533  # a hectare, international acres
 UNITS = {"hectares": ("ha", 1.0), "acres": ("ac", ACRES)}
+
+
+@dataclass(frozen=True)
+class AreaRow:
+    """One line of the table.
+
+    Attributes:
+        kind: `class`, `transition` (from one class to another), `stable` (a class that stayed) or
+            `net` (a class's gain less its loss).
+        tiles: tiles mapped so (net: mapped gain less loss).
+        reference: reference tiles mapped so.
+        raw_ha: hectares as mapped.
+        adjusted: hectares adjusted for the map's errors; None where it was not asked for.
+        interval: which interval that is, `Wald` or `Clopper-Pearson` (see `area.intervals`).
+    """
+
+    name: str
+    kind: str
+    tiles: int
+    reference: int
+    raw_ha: float
+    adjusted: Estimate | None
+    se_ha: float | None
+    interval: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "tiles": self.tiles,
+            "reference_tiles": self.reference,
+            "mapped_ha": self.raw_ha,
+            "adjusted_ha": None if self.adjusted is None else self.adjusted.to_dict(),
+            "se_ha": self.se_ha,
+            "interval": self.interval,
+        }
+
+
+@shown
+@dataclass(frozen=True)
+class AreaResult:
+    """Areas of one date's classes, or of the changes between two dates.
+
+    Attributes:
+        dates: one or two.
+        names: the legend's classes; `strata` names the map classes or transitions that `accuracy`
+            is about.
+        adjusted: False when areas are the map's own, errors included.
+        tile_ha: mean ground area of the tiles; None where areas do not come from tiles.
+        unlisted_ha: upper end of the interval of any transition that was neither mapped nor found,
+            which has no row; None where there is none.
+        notes: what a reader must know: where references came from, what was pooled.
+        files: what was written, by kind.
+    """
+
+    title: str
+    dates: tuple[str, ...]
+    names: tuple[str, ...]
+    strata: tuple[str, ...]
+    colors: tuple[str, ...]
+    adjusted: bool
+    tile_ha: float | None
+    total_ha: float
+    level: float
+    rows: tuple[AreaRow, ...]
+    accuracy: Accuracy | None
+    notes: tuple[str, ...]
+    files: dict[str, str]
+    unlisted_ha: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "title": self.title,
+            "dates": list(self.dates),
+            "adjusted": self.adjusted,
+            "tile_ha": self.tile_ha,
+            "total_ha": self.total_ha,
+            "level": self.level,
+            "rows": [r.to_dict() for r in self.rows],
+            "strata": list(self.strata),
+            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
+            "unlisted_ha": self.unlisted_ha,
+            "notes": list(self.notes),
+            "files": dict(self.files),
+        }
+
+    def to_markdown(self) -> str:
+        """The tables in hectares and acres, with notes."""
+        return markdown(self)
 
 
 def number(value: float | None) -> str:

@@ -105,11 +105,10 @@ def change(
     Raises:
         InputError, ScoresError: one date, other grids or legends, imagery without a model.
     """
-    _check(dates, imagery, show, smoothing=smoothing, least=min_probability, limit=limit)
     choices.check("evidence", evidence_from, choices.EVIDENCE, InputError)
     choices.check("normalisation", normalise, choices.NORMALISATIONS, InputError)
-    if evidence_from == "labels" and len(dates) == 2:
-        raise InputError("--evidence labels is for three dates or more; leave it out")
+    _check_dates(dates, imagery, evidence_from)
+    _check_numbers(show, smoothing, min_probability, limit)
     reading = {"bands": bands, "nodata": nodata, "stretch": stretch, "alpha": alpha}
     coarse = None if legend is None else legends.load_legend(legend)
     with _written(out) as (out, unfinished):
@@ -123,35 +122,26 @@ def change(
             split=split, level=level, seed=seed,
         )  # fmt: skip
         maps = [d.folded(question.legend).mapped for d in opened.days]  # each date's own
-        dates_, first = season.removed(opened, question, align=align)
-        found = posterior.infer(dates_, first, question)
-        sums = totals.totals(dates_, first, found, question)
+        chronology, first = season.removed(opened, question, align=align)
+        found = posterior.infer(chronology, first, question)
+        sums = totals.totals(chronology, first, found, question)
         listed = candidates.rank(found, question)
-        rows = candidates.records(listed, found, dates_.days, question.legend)
-        files = candidates.write(rows, dates_.days[0], out)
+        rows = candidates.records(listed, found, chronology.days, question.legend)
+        files = candidates.write(rows, chronology.days[0], out)
         shots, failed = pictures.write(
-            rows[:show], dates_.days, storage.join(out, "pictures"),
+            rows[:show], chronology.days, storage.join(out, "pictures"),
             imagery=[[uri] for uri in imagery], on_progress=on_progress, **reading,
         )  # fmt: skip
         result = answer(
-            question, dates_, maps, found, first=first, sums=sums, listed=listed, out=out
+            question, chronology, maps, found, first=first, sums=sums, listed=listed, out=out
         )
         result = replace(
             result, files=files, pictures=tuple(shots), notes=(*result.notes, *failed[:5])
         )
-        return tables.write(result, found, maps, dates_.days[0], question.legend)
+        return tables.write(result, found, maps, chronology.days[0], question.legend)
 
 
-def _check(
-    dates: Sequence[str],
-    imagery: Sequence[str],
-    show: int,
-    *,
-    smoothing: float,
-    least: float,
-    limit: int | None,
-) -> None:
-    """InputError where a value cannot be, before anything is scored."""
+def _check_dates(dates: Sequence[str], imagery: Sequence[str], evidence_from: str) -> None:
     if len(dates) < 2:
         raise InputError(
             f"{len(dates)} date{'s' if len(dates) != 1 else ''} given; change needs two or more, "
@@ -161,6 +151,11 @@ def _check(
         raise InputError("a date is given twice; name each date once, earliest first")
     if imagery and len(imagery) != len(dates):
         raise InputError(f"--imagery is given {len(imagery)} times for {len(dates)} dates")
+    if evidence_from == "labels" and len(dates) == 2:
+        raise InputError("--evidence labels is for three dates or more; leave it out")
+
+
+def _check_numbers(show: int, smoothing: float, least: float, limit: int | None) -> None:
     if show < 0:
         raise InputError(f"--show {show} pictures; use 0 or more")
     if not 0 <= smoothing < 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from quadrat import geoparquet, raster, storage, text
 from quadrat.changes.posterior import Posterior
 from quadrat.changes.question import Question
 from quadrat.legend import Legend
+from quadrat.maps.outlines import geojson
 from quadrat.scores import DateScores
 
 Floats = NDArray[np.float64]
@@ -25,6 +25,9 @@ COLUMNS = (
     "rank", "row", "col", "x", "y", "lon", "lat", "from", "to", "probability", "changed",
     "expected_false", "period", "classes", "label_a", "label_b",
 )  # fmt: skip
+KINDS = {n: pa.int32() for n in ("rank", "row", "col")} | {
+    n: pa.string() for n in ("from", "to", "period", "classes", "label_a", "label_b")
+}
 
 
 @dataclass(frozen=True)
@@ -111,44 +114,19 @@ def _classes(path: Ints, listed: Candidates, i: int) -> list[int]:
     return classes
 
 
-def write(rows: list[dict[str, Any]], a: DateScores, out: str) -> dict[str, str]:
-    """`candidates.parquet`, `.geojson` and `.csv`; the files' URIs by kind."""
+def write(listed: list[dict[str, Any]], first: DateScores, out: str) -> dict[str, str]:
+    """`candidates.parquet`, `.geojson` and `.csv`; the files' URIs by kind.
+
+    Args:
+        listed: see `records`. first: the first date, for the grid.
+    """
     files = {k: storage.join(out, f"candidates.{k}") for k in ("parquet", "geojson", "csv")}
-    geoparquet.write_part(files["parquet"], _table(rows, a), a.grid.crs)
-    storage.write_bytes(files["geojson"], _geojson(rows, a).encode())
+    rows, cols = (np.array([r[n] for r in listed], np.int64) for n in ("row", "col"))
+    columns = {n: pa.array([r[n] for r in listed], KINDS.get(n, pa.float64())) for n in COLUMNS}
+    columns["geometry"] = geoparquet.wkb_array(first.grid.wkb(rows, cols))
+    geoparquet.write_part(files["parquet"], pa.table(columns), first.grid.crs)
+    storage.write_bytes(files["geojson"], geojson(first.grid, rows, cols, listed))
     table = io.StringIO()
-    text.write_table(table, COLUMNS, ([r[c] for c in COLUMNS] for r in rows))
+    text.write_table(table, COLUMNS, ([r[c] for c in COLUMNS] for r in listed))
     storage.write_bytes(files["csv"], table.getvalue().encode())
     return files
-
-
-WHOLE, WORDS = ("rank", "row", "col"), ("from", "to", "period", "classes", "label_a", "label_b")
-
-
-def _table(rows: list[dict[str, Any]], a: DateScores) -> pa.Table:
-    kinds = {n: pa.int32() for n in WHOLE} | {n: pa.string() for n in WORDS}
-    columns = {n: pa.array([r[n] for r in rows], kinds.get(n, pa.float64())) for n in COLUMNS}
-    place = (np.array([r[n] for r in rows], np.int64) for n in ("row", "col"))
-    columns["geometry"] = geoparquet.wkb_array(a.grid.wkb(*place))
-    return pa.table(columns)
-
-
-def _geojson(rows: list[dict[str, Any]], a: DateScores) -> str:
-    """Outlines in longitude and latitude, as RFC 7946 wants them."""
-    half = a.grid.tile_m / 2
-    turn = ((-half, -half), (half, -half), (half, half), (-half, half), (-half, -half))
-    features = []
-    if rows:
-        xs = np.array([[r["x"] + dx for dx, _ in turn] for r in rows])
-        ys = np.array([[r["y"] + dy for _, dy in turn] for r in rows])
-        lon, lat = raster.transform_points(a.grid.crs, "EPSG:4326", xs.ravel(), ys.ravel())
-        ring = np.round(np.stack([lon, lat], -1).reshape(len(rows), 5, 2), 7).tolist()
-        features = [
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [corners]},
-                "properties": row,
-            }
-            for row, corners in zip(rows, ring, strict=True)
-        ]
-    return json.dumps({"type": "FeatureCollection", "features": features})

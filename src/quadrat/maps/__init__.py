@@ -1,6 +1,7 @@
 """Scores -> maps: GeoTIFFs that open on the right ground, a picture with a legend, GeoJSON.
 
     arrays     certainty, smoothing: pure numpy
+    outlines   the GeoJSON
     picture    the PNG
 
 The map is two cloud-optimised GeoTIFFs of one pixel a tile, because a TIFF can hold a colour table
@@ -11,7 +12,6 @@ and beside them, `..._certainty.tif`, the probability of the class shown and the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from quadrat.errors import InputError, ScoresError
 from quadrat.grid import Bounds, Grid
 from quadrat.legend import Legend
 from quadrat.maps.arrays import NO_TILE, Frame, frame, plurality, summarise
+from quadrat.maps.outlines import geojson
 from quadrat.maps.picture import picture
 from quadrat.scores import Scores, is_synthetic, open_scores
 from quadrat.shown import shown
@@ -276,31 +277,20 @@ def _png(tiles: TileMap, title: str, smooth: float | None) -> bytes:
 
 
 def outlines(tiles: TileMap) -> bytes:
-    """GeoJSON (RFC 7946: longitude and latitude) of the tiles, in the order of the scores."""
-    area, at = tiles.frame.area, tiles.frame.at
+    """GeoJSON of the tiles with class, probability and entropy, in the order of the scores."""
+    area, at, names = tiles.frame.area, tiles.frame.at, tiles.legend.names
     rows, cols = at // (area.c1 - area.c0) + area.r0, at % (area.c1 - area.c0) + area.c0
-    m = tiles.grid.tile_m
-    # counter-clockwise from the south-west corner, closed
-    x = (cols[:, None] + np.array([0, 1, 1, 0, 0])) * m
-    y = -(rows[:, None] + np.array([1, 1, 0, 0, 1])) * m
-    lon, lat = raster.transform_points(tiles.grid.crs, "EPSG:4326", x, y)
-    corners = np.stack([lon, lat], -1).round(7)
-    names = tiles.legend.names
-    features = [
+    properties = [
         {
-            "type": "Feature",
-            "properties": {
-                "row": int(r),
-                "col": int(c),
-                "class": names[k],
-                "probability": round(float(p), 4),
-                "entropy": round(float(e), 4),
-            },
-            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "row": int(r),
+            "col": int(c),
+            "class": names[k],
+            "probability": round(float(p), 4),
+            "entropy": round(float(e), 4),
         }
-        for r, c, k, p, e, ring in zip(
+        for r, c, k, p, e in zip(
             rows, cols, tiles.classes.ravel()[at], tiles.probability.ravel()[at],
-            tiles.entropy.ravel()[at], corners.tolist(), strict=True,
+            tiles.entropy.ravel()[at], strict=True,
         )
     ]  # fmt: skip
-    return json.dumps({"type": "FeatureCollection", "features": features}).encode()
+    return geojson(tiles.grid, rows, cols, properties)

@@ -251,7 +251,7 @@ def _trained(found: Content) -> list[Part]:
     model, seen = found.model, words.validated(found)
     if model is None or seen is None:
         return []
-    said = (f"As the model’s validation found it, on {seen.tiles:,} tiles that trained nobody.",)
+    said = (f"As the model’s validation found it, on {seen.tiles:,} tiles not used for training.",)
     day = Day("", "", model.legend, None, {}, seen.tiles, seen, None, None, None, (), said)
     return _accuracy((day,))
 

@@ -32,7 +32,7 @@ COARSE = "nlcd3"
 
 @dataclass(frozen=True)
 class Mistake:
-    """A tile that the model is sure of and wrong about."""
+    """A reference tile whose mapped class is wrong, with the probability of that class."""
 
     where: str
     truth: str
@@ -55,9 +55,10 @@ class Day:
     """One date's scores and what they are worth.
 
     Attributes:
-        accuracy: on reference tiles; None without any. `coarse`: folded to three classes.
+        accuracy: on reference tiles; None without any.
+        coarse: the same in three classes.
         area: error-adjusted where there are reference tiles, else the map's own.
-        tiles: None for pictures without a place.
+        tiles: the date's table; None for pictures without a place.
         labels: where the reference labels come from, when the tile set says it.
     """
 
@@ -81,7 +82,9 @@ class Content:
     """All that the page shows.
 
     Attributes:
-        change: what `change.json` says; `rows` its candidates, `shots` their pictures by rank.
+        change: what `change.json` says.
+        rows: the candidates of change.
+        shots: their pictures by rank, JPEG.
         transitions: the table of all tiles of the change.
         synthetic: whether any imagery says of itself that it is generated.
     """

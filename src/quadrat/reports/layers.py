@@ -97,7 +97,7 @@ def _became(kinds: dict[tuple[str, str], int], names: Sequence[str]) -> tuple[tu
 
 
 def apart(colors: Sequence[str]) -> list[str]:
-    """The colours, each a trifle other than those before, so that the page can tell them by it."""
+    """The colours, equal ones made slightly different: the page knows a class by its colour."""
     seen: set[str] = set()
     result = []
     for color in colors:

@@ -77,7 +77,14 @@ class ScoreTask:
     features: bool = False
 
     def __call__(self, part: Part) -> ScoreResult:
-        return parts.found(self.out, part.name, ScoreResult.of) or self._score(part)
+        return parts.found(self.out, part.name, self._made) or self._score(part)
+
+    def _made(self, record: PartRecord, note: Mapping[str, Any]) -> ScoreResult:
+        """What an earlier run made; ValueError where it is without features, or with."""
+        result = ScoreResult.of(record, note)
+        if bool(result.features) != self.features:
+            raise ValueError("features are not kept alike")
+        return result
 
     def _score(self, part: Part) -> ScoreResult:
         with _loading:

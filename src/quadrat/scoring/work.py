@@ -197,7 +197,8 @@ def score(
         csv: also write `filepath,pred_label` to this URI.
         overwrite: replace other scores in `out`.
         strict: fail at the first tile that cannot be read instead of listing it.
-        keep_features: keep the features that the model's last layer reads with the scores.
+        keep_features: keep the features that the model's last layer reads with the scores; scores
+            that have been made without are made again.
 
     Raises:
         ModelError, TileSetError, RasterError, ScoresError, StorageError.
@@ -214,11 +215,15 @@ def score(
     engine = engine or get_engine()
     chosen = models.resolve_precision(bundle, precision)
     out = storage.normalise(out)
-    settings = [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
-    plan = storage.digest_json([*settings, "features"] if keep_features else settings)
+    plan = storage.digest_json(
+        [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
+    )
     with products.hold("scores", out):
         same = products.claim("scores", out, plan, overwrite)
         done = parts.finished(out, files.MANIFEST, open_scores, engine) if same else None
+        if done is not None and keep_features and not done.features:
+            storage.remove(storage.join(out, files.MANIFEST))
+            done = None  # parts without features are made again
         kept = products.plan_of(out).get("runtime") if same else None  # parts keep to one runtime
         runtime = kept if kept in models.RUNTIMES else models.choose(bundle.onnx(chosen), chosen)
         products.write_plan("scores", out, plan, runtime=runtime)
