@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quadrat.errors import GridError
+from quadrat.records import Record
 
 MAX_SIZE_PX = 4096
 
@@ -55,7 +56,7 @@ class TileRange(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Record):
     """Squares of `tile_m` metres in one projected CRS, `pixel_m` metres a pixel.
 
     Attributes:
@@ -127,10 +128,6 @@ class Grid:
             out["p"]["x"][:, i] = (c + dc) * self.tile_m
             out["p"]["y"][:, i] = -(r + dr) * self.tile_m
         return out.view(f"V{layout.itemsize}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that `from_dict` reads back."""
-        return {"crs": self.crs, "tile_m": self.tile_m, "pixel_m": self.pixel_m}
 
 
 def tile_keys(rows: NDArray[np.integer[Any]], cols: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quadrat import choices
 from quadrat.errors import SplitError
+from quadrat.records import Record
 
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, -1
@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Record):
     """How to split.
 
     Attributes:
@@ -55,20 +55,9 @@ class Split:
                 f"block {self.block} must be 1 or more, buffer {self.buffer} 0 or more"
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "method": self.method,
-            "validation": self.validation,
-            "test": self.test,
-            "block": self.block,
-            "buffer": self.buffer,
-            "seed": self.seed,
-        }
-
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Record):
     """What was checked of a split: no held-out tile may touch or neighbour a training tile.
 
     Attributes:
@@ -79,6 +68,8 @@ class Audit:
         classes: labelled tiles of each class in each split.
         checked: False for pictures without a place, where neighbours cannot be known.
     """
+
+    computed = ("share",)
 
     tiles: Mapping[str, int]
     left_out: int
@@ -91,18 +82,6 @@ class Audit:
     def share(self) -> float:
         """Share of held-out tiles that touch or neighbour a training tile; 0 is right."""
         return self.touching / self.held_out if self.held_out else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, stored with the tile set."""
-        return {
-            "tiles": dict(self.tiles),
-            "left_out": self.left_out,
-            "held_out": self.held_out,
-            "touching": self.touching,
-            "share": self.share,
-            "checked": self.checked,
-            "classes": {k: dict(v) for k, v in self.classes.items()},
-        }
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{n} {s}" for s, n in self.tiles.items() if n)

@@ -32,9 +32,11 @@ class Verbs(click.Group):
     """The group of all verbs; a verb whose module is not installed is not shown."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs whose modules are installed, in the order of the table."""
         return [verb for verb in VERBS if importlib.util.find_spec(_module(verb))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a verb, whose module is loaded now; None for no verb."""
         if cmd_name not in VERBS or not importlib.util.find_spec(_module(cmd_name)):
             return None
         command = importlib.import_module(_module(cmd_name)).command
@@ -45,6 +47,7 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named first; for an unknown name the error has the nearest verb."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             known = self.list_commands(ctx)
             near = nearest(args[0], known)
@@ -53,7 +56,7 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # From the table, not from the commands: listing the verbs must not load them.
+        """List the verbs from the table: listing them must not load their modules."""
         rows = [(verb, VERBS[verb][1]) for verb in self.list_commands(ctx)]
         if rows:
             with formatter.section("Verbs"):

@@ -24,6 +24,7 @@ class Sources(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The kind that is named first, and its arguments with `--years` before every year."""
         name, found, rest = super().resolve_command(ctx, args)
         return name, found, spread(rest)
 

@@ -205,7 +205,6 @@ def _settle_function() -> Callable[[], None]:
 
 def in_arrow(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
     """The same function over Arrow batches: Spark Connect has no other way."""
-
     names = [column.split()[0] for column in SCHEMA.split(", ")]
 
     def run_batches(batches: Iterator[Any]) -> Iterator[Any]:

@@ -96,8 +96,10 @@ def export_forest(
     temperature: float = 1.0,
     floor: ArrayLike = 0.0,
 ) -> bytes:
-    """`q / sum(q)` with `q = (p + floor) ** (1 / temperature)`, p the mean of the trees' class
-    shares, as an ONNX graph.
+    """A random forest as an ONNX graph that gives probabilities.
+
+    They are `q / sum(q)` with `q = (p + floor) ** (1 / temperature)`, p the mean of the trees'
+    class shares.
 
     All trees descend together, one level a step: at node n a tile goes to `left[n]` where
     `x[feature[n]] <= threshold[n]`; a leaf leads to itself. With temperature 1 and floor 0 the

@@ -208,7 +208,6 @@ def split_gap(random: Metrics, spatial: Metrics) -> Estimate:
 
 def from_dict(data: Mapping[str, Any]) -> Metrics:
     """The Metrics that `Metrics.to_dict` gave; InputError when the values are not such."""
-
     figure = Estimate.from_dict
     try:
         classes, known = data["classes"], data.get("calibration")

@@ -97,6 +97,7 @@ def estimates(values: ArrayLike, draws: Floats | None, level: float = 0.95) -> t
 
 
 def groups_or_random(truth: Ints, groups: ArrayLike | None, seed: int) -> NDArray[Any]:
+    """The group of each tile, (N,); without groups a random one of `RANDOM_GROUPS`."""
     if groups is None:
         deal = np.random.default_rng(seed).permutation(len(truth))
         return deal % RANDOM_GROUPS

@@ -103,7 +103,7 @@ def reweight(matrix: ArrayLike, shares: ArrayLike) -> Floats:
 
 
 def divide(top: NDArray[Any], bottom: NDArray[Any]) -> Floats:
-    """top / bottom, NaN where bottom is 0."""
+    """Top / bottom, NaN where bottom is 0."""
     result: Floats = np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan)
     np.divide(top, bottom, out=result, where=bottom > 0)
     return result

@@ -27,6 +27,7 @@ import quadrat
 from quadrat import changes, storage
 from quadrat import dates as dating
 from quadrat.errors import InputError, QuadratError
+from quadrat.records import Record
 from quadrat.reports import content as gathering
 from quadrat.reports import images, layers, markup, provenance, sections, transitions, words
 from quadrat.reports.content import Content, Day
@@ -45,7 +46,7 @@ Part = tuple[str, str, str]  # the section's name in addresses, its title, its H
 
 @shown
 @dataclass(frozen=True)
-class ReportResult:
+class ReportResult(Record):
     """What was written.
 
     Attributes:
@@ -60,14 +61,6 @@ class ReportResult:
     candidates: int
     pictures: int
     change: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            **vars(self),
-            "sections": list(self.sections),
-            "summary": list(self.summary),
-        }
 
 
 def report(

@@ -85,7 +85,7 @@ def certainty(name: str, about: str, probability: NDArray[np.float32]) -> Layer:
 
 
 def ramp(n: int) -> list[str]:
-    """n colours from light yellow to dark blue, in steps of like lightness."""
+    """N colours from light yellow to dark blue, in steps of like lightness."""
     stops = np.array([[255, 255, 217], [161, 218, 180], [65, 182, 196], [34, 94, 168], [8, 29, 88]])
     at = np.linspace(0, len(stops) - 1, n)
     channels = [np.interp(at, range(len(stops)), stops[:, c]) for c in range(3)]

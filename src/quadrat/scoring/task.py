@@ -77,6 +77,7 @@ class ScoreTask:
     features: bool = False
 
     def __call__(self, part: Part) -> ScoreResult:
+        """The scores of a part, computed now or by an earlier run."""
         return parts.found(self.out, part.name, self._made) or self._score(part)
 
     def _made(self, record: PartRecord, note: Mapping[str, Any]) -> ScoreResult:

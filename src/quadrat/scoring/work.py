@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from quadrat import model as models
 from quadrat import parts, products, storage, text
@@ -13,6 +12,7 @@ from quadrat import skipped as skips
 from quadrat.engines import Engine, get_engine, tasks_per_process
 from quadrat.errors import ModelError, ScoresError, TileSetError
 from quadrat.model import Model
+from quadrat.records import Record
 from quadrat.scores import Scores, files, open_scores
 from quadrat.scoring import once
 from quadrat.scoring.task import ScoreResult, ScoreTask
@@ -34,7 +34,7 @@ RASTERS = (".tif", ".tiff", ".vrt")
 
 @shown
 @dataclass(frozen=True)
-class ScoresSummary:
+class ScoresSummary(Record):
     """What scoring gave.
 
     Attributes:
@@ -57,16 +57,6 @@ class ScoresSummary:
     csv: str | None = None
     warnings: tuple[str, ...] = ()
     bands: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            **vars(self),
-            "counts": dict(self.counts),
-            "listed": [list(s) for s in self.listed],
-            "warnings": list(self.warnings),
-            "bands": list(self.bands),
-        }
 
 
 def open_source(
