@@ -89,7 +89,7 @@ def test_shared_batch_normalisation_is_that_of_the_whole_batch() -> None:
                "2", str(TESTS / "finetune_ranks.py")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["OK", "OK"]
+    assert done.stdout.count("OK") == 2  # two processes may write on one line
 
 
 def test_an_error_of_a_process_is_raised_as_its_own_kind(small: Any, tmp_path: Path) -> None:

@@ -658,7 +658,7 @@ def crafted(change: str, target: Path) -> bytes:
         ("custom operator", r"operators of evil \(Shell\), which is not standard"),
         ("custom operator in a branch", "the operator If"),
         ("function", "defines functions"),
-        ("two outputs", "has the outputs probabilities, probabilities"),
+        ("two outputs", "has the outputs probabilities, probabilities|has 1 inputs and 2 outputs"),
         ("float input", "does not take tiles"),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from made_scores import certain, square, write_scores
@@ -33,7 +34,8 @@ def made(
     scoring.score(county_model, county_tiles.uri, first)
     scoring.score(county_model, county.imagery[1], second, date="2014-09-30")
     out = folder / "report.html"
-    report([first, second], str(out), split="all", pictures=18)
+    change([first, second], str(folder / "change"))
+    report([first, second], str(out), change=str(folder / "change"), split="all", pictures=18)
     many(out)
     return out
 
@@ -174,7 +176,7 @@ def test_the_map_shows_the_classes_colours(shown: Any) -> None:
     assert len(legend & set(colors)) >= 5
 
 
-def test_each_layer_can_be_chosen_and_has_its_legend(shown: Any) -> None:
+def test_each_layer_can_be_chosen_and_has_its_legend(shown: Any, made: Path) -> None:
     radios = shown.find_elements("css selector", "input[name=layer]")
     assert len(radios) == 5
     seen = set()
@@ -189,7 +191,11 @@ def test_each_layer_can_be_chosen_and_has_its_legend(shown: Any) -> None:
         seen.add(picture(shown))
     assert len(seen) == 5
     words = [e.text for e in shown.find_elements("css selector", "#map-legend li")]
-    assert words[0] == "no change" and "became Developed" in words
+    table = pq.read_table(made.parent / "change" / "transitions.parquet").to_pandas()
+    became = set(table.class_2[(table.changed_1 > 0.5) & (table.class_1 != table.class_2)])
+    names = load_legend("nlcd6").names
+    assert words == ["no change", *(f"became {n}" for n in names if n in became)]
+    assert len(words) > 1
 
 
 def test_the_map_works_from_the_keyboard(shown: Any) -> None:

@@ -88,8 +88,16 @@ def _shade(part: float, *, right: bool) -> tuple[str, str]:
     """Background and ink of a cell, the ink always readable on it."""
     full = (33, 102, 172) if right else (178, 88, 6)
     mixed = [round(255 + (c - 255) * part) for c in full]
-    light = sum(w * v for w, v in zip((0.299, 0.587, 0.114), mixed, strict=True)) > 150
-    return "#{:02x}{:02x}{:02x}".format(*mixed), "#111111" if light else "#ffffff"
+    # Black or white, whichever has the higher contrast (WCAG 2.1): at least 4.58 on any colour.
+    light = sum(w * _linear(v) for w, v in zip((0.2126, 0.7152, 0.0722), mixed, strict=True))
+    ink = "#000000" if (light + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
+    return "#{:02x}{:02x}{:02x}".format(*mixed), ink
+
+
+def _linear(value: int) -> float:
+    """A byte of sRGB as linear light, 0 to 1."""
+    c = value / 255
+    return c / 12.92 if c <= 0.04045 else float(((c + 0.055) / 1.055) ** 2.4)
 
 
 def calibration(found: Metrics) -> str:
