@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "score": ("scoring", "Score tiles, images or rasters with a model."),
     "map": ("maps", "Draw scores as GeoTIFF, PNG and GeoJSON."),
     "change": ("changes", "Find land-use change between dates."),
+    "sample": ("sampling", "Draw a probability sample of plots to interpret."),
     "area": ("areas", "Estimate error-adjusted areas with intervals."),
     "report": ("reports", "Write a self-contained HTML report."),
     "clean": ("workspace", "List and delete what a workspace's runs made."),
@@ -40,6 +41,7 @@ NAMES: dict[str, str] = {
     "open_tiles": "tiles",
     "open_model": "model",
     "open_scores": "scores",
+    "open_sample": "sampling",
     "load_legend": "legend",
     # the commands of `fetch` and `runs`
     "find_place": "fetching",
@@ -55,6 +57,7 @@ NAMES: dict[str, str] = {
     "TileSet": "tiles",
     "Model": "model",
     "Scores": "scores",
+    "PlotSample": "sampling",
     "Legend": "legend",
     "FinetuneSettings": "finetuning",
     "Machine": "finetuning",
@@ -86,6 +89,9 @@ if TYPE_CHECKING:
     from quadrat.runs import compare_runs as compare_runs
     from quadrat.runs import list_runs as list_runs
     from quadrat.runs import show_run as show_run
+    from quadrat.sampling import PlotSample as PlotSample
+    from quadrat.sampling import open_sample as open_sample
+    from quadrat.sampling import sample as sample
     from quadrat.scores import Scores as Scores
     from quadrat.scores import open_scores as open_scores
     from quadrat.scoring import score as score

@@ -44,8 +44,14 @@ LABELLED = ("auto", "test", "validation", "all")  # which labelled tiles are the
 NORMALISATIONS = ("linear", "histogram", "none")  # of later imagery to the first date's colours
 EVIDENCE = ("probabilities", "labels")  # what a series of dates goes by
 
+# Samples of plots to interpret
+DESIGNS = ("stratified", "random", "systematic", "clusters")
+STRATA = ("class", "certainty", "change", "transition", "region")
+ALLOCATIONS = ("proportional", "equal", "neyman")
+EXPORTS = ("ceo", "kml", "template")
+
 # Kinds of output folders, and what else a working folder notes of what was made.
-PRODUCTS = ("tiles", "models", "scores", "county", "change", "imagery")
+PRODUCTS = ("tiles", "models", "scores", "county", "change", "sample", "imagery")
 MADE = (*PRODUCTS, "files", "runs", "cache")
 
 # Addresses of public data

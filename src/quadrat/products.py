@@ -83,6 +83,18 @@ PRODUCTS = {
             _LOCK,
         ),
     ),
+    "sample": Product(
+        "a sample",
+        "sample.json",
+        (
+            r"sample\.(json|csv|gpkg|kml)",
+            r"frame\.parquet",
+            r"ceo_(plots|samples)\.csv",
+            r"answers-template\.csv",
+            _LOCK,
+        ),
+        format="quadrat-sample",
+    ),
     "imagery": Product("fetched imagery", "fetch.json", (r"(fetch\.json|outline\.geojson)", _LOCK)),
 }
 

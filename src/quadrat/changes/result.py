@@ -17,6 +17,7 @@ from quadrat.changes.likelihood import FirstDate
 from quadrat.changes.posterior import Posterior
 from quadrat.changes.question import Question
 from quadrat.changes.totals import Totals
+from quadrat.grid import Grid
 from quadrat.metrics import Estimate
 from quadrat.shown import shown
 
@@ -65,7 +66,7 @@ class ChangeResult:
         net: for each class, expected gain less loss, tiles.
         changed: for each interval, tiles expected to have changed.
         compared_changed: tiles that differ when the first and last maps are compared.
-        tile_ha: mean ground area of the tiles, hectares.
+        tile_ha: mean ground area of the tiles, hectares. grid: that they are of.
         candidates: tiles in the list; `expected_false` of them are not real.
         least: the probability from which a tile is in the list.
         reference: labelled tiles of the first date that the scores were checked on; 0 means that
@@ -81,6 +82,7 @@ class ChangeResult:
     colors: tuple[str, ...]
     tiles: int
     tile_ha: float
+    grid: Grid
     level: float
     moves: tuple[Move, ...]
     matrix: tuple[tuple[Estimate, ...], ...]
@@ -104,6 +106,7 @@ class ChangeResult:
             "dates": list(self.dates),
             "tiles": self.tiles,
             "tile_ha": self.tile_ha,
+            "grid": self.grid.to_dict(),
             "level": self.level,
             "names": list(self.names),
             "colors": list(self.colors),
@@ -159,6 +162,7 @@ def answer(
         colors=tuple(c.color for c in legend.classes),
         tiles=len(days[0]),
         tile_ha=tile_ha,
+        grid=days[0].grid,
         level=question.level,
         moves=_moves(legend.names, maps, sums.cells),
         matrix=tuple(sums.cells[i * k : i * k + k] for i in range(k)),

@@ -7,6 +7,7 @@ The only home of pyogrio. It does not know what the polygons are for.
     layers    the layer that is meant, its fields and features
     parquet   GeoParquet and GeoArrow
     shapes    polygons and points checked, cut and projected
+    write     layers of polygons written
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from quadrat.vectors.formats import ENDINGS
 from quadrat.vectors.layers import VectorLayer, fields, names, read, split
 from quadrat.vectors.shapes import points, polygons
 from quadrat.vectors.stage import members
+from quadrat.vectors.write import write_layer
 
 __all__ = [
     "VectorLayer", "at_layer", "digest", "fields", "fingerprint", "is_vector", "points", "polygons",
-    "read", "read_points", "read_polygons", "split",
+    "read", "read_points", "read_polygons", "split", "write_layer",
 ]  # fmt: skip
 
 

@@ -1,0 +1,312 @@
+"""Probability samples of plots to interpret: who is drawn, at what rate, and the files for it.
+
+Areas that stand up to an audit come from a sample whose inclusion probabilities are known, that
+people interpreted without seeing the map (Olofsson et al. 2014, Remote Sensing of Environment 148;
+Stehman and Foody 2019, Remote Sensing of Environment 231). A walk in one direction:
+
+    frame        the tiles that may be drawn
+    strata       groups of them
+    expectation  how much plots are expected to differ, and what says so
+    allocation   plots for each stratum, by rule or by goal
+    draw         the tiles
+    files        the sample's folder
+    exchange     Collect Earth Online, KML, a template for answers
+    answers      what interpreters said, read and checked
+
+It does not know areas, models or pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from quadrat import choices, storage
+from quadrat.errors import InputError
+from quadrat.sampling import allocation as allocations
+from quadrat.sampling import draw, exchange, expectation
+from quadrat.sampling import frame as frames
+from quadrat.sampling import strata as groups
+from quadrat.sampling.allocation import Expectation, Goal
+from quadrat.sampling.draw import Drawn
+from quadrat.sampling.files import (
+    ESTIMATION,
+    PlotSample,
+    SampledGround,
+    SampleStratum,
+    open_sample,
+    write,
+)
+from quadrat.sampling.frame import SamplingFrame
+from quadrat.sampling.strata import Strata, StrataOptions
+
+__all__ = ["PlotSample", "SampleStratum", "open_sample", "sample", "write"]
+
+PLOTS, MINIMUM = 300, 20
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """How many plots each stratum gets, and what says so.
+
+    Attributes:
+        counts, reserve: (H,).
+        expected: half-width of the target's interval, as part of the target; None without a target.
+    """
+
+    counts: np.ndarray[Any, np.dtype[np.int64]]
+    reserve: np.ndarray[Any, np.dtype[np.int64]]
+    rule: str
+    goal: Goal | None
+    expectation: Expectation | None
+    expected: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "rule": self.rule,
+            "goal": None if self.goal is None else self.goal.to_dict(),
+            "assumes": None if self.expectation is None else self.expectation.assumes,
+            "expected_share": None if self.expectation is None else self.expectation.share,
+            "expected_half_width": self.expected,
+        }
+
+
+def sample(
+    scores: str,
+    out: str,
+    *,
+    plots: int | None = None,
+    design: str = "stratified",
+    strata: Sequence[str] = (),
+    regions: str | None = None,
+    region_field: str | None = None,
+    omission: bool = True,
+    from_classes: Sequence[str] = (),
+    to_classes: Sequence[str] = (),
+    within: str | None = None,
+    legend: str | None = None,
+    allocation: str = "proportional",
+    minimum: int | None = None,
+    area: str | None = None,
+    half_width: float | None = None,
+    level: float = 0.95,
+    accuracy: float | None = None,
+    reserve: int = 0,
+    cluster: int = 3,
+    export: Sequence[str] = (),
+    points: int = 1,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> PlotSample:
+    """Draw a probability sample of a map's tiles, to be interpreted as plots.
+
+    Args:
+        scores: a folder of scores, or of a change, whose tiles are drawn from.
+        out: folder for `sample.gpkg`, `sample.csv` and `sample.json`.
+        plots: how many; 300 by default, or as many as `half_width` needs.
+        design: `stratified` (at random in each stratum), `random` (of all tiles), `systematic`
+            (at even steps, in each stratum if there are any) or `clusters` (whole blocks).
+        strata: `class`, `certainty`, `change`, `transition`, `region`; several are crossed. By
+            default the map's classes, or `change` for a change.
+        regions: polygons for the strata `region`; `region_field` names them.
+        omission: whether strata of change part unchanged tiles by how likely they hide change.
+        from_classes, to_classes: the changes that strata of change, and a goal, are about.
+        within: polygons; only tiles with their centre inside are drawn from.
+        legend: a coarser legend to fold scores into first.
+        allocation: `proportional`, `equal` or `neyman`; a goal takes `neyman`.
+        minimum: least plots of a stratum, 20 by default.
+        area: the class whose area is the goal; of a change, leave it out or name the class gained.
+        half_width: of the goal's interval, as part of its area: 0.1 is +-10%.
+        level: of that interval.
+        accuracy: the map's accuracy, where the plan is to rest on a stated one.
+        reserve: plots in reserve, for those that cannot be observed.
+        cluster: side of the blocks of `clusters`, tiles.
+        export: further files: `ceo` (Collect Earth Online), `kml`, `template` (a CSV to fill in).
+        points: of Collect Earth Online along a side of each plot; 1 leaves them to its designer.
+
+    Raises:
+        InputError: too few tiles, a goal that no sample reaches, options that do not go together.
+    """
+    for kind in export:
+        choices.check("export", kind, choices.EXPORTS, InputError)
+    options = StrataOptions(
+        tuple(strata), regions, region_field, omission, tuple(from_classes), tuple(to_classes)
+    )
+    frame = frames.read(scores, legend)
+    if within is not None:
+        frame = _inside(frame, within)
+    _check(frame, options, design, plots=plots, allocation=allocation, half_width=half_width,
+           area=area, reserve=reserve, accuracy=accuracy)  # fmt: skip
+    if not options.by and design == "stratified":
+        options = replace(options, by=tuple(groups.usual(frame)))
+    made = groups.stratify(frame, options)
+    plan = _plan(
+        frame, made, options, plots=plots, rule=allocation, minimum=minimum, area=area,
+        half_width=half_width, level=level, accuracy=accuracy, reserve=reserve,
+    )  # fmt: skip
+    rng = np.random.default_rng(seed)
+    if design == "clusters":
+        drawn = draw.clusters(frame, cluster, int(plan.counts.sum()), rng)
+    elif design == "systematic":
+        drawn = draw.systematic(frame, made, plan.counts, plan.reserve, rng)
+    else:
+        drawn = draw.at_random(made, plan.counts, plan.reserve, rng)
+    side = cluster if design == "clusters" else None
+    result = of_drawn(frame, made, drawn, plan, out=out, design=design, seed=seed, cluster=side)
+    written = write(result, SampledGround(frame.rows, frame.cols, made.of), overwrite)
+    exchange.export(written, export, points)
+    return written
+
+
+def _check(
+    frame: SamplingFrame,
+    options: StrataOptions,
+    design: str,
+    *,
+    plots: int | None,
+    allocation: str,
+    half_width: float | None,
+    area: str | None,
+    reserve: int,
+    accuracy: float | None,
+) -> None:
+    """Refuse options that do not go together."""
+    choices.check("design", design, choices.DESIGNS, InputError)
+    choices.check("allocation", allocation, choices.ALLOCATIONS, InputError)
+    if options.by and design in ("random", "clusters"):
+        raise InputError(
+            f"--design {design} draws without strata; leave --strata out, or take stratified"
+        )
+    if design == "clusters" and (half_width is not None or reserve):
+        raise InputError(
+            "--design clusters takes neither --half-width nor --reserve; give --plots alone"
+        )
+    if half_width is not None and plots is not None:
+        raise InputError("--plots and --half-width both say how many; give one of them")
+    if half_width is not None and not 0 < half_width < 1:
+        raise InputError(f"--half-width {half_width:g} is no part of an area; 10% or 0.1, say")
+    if half_width is None and accuracy is not None and area is None and frame.moves is None:
+        raise InputError("--accuracy plans the area of one class; name it with --area")
+    if half_width is not None and area is None and frame.moves is None:
+        raise InputError("--half-width needs the class whose area it is of: --area CLASS")
+    if frame.moves is None and (options.from_classes or options.to_classes):
+        raise InputError("--from and --to are about a change; name a folder of quadrat change")
+    if (options.regions is not None) != ("region" in options.by):
+        raise InputError("--regions FILE and --strata region go together; give both or neither")
+    if plots is not None and plots < 2:
+        raise InputError(f"{plots} plots say nothing of their spread; draw at least 2")
+    if reserve < 0:
+        raise InputError(f"--reserve {reserve}; use 0 or more")
+
+
+def _inside(frame: SamplingFrame, within: str) -> SamplingFrame:
+    inside = groups.by_region(frame, StrataOptions(regions=within))
+    return frame.take(np.flatnonzero(inside.of < len(inside.names) - 1))
+
+
+def _plan(
+    frame: SamplingFrame,
+    made: Strata,
+    options: StrataOptions,
+    *,
+    plots: int | None,
+    rule: str,
+    minimum: int | None,
+    area: str | None,
+    half_width: float | None,
+    level: float,
+    accuracy: float | None,
+    reserve: int,
+) -> SamplePlan:
+    """Plots of each stratum, by number or by goal."""
+    sizes, expected = made.sizes, None
+    least = MINIMUM if minimum is None else minimum
+    what, share, mapped, target = _target(frame, options, area)
+    if area is not None or frame.moves is not None or half_width is not None:
+        pilot = None if accuracy is not None or target is None else (
+            expectation.from_labels(frame, target)
+        )  # fmt: skip
+        expected = expectation.expect(frame, made, share, accuracy, pilot, mapped)
+    spread = expected.spread if expected is not None else _overall(frame, made)
+    if half_width is not None and expected is not None:
+        goal = Goal(what, half_width, level, expected.share)
+        weights = allocations.neyman(sizes, spread)
+        counts = allocations.needed(goal, sizes, spread, weights, least)
+        rule = "neyman"
+    else:
+        goal = None
+        n = PLOTS if plots is None else plots
+        weights = allocations.RULES[rule](sizes, spread)
+        # a minimum that nobody asked for gives way to a small sample
+        small = least if minimum is not None else min(least, max(2, n // (2 * len(sizes))))
+        counts = allocations.allocate(weights, sizes, n, small)
+    half = None
+    if expected is not None:
+        half = allocations.expected_half_width(counts, sizes, spread, level) / expected.share
+    spare = sizes - counts
+    more = np.zeros(len(sizes), np.int64)
+    if reserve:
+        more = allocations.allocate(counts.astype(float), spare, min(reserve, int(spare.sum())), 0)
+    return SamplePlan(counts, more, rule, goal, expected, half)
+
+
+def _target(
+    frame: SamplingFrame, options: StrataOptions, area: str | None
+) -> tuple[str, Any, Any, int | None]:
+    """What a plan is about: its name, its share of each tile, where it is mapped, its class id."""
+    if frame.moves is None:
+        if area is None:
+            return "", frame.shares[:, 0], frame.mapped[:, -1] == 0, None
+        target = frame.legend.id(area)
+        name = frame.legend.names[target]
+        return name, frame.shares[:, target], frame.mapped[:, -1] == target, target
+    to_classes = options.to_classes if area is None else (area,)
+    asked = frames.wanted_moves(frame, options.from_classes, to_classes)
+    p = frames.change_probability(frame, asked)
+    what = f"change to {' or '.join(to_classes)}" if to_classes else "change"
+    return what, p, p >= groups.CHANGED, None
+
+
+def _overall(frame: SamplingFrame, made: Strata) -> Any:
+    """Standard deviation of the classes together in each stratum, by the map's own shares, (H,)."""
+    doubt = (frame.shares * (1 - frame.shares)).sum(1)
+    sums = np.bincount(made.of, weights=doubt, minlength=len(made.names))
+    return np.sqrt(sums / np.maximum(made.sizes, 1))
+
+
+def of_drawn(
+    frame: SamplingFrame,
+    made: Strata,
+    drawn: Drawn,
+    plan: SamplePlan,
+    *,
+    out: str,
+    design: str,
+    seed: int,
+    cluster: int | None = None,
+    purpose: str = ESTIMATION,
+) -> PlotSample:
+    """The sample that was drawn, before it is written."""
+    of = made.of[drawn.places]
+    spare = np.bincount(of[drawn.reserve], minlength=len(made.names))
+    counts = np.bincount(of[~drawn.reserve], minlength=len(made.names))
+    listed = tuple(
+        SampleStratum(code, name, rule, int(tiles), int(n), int(more))
+        for code, name, rule, tiles, n, more in zip(
+            made.codes, made.names, made.rules, made.sizes, counts, spare, strict=True
+        )
+    )
+    info: Mapping[str, Any] = {
+        "allocation": plan.to_dict(),
+        "cluster": cluster,
+    }
+    return PlotSample(
+        uri=storage.normalise(out), purpose=purpose, design=design, seed=seed, grid=frame.grid,
+        legend=frame.legend, dates=frame.dates, strata=listed, rows=frame.rows[drawn.places],
+        cols=frame.cols[drawn.places], stratum=of, probability=drawn.probability,
+        reserve=drawn.reserve, source=frames.described(frame), info=info,
+    )  # fmt: skip
