@@ -36,6 +36,7 @@ DEPENDENCIES = {
     "scikit-learn": ("sklearn",),
     "torch": ("torch", "torchvision", "timm"),
     "mlflow": ("mlflow",),
+    "Starlette": ("starlette", "uvicorn"),
 }
 
 

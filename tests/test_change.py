@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 
 from made_scores import GRID, certain, square, write_scores
-from quadrat import raster, storage
+from quadrat import storage
 from quadrat.changes import change, pictures, read_result
 from quadrat.cli import run
 from quadrat.errors import InputError, ScoresError
 from quadrat.grid import Grid, TileId
 from quadrat.legend import load_legend
 from quadrat.scores import DateScores
+from quadrat.tiles import surroundings
 
 SIDE = 40
 NAMES = load_legend("nlcd6").names
@@ -254,7 +255,7 @@ def test_pictures_show_both_dates_at_one_place_with_their_neighbours(
         assert edge.min() > 225  # the white outline of the centre tile
     corner = next(p for p in got.pictures if "r-18326_c2503" in p)
     outside = np.asarray(Image.open(corner)).astype(int)[strip + 50, 50]
-    assert abs(outside.mean() - pictures.NO_DATA) < 4
+    assert abs(outside.mean() - surroundings.NO_DATA) < 4
 
 
 def test_imagery_that_is_gone_is_said_and_may_be_given(write_raster: Any, tmp_path: Path) -> None:
@@ -284,8 +285,7 @@ def test_pictures_from_a_tile_set(county: Any, county_tiles: Any, tmp_path: Path
     row, col = area.r0 + 5, area.c0 + 5
     day = _dated(index.uri, row, col)
     from_tiles = pictures.open_ground(day, [(row, col)])(row, col)
-    imagery = raster.open_imagery([county.imagery[0]])
-    from_raster = pictures._Rasters(imagery)(row, col)
+    from_raster = surroundings.of_imagery([county.imagery[0]], county_tiles.grid)(row, col)
     assert np.array_equal(from_tiles, from_raster)
 
 

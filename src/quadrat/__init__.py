@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "map": ("maps", "Draw scores as GeoTIFF, PNG and GeoJSON."),
     "change": ("changes", "Find land-use change between dates."),
     "sample": ("sampling", "Draw a probability sample of plots to interpret."),
+    "review": ("reviews", "Interpret plots on a page of this machine."),
     "area": ("areas", "Estimate error-adjusted areas with intervals."),
     "report": ("reports", "Write a self-contained HTML report."),
     "clean": ("workspace", "List and delete what a workspace's runs made."),
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from quadrat.model import Model as Model
     from quadrat.model import open_model as open_model
     from quadrat.reports import report as report
+    from quadrat.reviews import review as review
     from quadrat.runs import compare_runs as compare_runs
     from quadrat.runs import list_runs as list_runs
     from quadrat.runs import show_run as show_run

@@ -8,62 +8,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from quadrat import raster, storage, tiles
-from quadrat.errors import QuadratError, ScoresError
-from quadrat.grid import TileRange
-from quadrat.raster import Imagery
+from quadrat import storage
+from quadrat.errors import QuadratError
 from quadrat.scores import DateScores
-
-Pixels = NDArray[np.uint8]  # (H, W, 3)
+from quadrat.tiles import surroundings
+from quadrat.tiles.surroundings import Pixels, Surroundings
 
 PANEL = 330  # pixels along a panel of 3 x 3 tiles
 GAP, STRIP = 10, 22
-NO_DATA = 60  # grey of ground without pixels
 QUALITY = 88
-
-
-class Ground(Protocol):
-    """Pixels of a place on one date."""
-
-    def __call__(self, row: int, col: int) -> Pixels:
-        """The 3 x 3 tiles about a tile, (3 * size_px, 3 * size_px, 3) uint8."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Rasters:
-    imagery: Imagery
-
-    def __call__(self, row: int, col: int) -> Pixels:
-        pixels, valid = raster.read_block(
-            self.imagery, TileRange(row - 1, row + 2, col - 1, col + 2)
-        )
-        out = np.ascontiguousarray(pixels.transpose(1, 2, 0))
-        if valid is not None:
-            out = np.where(valid[..., None], out, np.uint8(NO_DATA))
-        return out
-
-
-@dataclass(frozen=True)
-class _Chips:
-    chips: dict[tuple[int, int], Pixels]
-    size_px: int
-
-    def __call__(self, row: int, col: int) -> Pixels:
-        s = self.size_px
-        out = np.full((3 * s, 3 * s, 3), NO_DATA, np.uint8)
-        for i in range(3):
-            for j in range(3):
-                chip = self.chips.get((row - 1 + i, col - 1 + j))
-                if chip is not None:
-                    out[i * s : (i + 1) * s, j * s : (j + 1) * s] = chip
-        return out
 
 
 def open_ground(
@@ -71,8 +26,8 @@ def open_ground(
     places: Sequence[tuple[int, int]],
     imagery: Sequence[str] = (),
     **reading: Any,
-) -> Ground:
-    """Where the pixels of a date come from.
+) -> Surroundings:
+    """Where the pixels of a date come from; each place with its eight neighbours.
 
     Args:
         places: (row, col) of the tiles whose pictures will be wanted.
@@ -82,41 +37,10 @@ def open_ground(
     Raises:
         ScoresError: the scores name nothing that is still there.
     """
-    source = day.info.get("source") or {}
-    uri, kind = str(source.get("uri", "")), str(source.get("kind", ""))
-    if not imagery and kind == "tileset" and storage.exists(storage.join(uri, "tileset.json")):
-        return _from_tile_set(uri, places)
-    listed = (day.info.get("provenance") or {}).get("imagery") or []
-    files = list(imagery) or [str(i.get("file", "")) for i in listed]
-    missing = [f for f in files if storage.is_local(f) and not storage.exists(f)]
-    if not files or missing:
-        what = f"; {storage.redact(missing[0])} is gone" if missing else ""
-        raise ScoresError(
-            f"no pictures of {day.date}: {storage.redact(day.uri)} names no imagery that can be "
-            f"read{what}; give it with --imagery"
-        )
-    g = day.grid
-    given = {k: v for k, v in reading.items() if v is not None}
-    return _Rasters(
-        raster.open_imagery(files, crs=g.crs, tile_m=g.tile_m, pixel_m=g.pixel_m, **given)
-    )
-
-
-def _from_tile_set(uri: str, places: Sequence[tuple[int, int]]) -> Ground:
-    """The wanted tiles and their neighbours, read once."""
-    wanted = {(r + i, c + j) for r, c in places for i in (-1, 0, 1) for j in (-1, 0, 1)}
-    found: dict[tuple[int, int], Pixels] = {}
-    opened = tiles.open_tiles(uri)
-    for part in opened.parts():
-        if not wanted:
-            break
-        for batch in tiles.read_part(part, 64):
-            rows, cols = (batch.index[n].to_pylist() for n in ("row", "col"))
-            for i, place in enumerate(zip(rows, cols, strict=True)):
-                if place in wanted:
-                    found[place] = batch.chips[i].copy()
-                    wanted.discard(place)
-    return _Chips(found, opened.size_px)
+    if imagery:
+        return surroundings.of_imagery(imagery, day.grid, **reading)
+    what = f"no pictures of {day.date}: {storage.redact(day.uri)}"
+    return surroundings.of_source(day.info, day.grid, places, what=what, **reading)
 
 
 def panel(pixels: Pixels) -> Any:

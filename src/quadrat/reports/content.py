@@ -25,6 +25,7 @@ from quadrat.legend import Legend
 from quadrat.metrics import Metrics
 from quadrat.model import ModelInfo
 from quadrat.scores import DateScores, columns
+from quadrat.tiles.surroundings import Surroundings
 
 Ints = NDArray[np.int64]
 COARSE = "nlcd3"
@@ -205,7 +206,7 @@ def _mistakes(
     return tuple(found), said
 
 
-def _centre(look: pictures.Ground, row: int, col: int) -> str | None:
+def _centre(look: Surroundings, row: int, col: int) -> str | None:
     from quadrat.reports import images
 
     try:

@@ -8,6 +8,7 @@
     rasters   tiles read straight from imagery
     overlap   imagery that shows the same ground more than once
     sources   one way to open and read every kind
+    surroundings  a tile and the tiles around it, as one picture
     ahead     batches read while others are computed on
     planning  label, split and balance of every tile, before a pixel is read
     cut       `tile`: imagery and labels -> tile set

@@ -1,0 +1,110 @@
+"use strict";
+// The answer's fields: a button a class and date, their keys, and answers in words.
+(function (quadrat) {
+  const LETTERS = "acgimqrvz"; // keys of classes after the tenth; other letters are commands
+  const TENTHS = 10;
+
+  function press(button, on) { button.setAttribute("aria-pressed", on ? "true" : "false"); }
+
+  function keyed(button, key) {
+    const kbd = document.createElement("kbd");
+    kbd.textContent = key === "enter" ? "Enter" : key.toUpperCase();
+    kbd.setAttribute("aria-hidden", "true");
+    button.setAttribute("aria-keyshortcuts", key === "enter" ? "Enter" : key);
+    if (button.textContent.trim() !== kbd.textContent && key !== "-" && key !== "+")
+      button.append(kbd);
+  }
+
+  function button(text, label) {
+    const made = document.createElement("button");
+    made.type = "button";
+    made.textContent = text;
+    if (label) made.setAttribute("aria-label", label);
+    return made;
+  }
+
+  function keyOf(i) { return i < 9 ? String(i + 1) : i === 9 ? "0" : LETTERS[i - 10] || ""; }
+
+  function classItem(c, i, date, acts) {
+    const item = document.createElement("div");
+    item.className = "class";
+    item.dataset.name = c.name;
+    item.style.setProperty("--c", c.color);
+    const main = button("", c.name + ", " + date);
+    main.title = c.name;
+    if (keyOf(i)) keyed(main, keyOf(i));
+    const square = document.createElement("i");
+    const name = document.createElement("span");
+    name.className = "name";
+    name.textContent = c.name;
+    const share = document.createElement("span");
+    share.className = "share";
+    main.append(square, name, share);
+    main.addEventListener("click", function () { acts.choose(c.name); });
+    const plus = button("+", "A tenth more " + c.name + ", " + date);
+    plus.title = "A tenth more (Shift and the key)";
+    plus.addEventListener("click", function () { acts.more(c.name); });
+    const bar = document.createElement("span");
+    bar.className = "bar";
+    item.append(main, plus, bar);
+    return item;
+  }
+
+  // The class that a key stands for, -1 for none. Digits go by their place, so that they are the
+  // same with Shift and on every keyboard.
+  function placeOf(event) {
+    const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code);
+    if (digit) return (Number(digit[1]) + 9) % 10;
+    const letter = event.key.length === 1 ? LETTERS.indexOf(event.key.toLowerCase()) : -1;
+    return letter < 0 ? -1 : letter + 10;
+  }
+
+  // The fields of a date; `acts` says what its buttons do.
+  function dateFields(date, classes, acts) {
+    const set = document.createElement("fieldset");
+    const head = document.createElement("legend");
+    head.textContent = date;
+    const list = document.createElement("div");
+    list.className = "classes";
+    classes.forEach(function (c, i) { list.append(classItem(c, i, date, acts)); });
+    const last = document.createElement("div");
+    last.className = "class unseen";
+    const not = button("Cannot be seen", "Cannot be seen, " + date);
+    keyed(not, "x");
+    not.addEventListener("click", acts.unseen);
+    last.append(not);
+    list.append(last);
+    set.append(head, list);
+    return set;
+  }
+
+  // Show what is said of a date.
+  function fillDate(set, seen, active) {
+    set.classList.toggle("active", active);
+    set.querySelectorAll(".class").forEach(function (item) {
+      const name = item.dataset.name;
+      const part = seen.tenths ? 100 * (seen.tenths[name] || 0) / TENTHS : 0;
+      press(item.firstChild, name === undefined ? seen.unseen : seen.main === name);
+      if (name === undefined) return;
+      item.style.setProperty("--share", part);
+      item.querySelector(".share").textContent = part ? part + "%" : "";
+    });
+  }
+
+  // An answer in words.
+  function words(a) {
+    const seen = a.seen.map(function (s) {
+      if (!s.observable) return s.date + ": cannot be seen";
+      const shares = s.shares ? " (" + Object.entries(s.shares).map(function (e) {
+        return e[0] + " " + Math.round(100 * e[1]) + "%";
+      }).join(", ") + ")" : "";
+      return s.date + ": " + s.main + shares;
+    });
+    const changed = { yes: "changed", no: "not changed", part: "changed in part" }[a.change];
+    const sure = a.confidence ? "confidence " + a.confidence + " of 3" : "";
+    return a.interpreter + ": " + seen.concat([changed, sure, a.note].filter(Boolean)).join("; ");
+  }
+
+  quadrat.form = { press: press, keyed: keyed, placeOf: placeOf, dateFields: dateFields,
+    fillDate: fillDate, words: words };
+}(window.quadrat));
