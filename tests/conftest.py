@@ -95,9 +95,7 @@ def county_tiles(county: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from quadrat.tiles import tile
 
     out = str(tmp_path_factory.mktemp("sets") / "tiles")
-    return tile(
-        [county.imagery[0]], out, labels=county.labels[0], legend="nlcd6", block=3, validation=0.3
-    )
+    return tile([county.imagery[0]], out, labels=county.labels[0], block=3, validation=0.3)
 
 
 @pytest.fixture(scope="session")

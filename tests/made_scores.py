@@ -30,9 +30,15 @@ def write_scores(
     grid: Grid | None = GRID,
     source: str = "imagery.tif",
     pieces: int = 2,
+    shares: np.ndarray | None = None,
+    reference: np.ndarray | None = None,
+    threshold: float | None = None,
     **info: Any,
 ) -> str:
-    """Scores of N tiles; truth (N,) class ids, -1 for none; split (N,) words, "" for none."""
+    """Scores of N tiles; truth (N,) class ids, -1 for none; split (N,) words, "" for none.
+
+    Expected shares and those of the label source are (N, K); a threshold is that of 90% sets.
+    """
     legend = legend or load_legend("nlcd6")
     names, n = legend.names, len(rows)
     values: dict[str, Any] = {
@@ -48,7 +54,19 @@ def write_scores(
     }
     for k, name in enumerate(names):
         values[columns.probability(name)] = probabilities[:, k].astype(np.float32)
-    layout = columns.schema(names)
+        if shares is not None:
+            values[columns.share(name)] = shares[:, k].astype(np.float32)
+        if reference is not None:
+            said = reference[:, k].astype(np.float32)
+            values[columns.reference(name)] = pa.array(said, pa.float32(), mask=np.isnan(said))
+    if threshold is not None:
+        inside = probabilities.astype(np.float32) >= threshold
+        values[columns.SET_SIZE] = np.maximum(inside.sum(1), 1)
+        info["conformal"] = {"level": 0.9, "threshold": threshold}
+    layout = columns.schema(
+        names, shares=shares is not None, references=reference is not None,
+        sets=threshold is not None,
+    )  # fmt: skip
     table = pa.table(
         [v if isinstance(v := values[f.name], pa.Array) else pa.array(v, f.type) for f in layout],
         schema=layout,
@@ -69,6 +87,8 @@ def write_scores(
         "dropped": 0,
         "skipped": {"count": 0, "listed": []},
         "provenance": {},
+        "shares": shares is not None,
+        "references": reference is not None,
         **info,
     }
     return write_manifest(Scores(uri, legend, grid, tuple(made), about)).uri

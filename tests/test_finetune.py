@@ -257,7 +257,7 @@ def test_a_graph_that_differs_from_the_network_is_refused(
         torch.nn.Module.__init__(changed)
         changed.network, changed.pixels = scorer.network, scorer.pixels
         changed.mean, changed.std = scorer.std, scorer.mean  # as if exchanged in the export
-        changed.temperature = scorer.temperature
+        changed.scalings, changed.classes = scorer.scalings, scorer.classes
         return honest(changed.eval(), size_px)
 
     honest = export.to_onnx
@@ -274,20 +274,26 @@ def test_a_graph_that_differs_from_the_network_is_refused(
 def test_exported_graphs_agree_with_torch(name: str) -> None:
     import dataclasses
 
-    from quadrat.finetuning import networks
+    from quadrat.finetuning import augment, networks
+    from quadrat.heads.calibrate import Scaling, Scalings
 
     side = 64 if name == "alexnet" else 48
     network = dataclasses.replace(networks.build(name, 5, "random", side), name=name)
-    scorer = export.Scorer(network, 1.7)
+    scorer = export.Scorer(network, Scalings(Scaling(0.6), Scaling(1.7)), 4)
     chips = np.random.default_rng(0).integers(0, 256, (9, 100, 100, 3), np.uint8)
     graph = export.to_onnx(scorer, 100)
     parity = export.check(scorer, graph, chips)
     assert parity.max_difference < 1e-4 and parity.same_labels == 1
     for runtime in ("onnxruntime", "openvino"):
-        run = model.compile_network(graph, runtime=runtime, workers=1)
+        run = model.compile_network(graph, runtime=runtime, workers=1, classes=4, open_rows=True)
         with torch.inference_mode():
-            expected = scorer(torch.from_numpy(chips)).numpy()
-        np.testing.assert_allclose(run(chips), expected, atol=1e-4)
+            seen = torch.from_numpy(chips).permute(0, 3, 1, 2)
+            seen = augment.prepared(seen, network.pixels, network.mean, network.std)
+            logits = scorer.network(seen)
+        found = run.predict(chips)
+        for rows, temperature in ((found.probabilities, 0.6), (found.shares, 1.7)):
+            expected = torch.softmax(logits / temperature, 1)[:, :4]
+            np.testing.assert_allclose(rows, expected, atol=1e-4)
 
 
 def test_calibration_lowers_the_loss_of_held_out_tiles(small: Any, tmp_path: Path) -> None:

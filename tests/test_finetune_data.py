@@ -49,7 +49,7 @@ def test_training_and_validation_tiles_are_those_of_their_splits(tmp_path: Path)
             assert pixels(data, split) == expected
             for i in getattr(data, split):
                 assert data.legend.names[data.labels[i]] == truth[data.chips[i].tobytes()]
-                assert data.names[i].split("/")[-2] == truth[data.chips[i].tobytes()]
+                assert data.called[i].split("/")[-2] == truth[data.chips[i].tobytes()]
         assert data.counts()["test"] == {"brick": 3, "grass": 3, "water": 3}
 
 
@@ -167,7 +167,7 @@ def test_unreadable_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
         for split in ("train", "validation"):
             for i in getattr(data, split):
                 assert data.chips[i].any()
-                assert data.names[i].split("/")[1] == data.legend.names[data.labels[i]]
+                assert data.called[i].split("/")[1] == data.legend.names[data.labels[i]]
 
 
 def test_a_share_of_the_training_tiles(tmp_path: Path) -> None:

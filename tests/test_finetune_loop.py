@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Iterator
@@ -92,6 +93,25 @@ def test_the_figures_of_an_epoch_are_sums_over_tiles(tmp_path: Path) -> None:
     assert found["validation_loss"] == pytest.approx(float(losses[48:].mean()), rel=1e-5)
     assert found["validation_accuracy"] == pytest.approx(1 - float(wrong[48:].float().mean()))
     assert found["samples_per_s"] == pytest.approx(48 / found["seconds"])
+
+
+def test_the_loss_of_mixed_tiles_is_the_cross_entropy_of_their_shares(tmp_path: Path) -> None:
+    made = training(
+        tmp_path, small_network(norm=False), lr=1e-12, crop=1, jitter=0, flips=False, epochs=1,
+        batch=10, label_smoothing=0, weight_decay=0,
+    )  # fmt: skip
+    shares = np.random.default_rng(0).dirichlet(np.ones(3), 72).astype(np.float32)
+    main = shares.argmax(1)
+    main[[3, 60]] = -1  # two equal shares: such tiles train, and are neither right nor wrong
+    made.task = dataclasses.replace(made.task, labels=main, targets=shares)
+    found = made.fit(resume=False).history[0]
+    logits = made.logits(np.arange(72))
+    losses = -(shares * np.log(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))).sum(1)
+    assert found["loss"] == pytest.approx(losses[:48].mean(), rel=1e-5)
+    assert found["validation_loss"] == pytest.approx(losses[48:].mean(), rel=1e-5)
+    held = main[48:] >= 0
+    right = (logits[48:].argmax(1) == main[48:])[held]
+    assert found["validation_accuracy"] == pytest.approx(right.mean())
 
 
 def test_validation_macro_f1_is_scikit_learns(tmp_path: Path) -> None:
@@ -349,7 +369,8 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     labels = np.repeat([0, 1, 3], [5, 20, 75])
-    found = optimise.class_weights(labels, 4, FinetuneSettings(class_weight="balanced")).numpy()
+    balanced = FinetuneSettings(class_weight="balanced")
+    found = optimise.class_weights(np.eye(4)[labels], balanced).numpy()
     expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
     np.testing.assert_allclose(found[[0, 1, 3]], expected, rtol=1e-6)
     assert found[2] == 0 and found[labels].mean() == pytest.approx(1)

@@ -18,9 +18,9 @@ from quadrat import legend as legends
 from quadrat.errors import TrainError
 from quadrat.heads import Settings, Tree, export_forest, export_logistic, fit_temperature
 from quadrat.heads import samples as sampling
-from quadrat.heads.calibrate import T_RANGE, softmax
+from quadrat.heads.calibrate import T_RANGE, HeldOut, Scaling, fit_scalings, one_hot, softmax
 from quadrat.heads.export import round_down
-from quadrat.heads.fit import Forest, fit, probabilities
+from quadrat.heads.fit import Forest, Head, fit
 
 K = 4
 LEGEND = legends.from_names(["a", "b", "c", "d"])
@@ -34,6 +34,15 @@ def run_ov(graph: bytes, x: np.ndarray) -> np.ndarray:
     core = openvino.Core()
     net = core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return net(x)[0]
+
+
+def probabilities(head: Head, x: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    return softmax(head.logits(x), temperature)
+
+
+def at(temperature: float, shift: np.ndarray | None = None) -> dict[str, Scaling]:
+    """One output, at a temperature."""
+    return {"probabilities": Scaling(temperature, shift)}
 
 
 RUNTIMES = {"onnxruntime": run_ort, "openvino": run_ov}
@@ -58,7 +67,9 @@ def test_logistic_is_scikit_learns(runtime: str, temperature: float) -> None:
     x, y = data()
     scaler = StandardScaler().fit(x)
     model = LogisticRegression(max_iter=500).fit(scaler.transform(x), y)
-    graph = export_logistic(model.coef_, model.intercept_, scaler.mean_, scaler.scale_, temperature)
+    graph = export_logistic(
+        model.coef_, model.intercept_, scaler.mean_, scaler.scale_, outputs=at(temperature)
+    )
     logits = model.decision_function(scaler.transform(x.astype(np.float64)))
     np.testing.assert_allclose(RUNTIMES[runtime](graph, x), softmax(logits, temperature), atol=2e-5)
 
@@ -124,7 +135,8 @@ def test_a_forests_temperature_is_that_of_its_log_probabilities(runtime: str) ->
     for floor in (0.0, np.array([1e-3, 1e-3, 0.0, 1e-3])):
         with np.errstate(divide="ignore"):
             expected = softmax(np.log(p.astype(np.float64) + floor), 0.6)
-        got = RUNTIMES[runtime](export_forest(head.trees, x.shape[1], 0.6, floor), x)
+        graph = export_forest(head.trees, x.shape[1], floor=floor, outputs=at(0.6))
+        got = RUNTIMES[runtime](graph, x)
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
@@ -177,7 +189,8 @@ def test_a_tree_that_leads_to_itself_is_not_exported() -> None:
         ({"mean": np.zeros(3)}, "does not fit"),
         ({"scale": np.zeros(2)}, "scales above 0"),
         ({"coef": np.full((2, 2), np.nan)}, "finite"),
-        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"outputs": at(0.0)}, "temperature must be above 0"),
+        ({"outputs": at(1.0, np.zeros(3))}, "2 finite numbers"),
     ],
 )
 def test_what_is_no_logistic_head_is_not_exported(change: dict[str, Any], says: str) -> None:
@@ -201,7 +214,7 @@ def test_the_graph_gives_what_the_head_gave(
     mine = np.isin(y, present)
     fitted, _ = fit(x[mine], y[mine], K, Settings(head=head, depth=4, trees=9))
     expected = probabilities(fitted, x, 1.3)
-    got = RUNTIMES[runtime](fitted.export(1.3), x)
+    got = RUNTIMES[runtime](fitted.export(at(1.3)), x)
     np.testing.assert_allclose(got, expected, atol=2e-5)
     absent = [i for i in range(K) if i not in present]
     assert (got[:, absent] == 0).all()
@@ -216,6 +229,89 @@ def test_two_classes_are_scikit_learns_on_softly_standardised_features() -> None
     z = (x - x.mean(0, dtype=np.float64)) / np.sqrt(sd**2 + np.median(sd) ** 2)
     peer = LogisticRegression(C=1 / (0.05 * len(x)), max_iter=500).fit(z, y)
     np.testing.assert_allclose(probabilities(fitted, x), peer.predict_proba(z), atol=5e-3)
+
+
+def mixed(n: int = 500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Tiles of two to four classes each: features are the classes' own, mixed by the shares."""
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.full(K, 0.4), n)
+    shares[shares < 0.05] = 0
+    shares /= shares.sum(1, keepdims=True)
+    x = shares @ rng.normal(size=(K, 12)) + 0.2 * rng.normal(size=(n, 12))
+    return x.astype(np.float32), shares
+
+
+def repeated(x: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A row for each class of a tile, and its weight, by a plain loop."""
+    rows = [(x[i], k, s) for i in range(len(x)) for k, s in enumerate(shares[i]) if s > 0]
+    return tuple(np.array(part) for part in zip(*rows, strict=True))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("class_weight", ["none", "balanced"])
+@pytest.mark.parametrize("k", [2, 4])
+def test_shares_are_scikit_learns_fit_to_repeated_weighted_rows(k: int, class_weight: str) -> None:
+    x, shares = mixed()
+    shares = np.concatenate([shares[:, : k - 1], shares[:, k - 1 :].sum(1, keepdims=True)], axis=1)
+    head, _ = fit(x, shares, k, Settings(reg=0.02, class_weight=class_weight))
+    sd = x.std(0, dtype=np.float64)
+    z = (x - x.mean(0, dtype=np.float64)) / np.sqrt(sd**2 + np.median(sd) ** 2)
+    rows, y, w = repeated(z, shares)
+    if class_weight == "balanced":
+        w = w * (w.sum() / (k * np.bincount(y, weights=w)))[y]
+    peer = LogisticRegression(C=1 / (0.02 * len(x)), max_iter=2000, tol=1e-8)
+    expected = peer.fit(rows, y, w).predict_proba(z)
+    np.testing.assert_allclose(probabilities(head, x), expected, atol=2e-3)
+
+
+def test_a_forest_on_shares_is_scikit_learns_on_repeated_weighted_rows() -> None:
+    x, shares = mixed()
+    settings = Settings(head="forest", trees=8, depth=4, seed=3)
+    head, _ = fit(x, shares, K, settings)
+    rows, y, w = repeated(x, shares)
+    peer = RandomForestClassifier(8, max_depth=4, random_state=3).fit(rows, y, w)
+    lifted = peer.predict_proba(x) + 1e-3
+    expected = lifted / lifted.sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities(head, x), expected, atol=1e-9)
+
+
+def test_ids_are_shares_of_one_class() -> None:
+    x, y = data()
+    one, other = (fit(x, t, K, Settings())[0] for t in (y, one_hot(y, K)))
+    np.testing.assert_array_equal(one.logits(x), other.logits(x))
+
+
+def test_expected_shares_are_nearer_than_those_of_main_classes() -> None:
+    """What a fit to hard labels says of a mixed tile is a class, not its shares."""
+    x, shares = mixed(2000)
+    train, held = slice(0, 1500), slice(1500, None)
+    errors = {}
+    for name, targets in (("shares", shares), ("main", shares.argmax(1))):
+        head, _ = fit(x[train], targets[train], K, Settings(reg=0.002))
+        errors[name] = np.abs(probabilities(head, x[held]) - shares[held]).sum(1).mean() / 2
+    assert errors["shares"] < 0.6 * errors["main"]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("name", ["logistic", "forest"])
+def test_both_outputs_and_fewer_columns_than_were_learned(runtime: str, name: str) -> None:
+    """The last column is ground without a class: it shares in the sum and is not given."""
+    x, shares = mixed()
+    head, _ = fit(x, shares, K, Settings(head=name, trees=7))
+    shift = np.log(np.array([1.0, 2.0, 0.5, 1.0]))
+    outputs = {"probabilities": Scaling(0.5, shift), "shares": Scaling(1.1)}
+    graph = head.export(outputs, 3)
+    session = onnxruntime.InferenceSession(graph)
+    assert [o.name for o in session.get_outputs()] == ["probabilities", "shares"]
+    if runtime == "onnxruntime":
+        got = session.run(None, {"features": x})
+    else:
+        core = openvino.Core()
+        hint = {"INFERENCE_PRECISION_HINT": "f32"}
+        found = core.compile_model(core.read_model(graph), "CPU", hint)(x)
+        got = [found["probabilities"], found["shares"]]
+    z = head.logits(x)
+    np.testing.assert_allclose(got[0], softmax(z / 0.5 + shift)[:, :3], atol=2e-5)
+    np.testing.assert_allclose(got[1], softmax(z, 1.1)[:, :3], atol=2e-5)
 
 
 def test_reg_means_the_same_for_any_number_of_tiles() -> None:
@@ -299,6 +395,38 @@ def test_the_temperature_is_scipys_minimum() -> None:
 
     best = minimize_scalar(nll, bounds=(-3, 3), method="bounded", options={"xatol": 1e-8})
     assert fit_temperature(logits, truth) == pytest.approx(np.exp(best.x), rel=1e-4)
+
+
+def test_a_temperature_of_shares_is_scipys_minimum() -> None:
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(400, 4)) * 2
+    shares = softmax(logits + rng.normal(size=logits.shape), 1.6)
+
+    def cross_entropy(log_t: float) -> float:
+        return float(-(shares * np.log(softmax(logits, float(np.exp(log_t))))).sum(1).mean())
+
+    best = minimize_scalar(cross_entropy, bounds=(-3, 3), method="bounded", options={"xatol": 1e-8})
+    assert fit_temperature(logits, shares) == pytest.approx(np.exp(best.x), rel=1e-4)
+    ids = rng.integers(4, size=400)
+    assert fit_temperature(logits, ids) == fit_temperature(logits, one_hot(ids, 4))
+
+
+def test_the_probability_of_the_main_class_is_not_its_share() -> None:
+    """Shares of 0.6 and 0.4, known to a tenth: the first is nearly always the larger."""
+    rng = np.random.default_rng(5)
+    expected = rng.dirichlet(np.full(3, 2.0), 6000)
+    shares = np.clip(expected + 0.05 * rng.normal(size=expected.shape), 0, None)
+    shares /= shares.sum(1, keepdims=True)
+    main = shares.argmax(1)
+    found = fit_scalings(HeldOut(np.log(expected), shares, main, None))
+    assert found.shares.temperature == pytest.approx(1.0, abs=0.05)
+    assert found.probabilities.temperature < 0.5
+    p = found.probabilities(np.log(expected))
+    said, right = p.max(1), (p.argmax(1) == main)
+    for low, high in ((0.4, 0.6), (0.6, 0.8), (0.8, 0.95), (0.95, 1.0)):
+        mine = (said >= low) & (said < high)
+        assert said[mine].mean() == pytest.approx(right[mine].mean(), abs=0.05)
+    assert np.array_equal(p.argmax(1), expected.argmax(1))  # no main class changes
 
 
 def test_impossible_classes_do_not_move_the_temperature() -> None:
@@ -395,6 +523,44 @@ def test_empty_and_unseen_classes_are_told() -> None:
     warnings = sampling.sort(index, LEGEND, "tiles").warnings
     assert any(w.startswith("no tile is d:") for w in warnings)
     assert any(w.startswith("c is among the validation tiles only") for w in warnings)
+
+
+def with_shares(index: pa.Table, shares: list[list[float | None]]) -> pa.Table:
+    for k, name in enumerate(LEGEND.names):
+        values = pa.array([row[k] for row in shares], pa.float32())
+        index = index.append_column(f"frac_{name}", values)
+    return index
+
+
+def test_mixed_tiles_train_whatever_the_rule_said() -> None:
+    index = with_shares(
+        an_index(["a", None, None, "b", None], ["train"] * 4 + ["validation"]),
+        [[0.9, 0.1, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.6, 0.2, 0], [None] * 4, [0, 0.4, 0.6, 0]],
+    )
+    found = sampling.sort(index, LEGEND, "tiles")
+    np.testing.assert_array_equal(found.train, [0, 1, 2, 3])
+    np.testing.assert_array_equal(found.y, [0, -1, 1, 1, 2])
+    assert not found.masks
+    np.testing.assert_allclose(
+        found.targets(found.train),
+        [[0.9, 0.1, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.6, 0.2, 0], [0, 1, 0, 0]],
+    )
+    counts = found.counts(LEGEND)
+    assert counts["train"] == {"a": 1, "b": 2, "c": 0, "d": 0, "no main class": 1}
+
+
+def test_ground_without_a_class_is_learned_and_said() -> None:
+    index = with_shares(
+        an_index([None, "a", "b"], ["train"] * 3), [[0.1, 0, 0, 0], [0.6, 0.2, 0, 0], [0, 1, 0, 0]]
+    )
+    found = sampling.sort(index, LEGEND, "tiles")
+    assert found.masks and found.columns == 5 and found.names(LEGEND)[-1] == "masked"
+    np.testing.assert_array_equal(found.y, [4, 0, 1])
+    where = np.arange(2)
+    np.testing.assert_allclose(
+        found.targets(where), [[0.1, 0, 0, 0, 0.9], [0.6, 0.2, 0, 0, 0.2]], atol=1e-6
+    )
+    assert any("1 training tiles are mostly ground that" in w for w in found.warnings)
 
 
 def test_folds_keep_blocks_together_and_are_even() -> None:

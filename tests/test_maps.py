@@ -14,15 +14,16 @@ import rasterio
 from PIL import Image
 from rasterio.warp import transform
 
+import made_scores
 from quadrat import geoparquet, maps, storage
 from quadrat.errors import InputError, LegendError, ScoresError
 from quadrat.grid import Grid
-from quadrat.legend import Legend, from_names, load_legend
+from quadrat.legend import Legend, fold, from_names, load_legend
 from quadrat.maps import NO_TILE, frame, plurality, summarise
 from quadrat.maps.picture import round_length
 from quadrat.metrics import fold_probabilities
 from quadrat.parts import PartRecord
-from quadrat.scores import Scores
+from quadrat.scores import Scores, open_scores
 from quadrat.scores.files import write_manifest
 
 NLCD6 = load_legend("nlcd6")
@@ -120,6 +121,61 @@ def test_it_is_a_cog_with_the_legends_colours(scored: Any, tmp_path: Path) -> No
     with rasterio.open(done.certainty) as data:
         assert data.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert data.descriptions == ("probability of the class shown", "entropy, bits")
+
+
+def mixed_county(folder: Path, **more: Any) -> Any:
+    """The county of before with expected shares, and 90% sets."""
+    rows, cols, p = county()
+    shares = np.random.default_rng(3).dirichlet(np.full(6, 0.7), len(rows))
+    uri = made_scores.write_scores(
+        str(folder), rows, cols, p, shares=shares, threshold=0.2, pieces=3, **more
+    )
+    return open_scores(uri), rows, cols, p, shares
+
+
+def test_shares_are_a_band_a_class(tmp_path: Path) -> None:
+    scores, rows, cols, _, shares = mixed_county(tmp_path / "s")
+    done = maps.map(scores, str(tmp_path / "map.tif"), shares=str(tmp_path / "shares.tif"))
+    x, y = (cols + 0.5) * 224.0, -(rows + 0.5) * 224.0
+    assert done.shares is not None
+    with rasterio.open(done.shares) as data:
+        assert data.descriptions == NLCD6.names and data.crs.to_epsg() == 26917
+        assert data.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        values = np.array(list(data.sample(zip(x, y, strict=True))))
+        assert np.isnan(data.read()).all(axis=0).sum() == data.width * data.height - len(rows)
+    np.testing.assert_allclose(values, shares, atol=1e-6)
+    three = maps.map(
+        scores, str(tmp_path / "m3.tif"), shares=str(tmp_path / "s3.tif"), legend="nlcd3"
+    )
+    to = fold(NLCD6, load_legend("nlcd3"))
+    with rasterio.open(str(three.shares)) as data:
+        values = np.array(list(data.sample(zip(x, y, strict=True))))
+    for k in range(3):
+        np.testing.assert_allclose(values[:, k], shares[:, to == k].sum(1), atol=1e-6)
+
+
+def test_the_certainty_map_counts_the_classes_of_the_conformal_sets(tmp_path: Path) -> None:
+    scores, rows, cols, p, _ = mixed_county(tmp_path / "s")
+    done = maps.map(scores, str(tmp_path / "m.tif"), geojson=str(tmp_path / "m.geojson"))
+    inside = (p >= 0.2) | (p == p.max(1, keepdims=True))
+    x, y = (cols + 0.5) * 224.0, -(rows + 0.5) * 224.0
+    with rasterio.open(done.certainty) as data:
+        assert data.descriptions[2] == "classes in the conformal set"
+        assert data.tags()["SETS"] == "conformal, hold the main class of 90% of tiles"
+        values = np.array(list(data.sample(zip(x, y, strict=True))))
+    np.testing.assert_array_equal(values[:, 2], inside.sum(1))
+    outlines = json.loads((tmp_path / "m.geojson").read_text())["features"]
+    found = {(f["properties"]["row"], f["properties"]["col"]): f["properties"] for f in outlines}
+    for i, place in enumerate(zip(rows.tolist(), cols.tolist(), strict=True)):
+        assert found[place]["set_size"] == inside[i].sum()
+
+
+def test_scores_without_shares_give_no_map_of_them(scored: Any, tmp_path: Path) -> None:
+    scores, *_ = scored
+    with pytest.raises(ScoresError, match=r"no shares of the ground.*train and score again"):
+        maps.map(scores, str(tmp_path / "m.tif"), shares=str(tmp_path / "s.tif"))
+    with pytest.raises(InputError, match="two outputs"):
+        maps.map(scores, str(tmp_path / "m.tif"), shares=str(tmp_path / "m.tif"))
 
 
 def test_a_large_map_has_overviews(tmp_path: Path) -> None:

@@ -177,19 +177,56 @@ def test_the_confusion_matrix_has_truth_in_rows(two: Page, first: dict[str, np.n
         assert int(row[7]) == whole
 
 
-def test_calibration_is_the_mean_gap_of_fifteen_bins(
+def test_calibration_is_the_mean_gap_of_fifteen_bins_less_chance(
     two: Page, first: dict[str, np.ndarray]
 ) -> None:
     truth, shown, p = held(first)
-    sure = p.astype(np.float32).max(1)
-    ece = 0.0
+    inside = first["split"] == "validation"
+    rows, cols = first["rows"][inside] // 8, first["cols"][inside] // 8
+    blocks = np.unique(np.stack([rows, cols]), axis=1, return_inverse=True)[1].reshape(-1)
+    sure, n_blocks = p.astype(np.float32).max(1).astype(float), blocks.max() + 1
+    off, ece = (truth == shown) - sure, 0.0
     for low in np.arange(15) / 15:
-        inside = (sure >= low) & (sure < low + 1 / 15)
-        if inside.any():
-            ece += inside.mean() * abs(sure[inside].mean() - (truth == shown)[inside].mean())
+        there = (sure >= low) & (sure < low + 1 / 15)
+        if not there.any():
+            continue
+        n, mean = there.sum(), sure[there].mean()
+        parts = [off[there & (blocks == b)] for b in range(n_blocks)]
+        between = sum((o.sum() - off[there].mean() * len(o)) ** 2 for o in parts)
+        chance = max(n * mean * (1 - mean), between * n_blocks / (n_blocks - 1))
+        ece += np.sqrt(max(off[there].sum() ** 2 - chance, 0)) / len(sure)
     row = two.table("Calibration")[0]
     assert row[0] == "Expected calibration error"
     assert percent(row[1]) == pytest.approx(ece, abs=1e-3)
+
+
+def test_accuracy_is_of_pure_and_mixed_tiles_whatever_rule_labelled_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    rows, cols = square(16)
+    shares = rng.dirichlet(np.full(6, 0.25), len(rows))
+    main = shares.argmax(1)
+    pure = shares.max(1) >= 0.9
+    shown = np.where(rng.random(len(rows)) < np.where(pure, 0.03, 0.3), rng.integers(0, 6), main)
+    split = np.where(cols % 16 < 6, "validation", "train")
+    p = certain(shown, p=0.8)
+    uri = write_scores(
+        str(tmp_path / "s"), rows, cols, p, split=split, reference=shares, shares=p, threshold=0.1,
+        truth=np.where(pure, main, -1),
+    )  # fmt: skip
+    found = report([uri], str(tmp_path / "r.html"))
+    one, inside = page(tmp_path / "r.html"), split == "validation"
+    figures = dict(one.table(f"{inside.sum()} reference tiles, pure and mixed"))
+    right = shown == main
+    assert percent(figures["Overall accuracy"]) == pytest.approx(right[inside].mean(), abs=6e-4)
+    alone = figures["Overall accuracy, pure plots alone (90%)"]
+    assert percent(alone) == pytest.approx(right[inside & pure].mean(), abs=6e-4)
+    error = np.abs(p - shares).sum(1)[inside].mean() / 2
+    assert percent(figures["Ground given to a wrong class"]) == pytest.approx(error, abs=6e-4)
+    bands = one.table("Pure and mixed tiles")
+    assert sum(int(row[1]) for row in bands) == inside.sum()
+    assert bands[-1][0] == "90% to 100%" and int(bands[-1][1]) == (inside & pure).sum()
+    assert any("as the label source says" in line and "pure" in line for line in found.summary)
+    assert "classes in doubt" in one.data["layers"][2]["name"]
 
 
 def test_areas_are_the_stratified_estimate(folder: Path, first: dict[str, np.ndarray]) -> None:
@@ -466,7 +503,7 @@ def test_a_run_alone_reports_its_own_validation(
     )
     found = page(out)
     assert_whole(Path(out).read_text("utf-8"))
-    overall = runs.show_run(run.id, tracking_uri=history).metrics["validation/overall"]
+    overall = runs.show_run(run.id, tracking_uri=history).metrics["ground/overall"]
     rows = next(v for k, v in found.tables.items() if "reference tiles" in k)
     assert percent(rows[1][1]) == pytest.approx(overall, abs=6e-4)
     facts = dict(found.table("Model"))

@@ -39,11 +39,13 @@ def test_scores_are_what_the_model_file_says(
     scores, names = by_tile(out), county_tiles.legend.names
     for part in county_tiles.parts():
         for batch in tiles.read_part(part):
-            (want,) = session.run(None, {session.get_inputs()[0].name: batch.chips})
-            for row, p in zip(batch.index.to_pylist(), want, strict=True):
+            want = session.run(None, {session.get_inputs()[0].name: batch.chips})
+            for row, p, share in zip(batch.index.to_pylist(), *want, strict=True):
                 got = scores[row["row"], row["col"]]
                 # runtimes add up a tile's 50,176 pixels in orders of their own
                 assert [got[f"p_{n}"] for n in names] == pytest.approx(p, abs=5e-4)
+                assert [got[f"share_{n}"] for n in names] == pytest.approx(share, abs=5e-4)
+                assert [got[f"frac_{n}"] for n in names] == [row[f"frac_{n}"] for n in names]
                 assert got["label"] == names[int(p.argmax())] or np.sort(p)[-2:].ptp() < 1e-3
                 assert got["truth"] == row["label"] and got["split"] == row["split"]
 

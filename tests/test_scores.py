@@ -57,6 +57,55 @@ def test_a_coarser_legend_sums_probabilities_and_shares(tmp_path: Path) -> None:
     np.testing.assert_allclose(coarse.shares, by_share, atol=1e-6)
 
 
+def test_the_truth_is_the_main_class_of_the_reference_where_its_shares_are_known(
+    tmp_path: Path,
+) -> None:
+    rows, cols = square(2)
+    reference = np.zeros((4, 6))
+    reference[0, [0, 2]] = 0.55, 0.45  # no rule for pure plots labels it, and it has a main class
+    reference[1, [1, 3]] = 0.5  # two equal shares: none
+    reference[2, 4] = 0.2  # most ground has no class
+    reference[3] = np.nan  # nothing is known but its label
+    truth = np.array([-1, -1, 4, 5])
+    uri = write_scores(
+        str(tmp_path), rows, cols, certain(truth % 6), truth=truth, reference=reference
+    )
+    day = scores.read(uri)
+    assert day.truth.tolist() == [0, -1, -1, 5]
+    assert day.reference is not None
+    np.testing.assert_allclose(day.reference, reference, atol=1e-7)
+    assert scores.open_scores(uri).table()["frac_Developed"].null_count == 1
+    mixed = np.zeros((4, 6))
+    mixed[:, [NLCD6.names.index(n) for n in ("Developed", "Forest", "Shrub")]] = 0.4, 0.3, 0.3
+    other = write_scores(
+        str(tmp_path / "b"), rows, cols, certain(truth % 6), truth=truth, reference=mixed
+    )
+    fine = scores.read(other)
+    assert {NLCD6.names[i] for i in fine.truth} == {"Developed"}
+    coarse = fine.folded(NLCD3)  # 0.6 of the ground is undeveloped
+    assert {NLCD3.names[i] for i in coarse.truth} == {"Undeveloped"}
+
+
+def test_sets_fold_to_the_classes_that_one_of_theirs_folds_into(tmp_path: Path) -> None:
+    rows, cols = square(10)
+    p = np.random.default_rng(2).dirichlet(np.ones(6) / 2, 100)
+    uri = write_scores(str(tmp_path), rows, cols, p, threshold=0.2)
+    day = scores.read(uri)
+    assert day.sets is not None
+    expected = (p >= 0.2) | (p == p.max(1, keepdims=True))
+    np.testing.assert_array_equal(day.sets, expected)
+    found = scores.open_scores(uri)
+    assert found.threshold == 0.2
+    np.testing.assert_array_equal(found.table()["set_size"].to_numpy(), expected.sum(1))
+    to = fold(NLCD6, NLCD3)
+    coarse = day.folded(NLCD3).sets
+    assert coarse is not None
+    for i in range(100):
+        assert set(np.flatnonzero(coarse[i])) == {int(to[k]) for k in np.flatnonzero(expected[i])}
+    some = day.take(np.array([7, 3])).sets
+    np.testing.assert_array_equal(some, expected[[7, 3]])
+
+
 def test_dates_are_matched_on_the_ground_that_all_of_them_show(tmp_path: Path) -> None:
     days = []
     for n, shift in enumerate((0, 2, 3)):

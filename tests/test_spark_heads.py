@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pytest
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
 
 from quadrat import geoparquet, legend, storage
 from quadrat.engines.spark import SparkEngine
@@ -17,6 +19,7 @@ from quadrat.errors import TrainError
 from quadrat.features import FeatureParts
 from quadrat.heads import Settings
 from quadrat.heads import spark as trainer
+from quadrat.heads.calibrate import Scaling, fit_scalings
 
 pytest.importorskip("pyspark", reason="the Spark engine needs pyspark")
 
@@ -98,7 +101,7 @@ def test_the_bundles_head_gives_what_spark_gives(
     features: tuple[np.ndarray, np.ndarray],
 ) -> None:
     settings = Settings(head, max_iter=trainer.MAX_ITER)
-    done = trainer.fit(parts, LEGEND, settings, engine, "tiles")
+    done = trainer.fit([parts], LEGEND, settings, engine, "tiles")
     x, y = features
     expected, labels = of_spark(engine, done.model, x)
     present = np.array([0, 1, 2, 4])
@@ -109,17 +112,58 @@ def test_the_bundles_head_gives_what_spark_gives(
     assert (plain[:, 3] == 0).all()
     assert (plain.argmax(1) == present[labels]).all()
 
-    calibrated = run_onnx(done.head.export(done.temperature), x)
+    assert done.held_out is not None
+    assert len(done.held_out.main) >= trainer.ENOUGH
+    scaling = fit_scalings(done.held_out).probabilities
+    calibrated = run_onnx(done.head.export({"probabilities": scaling}), x)
     floor = trainer.FLOOR if head == "forest" else 0.0
-    sharpened = (expected + floor) ** (1 / done.temperature)
+    sharpened = (expected + floor) ** (1 / scaling.temperature)
     sharpened /= sharpened.sum(1, keepdims=True)
     assert np.abs(calibrated[:, present] - sharpened).max() < 1e-5
     assert (calibrated.argmax(1) == present[labels]).all()
 
     held = np.arange(0, TILES, 5)
-    assert np.abs(done.probabilities - calibrated[held]).max() < 1e-5
-    assert done.accuracy == pytest.approx((calibrated[held].argmax(1) == y[held]).mean())
-    assert done.accuracy > 0.5  # chance is 0.4
+    assert np.abs(scaling(done.logits) - calibrated[held]).max() < 1e-5
+    assert (done.logits.argmax(1) == y[held]).mean() > 0.5  # chance is 0.4
+
+
+def test_shares_and_views_are_spark_mls_on_repeated_weighted_rows(
+    engine: SparkEngine, tmp_path: Path
+) -> None:
+    """Against scikit-learn on rows repeated by hand: both minimise the same, to convergence."""
+    rng = np.random.default_rng(1)
+    shares = rng.dirichlet([0.4, 0.4, 0.4], 400)
+    shares[shares < 0.1] = 0
+    shares /= shares.sum(1, keepdims=True)
+    three = legend.from_names(["a", "b", "c"])
+    centres = rng.normal(size=(3, 6))
+    views, xs = [], []
+    for view in range(2):
+        x = (shares @ centres + 0.3 * rng.normal(size=(400, 6))).astype(np.float32)
+        table = pa.table({
+            "row": pa.array(np.arange(400) // 20, pa.int32()),
+            "col": pa.array(np.arange(400) % 20, pa.int32()),
+            "path": pa.nulls(400, pa.string()),
+            "label": pa.nulls(400, pa.string()),
+            "split": ["train"] * 360 + ["validation"] * 40,
+            **{f"frac_{n}": pa.array(shares[:, k], pa.float32()) for k, n in enumerate("abc")},
+            "features": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), 6),
+        })  # fmt: skip
+        folder = str(tmp_path / str(view))
+        geoparquet.write_part(storage.join(folder, "p.parquet"), table, None, note={"skipped": []})
+        views.append(FeatureParts(folder, ("p.parquet",), 6, "d", 0.0, ("a", "b", "c")))
+        xs.append(x)
+    settings = Settings(reg=1e-4, max_iter=300)
+    done = trainer.fit(views, three, settings, engine, "tiles")
+    train = np.concatenate([x[:360] for x in xs]).astype(np.float64)
+    at, y = np.nonzero(np.tile(shares[:360], (2, 1)))
+    w = np.tile(shares[:360], (2, 1))[at, y]
+    scale = train.std(0)
+    peer = LogisticRegression(C=1 / (1e-4 * len(train)), max_iter=3000, tol=1e-9)
+    expected = peer.fit(train[at] / scale, y, w).predict_proba(xs[0][360:] / scale)
+    assert np.abs(softmax(done.logits, axis=1) - expected).max() < 0.02
+    assert done.held_out is not None and len(done.held_out.main) == 360
+    np.testing.assert_allclose(done.held_out.targets.sum(1), 1)
 
 
 def uncalibrated(head: Any) -> bytes:
@@ -128,15 +172,15 @@ def uncalibrated(head: Any) -> bytes:
 
     if hasattr(head, "floor"):
         head = replace(head, floor=np.zeros(5))
-    return bytes(head.export(1.0))
+    return bytes(head.export({"probabilities": Scaling()}))
 
 
 def test_logistic_is_spark_mls_with_its_settings(engine: SparkEngine, parts: FeatureParts) -> None:
-    done = trainer.fit(parts, LEGEND, Settings("logistic", reg=0.05, max_iter=7), engine, "tiles")
+    done = trainer.fit([parts], LEGEND, Settings("logistic", reg=0.05, max_iter=7), engine, "tiles")
     assert done.model.getRegParam() == 0.05
     assert done.model.getMaxIter() == 7
     assert done.model.getFamily() == "multinomial"
-    forest = trainer.fit(parts, LEGEND, Settings("forest", trees=4, depth=3), engine, "tiles")
+    forest = trainer.fit([parts], LEGEND, Settings("forest", trees=4, depth=3), engine, "tiles")
     assert forest.model.getNumTrees == 4
     assert max(t.depth for t in forest.model.trees) <= 3
 
@@ -155,7 +199,7 @@ def test_one_class_is_an_error(engine: SparkEngine, tmp_path: Path) -> None:
     geoparquet.write_part(str(tmp_path / "p.parquet"), table, None, note={"skipped": []})
     one = FeatureParts(str(tmp_path), ("p.parquet",), 40, "digest", 0.0)
     with pytest.raises(TrainError, match="at least two"):
-        trainer.fit(one, LEGEND, Settings(), engine, "tiles")
+        trainer.fit([one], LEGEND, Settings(), engine, "tiles")
 
 
 def test_train_on_spark_makes_a_bundle_that_scores_without_spark(

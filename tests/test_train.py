@@ -13,10 +13,11 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from scipy.special import softmax
 
-from quadrat import backbones, features, heads, metrics, tiles
+from quadrat import backbones, features, heads, metrics, scores, scoring, tiles
 from quadrat.errors import QuadratError, TrainError
-from quadrat.heads import learning
+from quadrat.heads import learning, training
 from quadrat.model import open_model, runner
 
 SIZE = 16
@@ -152,8 +153,8 @@ def test_no_tile_calibrates_a_head_that_it_trained(
                 seen.append((trained, {row.tobytes() for row in rows}))
                 return logits(rows)
 
-            def export(self, temperature: float) -> bytes:
-                return bytes(head.export(temperature))
+            def export(self, *how: Any) -> bytes:
+                return bytes(head.export(*how))
 
         return Spy(), notes
 
@@ -180,7 +181,7 @@ def test_calibration_helps_where_the_head_is_too_sure(tmp_path: Path) -> None:
     settings = heads.Settings(reg=1e-3, max_iter=2000)
     x, y = found.values, labels.y
     head, _ = heads.fit.fit(x[labels.train], y[labels.train], 3, settings)
-    raw = heads.fit.probabilities(head, x[labels.validation])
+    raw = softmax(head.logits(x[labels.validation]), axis=1)
     plain = metrics.summarise(y[labels.validation], raw, list(COLOURS)).to_dict()
     assert result.metrics is not None
     for name in ("nll", "ece"):
@@ -245,11 +246,12 @@ def test_events_tell_the_history_what_it_keeps(pictures: str, tmp_path: Path) ->
         run_id="abc",
         on_event=lambda name, values: events.append((name, values)),
     )
-    assert [name for name, _ in events] == ["params", "data", "metrics", "forms", "model"]
+    assert [name for name, _ in events] == ["params", "data", "metrics", "ground", "forms", "model"]
     told = dict(events)
-    assert told["params"]["reg"] == 0.005 and told["params"]["backbone"] == "mean_colour"
+    assert told["params"]["reg"] == 0.02 and told["params"]["backbone"] == "mean_colour"
     assert told["data"]["digest"] == tiles.open_tiles(pictures, size_px=SIZE).digest
     assert told["metrics"]["split"] == "validation"
+    assert told["ground"] == result.ground
     assert told["model"]["uri"] == result.uri
     assert open_model(result.uri).info.run_id == "abc"
 
@@ -373,7 +375,7 @@ def test_forests_compare_precisions_without_their_luck(
 
     def learned(values: np.ndarray) -> learning.Learned:
         found = features.Features(values.astype(np.float32), index, (), "", 0.0, "")
-        monkeypatch.setattr(learning, "_features", lambda job, on_progress: found)
+        monkeypatch.setattr(learning, "_features", lambda job, view, on_progress: found)
         graph = backbones.feature_graph("mean_colour", size_px=SIZE)
         settings = heads.Settings(head="forest", trees=5)
         return learning.learn(
@@ -389,3 +391,125 @@ def test_forests_compare_precisions_without_their_luck(
     assert np.std(single) > 1.5 * np.std(compared)
     worse = learned(plain + rng.normal(0, 1.0, plain.shape)).compared
     assert worse is not None and worse < min(compared) - heads.forms.MAX_FALL
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two tile sets of 1,024 tiles in three colours, up to two in a tile: the shares of the classes
+    are those of the pixels, and the mean colour tells them."""
+    folder = tmp_path_factory.mktemp("mixed")
+    rng = np.random.default_rng(0)
+    colours = np.array([[200, 60, 60], [60, 160, 60], [60, 60, 200]])
+    side, count = 16, 32
+    size = side * count
+    pixels, codes = np.zeros((size, size, 3), np.uint8), np.zeros((size, size), int)
+    for r in range(count):
+        for c in range(count):
+            a, b = rng.permutation(3)[:2]
+            part = np.full((side, side), a)
+            part[: rng.integers(0, side // 2 + 4)] = b
+            box = np.s_[r * side : (r + 1) * side, c * side : (c + 1) * side]
+            codes[box] = 41 * (part == 0) + 22 * (part == 1) + 11 * (part == 2)
+            noise = rng.normal(0, 40, (side, side, 3)) + rng.normal(0, 6, 3)
+            pixels[box] = np.clip(colours[part] + noise, 1, 255)
+    options = {"crs": "EPSG:26917", "transform": Affine(1, 0, 320000, 0, -1, 4096000)}
+    for name, bands in (("image", pixels.transpose(2, 0, 1)), ("codes", codes[None])):
+        with rasterio.open(
+            folder / f"{name}.tif", "w", driver="GTiff", count=len(bands), height=size, width=size,
+            dtype="uint8", **options,
+        ) as file:  # fmt: skip
+            file.write(bands.astype(np.uint8))
+    for legend in ("nlcd8", "nlcd6"):
+        tiles.tile(
+            [str(folder / "image.tif")], str(folder / legend), labels=str(folder / "codes.tif"),
+            legend=legend, tile_m=float(side), block=2, buffer=0, validation=0.3,
+        )  # fmt: skip
+    return str(folder)
+
+
+def test_shares_are_learned_from_all_tiles_and_both_outputs_are_calibrated(
+    mixed: str, tmp_path: Path
+) -> None:
+    source = f"{mixed}/nlcd8"
+    result = do(source, tmp_path / "model")
+    opened = tiles.open_tileset(source)
+    counted = opened.info["audit"]["tiles"]
+    assert sum(result.tiles["train"].values()) == counted["train"]  # mixed ones too
+    model = open_model(result.uri)
+    assert model.info.outputs == ("probabilities", "shares") and not model.info.masks
+    said, true = [], []
+    for part in opened.parts():
+        for batch in tiles.read_part(part):
+            held = np.array(batch.index["split"].to_pylist()) == "validation"
+            said.append(runner(model).predict(batch.chips[held]))
+            true.append(tiles.targets.shares(batch.index, model.legend.names)[held])
+    p, shares = (np.concatenate([s[i] for s in said]) for i in (0, 1))
+    true = np.concatenate(true)
+    assert np.abs(shares - true).sum(1).mean() / 2 < 0.12
+    assert np.abs(p - true).sum(1).mean() / 2 > np.abs(shares - true).sum(1).mean() / 2
+    assert (p.argmax(1) == shares.argmax(1)).all()  # one main class
+    mixed_tiles = true.max(1) < 0.9
+    assert mixed_tiles.mean() > 0.4
+    assert (p.max(1) > shares.max(1))[mixed_tiles].mean() > 0.9
+    assert result.metrics is not None and result.ground is not None
+    assert result.ground["tiles"] > 2.5 * result.metrics["tiles"]  # the training tiles, too
+    right = (p.argmax(1) == true.argmax(1)).mean()
+    assert result.accuracy == pytest.approx(right, abs=0.02)
+    conformal = model.info.conformal
+    assert conformal["level"] == 0.9 and 0 < conformal["threshold"] < 1
+    covered = metrics.coverage(p, true.argmax(1), conformal["threshold"]).mean()
+    assert covered > 0.8
+
+
+def test_tiles_of_ground_without_a_class_are_masked_and_said(mixed: str, tmp_path: Path) -> None:
+    source = f"{mixed}/nlcd6"
+    result = do(source, tmp_path / "model")
+    assert open_model(result.uri).info.masks
+    assert any("has no class for (water)" in w for w in result.warnings)
+    table = tiles.index(tiles.open_tileset(source))
+    shares = tiles.targets.shares(table, tiles.open_tileset(source).legend.names)
+    water = {
+        (r, c)
+        for r, c, rest in zip(
+            table["row"].to_pylist(), table["col"].to_pylist(), 1 - shares.sum(1), strict=True
+        )
+        if rest > 0.75
+    }
+    done = scoring.score(result.uri, source, str(tmp_path / "scores"))
+    assert done.masked > 0.7 * len(water) > 10 and any("are masked" in w for w in done.warnings)
+    found = scores.open_scores(done.uri)
+    kept = found.table(["row", "col"])
+    assert done.tiles + done.masked == len(table)
+    left = set(zip(kept["row"].to_pylist(), kept["col"].to_pylist(), strict=True))
+    assert len(left & water) < 0.1 * len(water)
+    assert found.probabilities(found.table()).sum(1) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_prior_moves_the_shares_towards_the_ground_that_is_mapped(
+    mixed: str, tmp_path: Path
+) -> None:
+    source = f"{mixed}/nlcd8"
+    wet = do(source, tmp_path / "wet", prior={"Water": 0.8})
+    plain = do(source, tmp_path / "plain")
+    chips, _ = chips_of(source, "validation")
+    means = {}
+    for name, result in (("wet", wet), ("plain", plain)):
+        said = runner(open_model(result.uri)).predict(chips)
+        means[name] = said.shares.mean(0)  # type: ignore[union-attr]
+    water = open_model(wet.uri).legend.id("Water")
+    assert means["wet"][water] > means["plain"][water] + 0.1
+    assert open_model(wet.uri).info.head["prior"] == {"Water": 0.8}
+    for prior, says in (({"Water": 1.2}, "from 0 to 1"), ({"Sea": 0.1}, "has no class")):
+        with pytest.raises(QuadratError, match=says):
+            do(source, tmp_path / "no", prior=prior)
+
+
+def test_views_are_kept_by_themselves_and_as_many_as_is_cheap(
+    pictures: str, tmp_path: Path
+) -> None:
+    assert do(pictures, tmp_path / "auto").views == 4
+    assert do(pictures, tmp_path / "two", views=2).seconds["features"] == 0  # of four that are kept
+    assert do(pictures, tmp_path / "more", views=5).seconds["features"] > 0
+    assert training._views(12_000) == 1 and training._views(5000) == 2 and training._views(9) == 4
+    with pytest.raises(QuadratError, match="1 to 8"):
+        do(pictures, tmp_path / "no", views=9)

@@ -43,7 +43,8 @@ class Selection:
         splits: only tiles of these splits; None for all.
         sample_frac: share of the tiles outside the splits `validation` and `test`, chosen by a
             hash of the tile's name and the seed: the same tiles whatever the parts and the engine.
-        shares: label -> share of its tiles, of every split, chosen by another hash; None for all.
+        shares: label ("" for none) -> share of its tiles, of every split, chosen by another hash;
+            None for all.
     """
 
     labelled: bool = False
@@ -65,7 +66,8 @@ class Selection:
             keep &= ~free | (_draw(index, str(self.seed)) < self.sample_frac)
         if self.shares is not None:
             share = dict(self.shares)
-            limit = np.array([share.get(label, 0.0) for label in index["label"].to_pylist()])
+            words = index["label"].to_pylist()
+            limit = np.array([share.get(word or "", 0.0) for word in words])
             keep &= _draw(index, "shares") < limit
         return keep
 

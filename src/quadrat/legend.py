@@ -23,6 +23,7 @@ from quadrat.shown import shown
 SHIPPED = choices.LEGENDS
 DEFAULT = SHIPPED[0]
 MOST_CLASSES = 32_767  # class ids are kept as int16
+MASKED = -1  # where a class that the coarser legend ignores is folded to
 
 # Paul Tol's "muted" and "light" schemes, told apart with the common colour-vision deficiencies;
 # used where a legend is made from folder names.
@@ -267,7 +268,8 @@ def fold(fine: Legend, coarse: Legend) -> NDArray[np.int64]:
     """Class ids of `fine` -> class ids of `coarse`, shape (len(fine),) int64.
 
     A class folds into the coarse class that names it in `members`, that holds all its codes, or
-    that has its name. LegendError when a class has no place: a fold must lose nothing.
+    that has its name. A class whose codes `coarse` ignores is masked: -1. LegendError when a class
+    has no place: a fold must lose nothing.
     """
     by_code = {k: i for i, c in enumerate(coarse.classes) for k in c.codes}
     result = []
@@ -278,6 +280,8 @@ def fold(fine: Legend, coarse: Legend) -> NDArray[np.int64]:
             result.append(place)
         elif len(places) == 1 and places != {-1}:
             result.append(places.pop())
+        elif c.codes and set(c.codes) <= set(coarse.ignore):
+            result.append(MASKED)
         else:
             raise LegendError(
                 f"class {c.name} of legend {fine.name} has no place in {coarse.name}; "

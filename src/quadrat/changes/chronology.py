@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from quadrat import dates as dating
+from quadrat import legend as legends
 from quadrat import model as models
 from quadrat import scores, scoring, storage
 from quadrat.changes import colours
@@ -76,7 +77,9 @@ def open_dates(
 def _read(
     uris: Sequence[str], coarse: Legend | None, names: Sequence[str]
 ) -> tuple[tuple[DateScores, ...], tuple[str, ...]]:
-    """The tiles that all dates have, and a note on others; folded only where legends differ.
+    """The tiles that all dates have, and notes on others.
+
+    They are folded only where legends differ, or where the coarser one masks ground.
 
     Args:
         names: what the user named; a date that does not say when it was is called after it.
@@ -86,15 +89,33 @@ def _read(
     for n, (day, name) in enumerate(zip(days, names, strict=True)):
         if day.date == storage.basename(day.uri):
             days[n] = replace(day, date=storage.basename(name).rsplit(".", 1)[0])
-    if coarse is not None and len({d.legend.names for d in days}) > 1:
-        days = [d.folded(coarse) for d in days]
+    days, notes = _folded(days, coarse)
     most = max(len(d) for d in days)
     days = list(scores.match(days))
     lost = most - len(days[0])
     if len({d.date for d in days}) < len(days):
         days = [replace(d, date=f"{d.date} ({storage.basename(d.uri)})") for d in days]
-    note = f"{lost:,} tiles are not in the scores of every date and were left out."
-    return tuple(days), (note,) if lost else ()
+    if lost:
+        notes += (f"{lost:,} tiles are not in the scores of every date and were left out.",)
+    return tuple(days), notes
+
+
+def _folded(
+    days: list[DateScores], coarse: Legend | None
+) -> tuple[list[DateScores], tuple[str, ...]]:
+    """Dates in the coarser legend where they need it, and a note on tiles that it masks."""
+    if coarse is None:
+        return days, ()
+    masks = (legends.fold(days[0].legend, coarse) == legends.MASKED).any()
+    if len({d.legend.names for d in days}) == 1 and not masks:
+        return days, ()
+    folded = [d.folded(coarse) for d in days]
+    lost = max(map(len, days)) - min(map(len, folded))
+    note = (
+        f"{lost:,} tiles are mostly ground that legend {coarse.name} has no class for on one date "
+        "or more, and were left out."
+    )
+    return folded, (note,) if lost else ()
 
 
 def _scored(

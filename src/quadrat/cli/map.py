@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 @common.verb()
 @args.placed("scores", "scores")
 @args.out("", "The GeoTIFF of classes, .tif; its certainty is written beside it.")
+@click.option(
+    "--shares",
+    metavar="URI",
+    help="Also write the classes' shares of the ground, a GeoTIFF of one band a class.",
+)
 @click.option("--png", metavar="URI", help="Also draw a picture with legend, scale and title.")
 @click.option(
     "--geojson", metavar="URI", help="Also write the tiles' outlines with class and certainty."
@@ -33,7 +38,7 @@ def command(scores: str, out: str, **options: Any) -> common.Answer:
     from quadrat import maps
 
     result = maps.map(scores, out, **options)
-    written = (result.uri, result.certainty, result.png, result.geojson)
+    written = (result.uri, result.certainty, result.shares, result.png, result.geojson)
     made = tuple(("files", uri) for uri in written if uri)
     return common.Answer(result, described(result), made)
 
@@ -45,6 +50,7 @@ def described(result: MapResult) -> str:
         f"classes: {words.counts_text(result.counts)}",
         f"certainty: {result.certainty}",
     ]
+    lines += [f"shares: {result.shares}"] if result.shares else []
     if result.smoothed:
         lines.append(f"smoothing changed {result.smoothed:,} tiles")
     lines += [f"picture: {result.png}"] if result.png else []

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 @args.placed("source", "tiles", nargs=-1)
 @args.out("scores")
 @args.precision("Numbers that the network works in; auto is what the model was accepted in.")
+@args.option(
+    "views",
+    click.IntRange(1, 8),
+    1,
+    "Views of each tile, turned and mirrored: better scores for so many times the time.",
+)
 @args.sample_frac("Share of the tiles to score, chosen at random.")
 @args.seed
 @click.option("--csv", metavar="URI", help="Also write filepath,pred_label to this file.")
@@ -57,6 +63,8 @@ def described(result: ScoresSummary) -> str:
     lines += [f"bands: {text}" for text in result.bands]
     if result.dropped:
         lines.append(f"dropped: nodata {result.dropped:,}")
+    if result.masked:
+        lines.append(f"masked: {result.masked:,}")
     lines += words.skipped_text(result.listed, result.skipped)
     lines += [f"warning: {text}" for text in result.warnings]
     if result.csv:

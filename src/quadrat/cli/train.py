@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from quadrat.heads import TrainResult
 
 
+def shares(text: str | None) -> dict[str, float] | None:
+    """Shares by class from `Forest=0.4,Water=0.1`."""
+    if text is None:
+        return None
+    found = {}
+    for item in text.split(","):
+        name, _, number = item.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            raise click.BadParameter(
+                f"{item!r} is no share of a class; write Forest=0.4,Water=0.1"
+            ) from None
+    return found
+
+
 class BackboneOption(click.Option):
     """An option whose help names the backbones with published weights, read when it is shown."""
 
@@ -44,7 +60,7 @@ class BackboneOption(click.Option):
 @click.option(
     "--reg",
     type=float,
-    show_default="0.005; on Spark 0.01",
+    show_default="0.02; on Spark 0.01",
     help="L2 strength of logistic.",
 )
 @click.option(
@@ -56,6 +72,18 @@ class BackboneOption(click.Option):
 @args.option("trees", args.COUNT, 20, "Trees of the forest.")
 @args.option("depth", args.COUNT, 5, "Depth of its trees.")
 @args.class_weight
+@click.option(
+    "--views",
+    type=click.IntRange(1, 8),
+    show_default="4, fewer for many tiles",
+    help="Views of each training tile, turned and mirrored; each costs as much as the tiles.",
+)
+@click.option(
+    "--prior",
+    callback=lambda _c, _p, value: shares(value),
+    metavar="CLASS=SHARE,...",
+    help="Class shares of the ground to be mapped, where the training tiles have others.",
+)
 @args.precision(
     "What the model is scored in: auto tries int8, then bf16, and keeps what is as accurate."
 )
@@ -105,7 +133,7 @@ def described(result: TrainResult, run: str) -> str:
         f"tiles: {words.counts_text(splits)}",
     ]
     if result.metrics is not None:
-        lines.append(words.accuracy_text(result.metrics))
+        lines.append(words.accuracy_text(result.metrics, result.ground))
     if result.split_gap is not None:
         lines.append(
             f"a random split would say {words.figure_text(result.split_gap['random'])}: "

@@ -51,12 +51,54 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n:,}" for name, n in counts.items())
 
 
-def accuracy_text(metrics: Any) -> str:
-    """Overall accuracy and F1 with their intervals, and each class's recall and precision."""
+# Figures of a whole map that are printed after its overall accuracy.
+BESIDE = {
+    "kappa": "kappa",
+    "quantity": "quantity disagreement",
+    "allocation": "allocation disagreement",
+}
+
+
+def ground_text(what: str, metrics: Any) -> list[str]:
+    """Accuracy of all plots; where shares are known, that of pure plots and by purity."""
+    blocks = f" in {metrics['blocks']} blocks" if metrics["blocks"] else ""
     lines = [
-        f"validation: overall accuracy {figure_text(metrics['overall'])}, "
-        f"macro F1 {figure_text(metrics['macro_f1'])}"
+        f"{what}: overall accuracy {figure_text(metrics['overall'])} of "
+        f"{metrics['tiles']:,} plots{blocks}, macro F1 {figure_text(metrics['macro_f1'])}"
     ]
+    beside = [f"{n} {number_text(metrics[k]['value'])}" for k, n in BESIDE.items() if k in metrics]
+    lines += [f"  {', '.join(beside)}"] if beside else []
+    bands: Sequence[Mapping[str, Any]] = metrics.get("purity") or ()
+    if len(bands) < 2:  # labels alone: every plot counts as pure
+        return lines
+    if metrics.get("pure"):  # the last band
+        part = bands[-1]["tiles"] / sum(b["tiles"] for b in bands)
+        lines.append(
+            f"  pure plots alone ({part:.0%} of them, one class has {bands[-1]['low']:.0%} or "
+            f"more): overall accuracy {figure_text(metrics['pure'])}"
+        )
+    curve = (
+        f"{b['low']:.0%} to {b['high']:.0%} {number_text(b['accuracy']['value'])}" for b in bands
+    )
+    lines.append(f"  by the main class's share: {', '.join(curve)}")
+    if metrics.get("shares"):
+        error = figure_text(metrics["shares"]["error"])
+        lines.append(f"  shares give {error} of the ground to a wrong class")
+    return lines
+
+
+def accuracy_text(metrics: Any, ground: Any = None) -> str:
+    """Accuracy of all plots first, of pure ones second, then each class's recall and precision.
+
+    Args:
+        metrics: figures of validation tiles. ground: of all held-out ground, where it is known.
+    """
+    lines = []
+    if ground is not None:
+        lines = ground_text("all held-out ground, pure and mixed plots", ground)
+    validation = ground_text("validation plots", metrics)
+    lines += validation if ground is None else validation[:1]
+    lines.append("  right means as the labels say, which have errors of their own")
     rows = [
         [
             row["name"],

@@ -21,6 +21,7 @@ from quadrat.finetuning.feed import Ids, Pictures, TrainBatch
 from quadrat.finetuning.loop import OnProgress, autocast
 from quadrat.heads import fit as heads
 
+STRENGTH = 0.005  # of the penalty: the training that follows starts from it
 LOWEST = -10.0  # logit of a class that no tile has
 VIEW_KEY = 1 << 32  # apart from the epochs, which also make keys of random choices
 
@@ -101,15 +102,21 @@ def featurize(
     return FeatureViews(views, mean, scale, group.device)
 
 
-def fit_head(layer: nn.Linear, features: FeatureViews, labels: Ids, train: Ids, seed: int) -> None:
-    """Give a layer the weights of the logistic head that `quadrat train` would fit.
+def fit_head(
+    layer: nn.Linear,
+    features: FeatureViews,
+    shares: NDArray[np.floating],
+    train: Ids,
+    seed: int,
+) -> None:
+    """Give a layer the weights of a logistic head, as `quadrat train` fits them.
 
     Args:
-        labels: (N,) class ids of all tiles.
+        shares: (n, K) class shares of the training tiles.
         train: places of the training tiles.
     """
-    x, settings = features.views[0][train], heads.Settings(seed=seed)
-    logistic, _ = heads.fit(x, labels[train], layer.out_features, settings)
+    x, settings = features.views[0][train], heads.Settings(reg=STRENGTH, seed=seed)
+    logistic, _ = heads.fit(x, shares.astype(np.float64), layer.out_features, settings)
     if not isinstance(logistic, heads.Logistic):
         raise TypeError("a logistic head was asked for")
     weight = logistic.coef / logistic.scale

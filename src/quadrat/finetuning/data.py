@@ -37,6 +37,7 @@ from quadrat.grid import Grid
 from quadrat.heads import samples as sampling
 from quadrat.legend import Legend
 from quadrat.skipped import Skipped
+from quadrat.tiles import targets as said
 from quadrat.tiles.types import INDEX
 
 BATCH = 64
@@ -51,10 +52,15 @@ class TileData:
 
     Attributes:
         chips: (N, S, S, 3) uint8, in memory or mapped from a file; rows of no tile are 0.
-        labels: (N,) class ids; -1 for rows of no tile.
+        labels: (N,) main classes, K where most ground has no class in the legend; -1 for none and
+            for rows of no tile.
+        targets: (N, columns) class shares as they are learned (see `heads.samples.Samples`); None
+            where every tile is of one class.
+        masks: whether one more column than the legend has classes is learned, for ground without
+            a class.
         train, validation, test: places of the tiles.
         blocks: (N,) spatial blocks of the tiles; None for pictures without a place.
-        names: of the tiles, for messages.
+        called: what each tile is called in messages.
         held_out: how validation tiles came about: see `heads.samples.Samples`; `other` for a set
             of their own.
         digest: of the tiles of all sets.
@@ -62,11 +68,13 @@ class TileData:
 
     chips: NDArray[np.uint8]
     labels: Ids
+    targets: NDArray[np.float32] | None
+    masks: bool
     train: Ids
     validation: Ids
     test: Ids
     blocks: Ids | None
-    names: tuple[str, ...]
+    called: tuple[str, ...]
     legend: Legend
     size_px: int
     grid: Grid | None
@@ -75,12 +83,18 @@ class TileData:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is learned, in words."""
+        return (*self.legend.names, sampling.MASKED) if self.masks else self.legend.names
+
     def counts(self) -> dict[str, dict[str, int]]:
-        """Tiles of each class in each split."""
+        """Tiles of each main class in each split."""
         counted = {}
         for split in SPLITS:
-            counts = np.bincount(self.labels[getattr(self, split)], minlength=len(self.legend))
-            named = {c: int(n) for c, n in zip(self.legend.names, counts, strict=True)}
+            ids = self.labels[getattr(self, split)]
+            counts = np.bincount(ids[ids >= 0], minlength=len(self.names))
+            named = {c: int(n) for c, n in zip(self.names, counts, strict=False)}
             if split != "test" or counts.any():
                 counted[split] = named
         return counted
@@ -125,7 +139,7 @@ class _Role:
 
     def named(self, index: pa.Table) -> pa.Table:
         """The columns of tiles, `split` saying what they are for in this training."""
-        index = index.select(COLUMNS)
+        index = index.select([*COLUMNS, *said.columns(index)])
         if self.use == "own":
             return index
         if self.use == "validation":
@@ -161,6 +175,22 @@ class _Read:
     skipped: tuple[Skipped, ...]
 
 
+def columns(sets: Sets, settings: FinetuneSettings) -> int:
+    """What the tiles teach: the legend's classes, and ground without a class where there is such.
+
+    Raises:
+        TrainError: no labels, one class.
+    """
+    tables = []
+    for source in (sets.source, sets.validation):
+        if source is not None:
+            index = tiles.index(source)
+            role = _role(source is sets.validation, sets, index, settings)
+            tables.append(role.named(index.filter(pa.array(role.chosen(index)))))
+    whole = pa.concat_tables(tables, promote_options="default")
+    return sampling.sort(whole, sets.legend, sets.where, settings.seed).columns
+
+
 def _planned(sets: Sets, settings: FinetuneSettings) -> _Plan:
     parts: list[tuple[tiles.Part, int, _Role]] = []
     tables, place = [], 0
@@ -183,7 +213,8 @@ def _planned(sets: Sets, settings: FinetuneSettings) -> _Plan:
                 parts.append((part, place, role))
                 place += counts[part.name]
     # fails before the work, not after it
-    sampling.sort(pa.concat_tables(tables), sets.legend, sets.where, settings.seed)
+    whole = pa.concat_tables(tables, promote_options="default")
+    sampling.sort(whole, sets.legend, sets.where, settings.seed)
     side = sets.source.size_px
     return _Plan(tuple(parts), (place, side, side, 3), sets.digest)
 
@@ -315,7 +346,7 @@ def _read(plan: _Plan, chips: NDArray[np.uint8], machine: Machine, on_progress: 
             on_progress(done, plan.shape[0])
     on_progress(plan.shape[0], plan.shape[0])
     return _Read(
-        pa.concat_tables([f[0] for f in results]),
+        pa.concat_tables([f[0] for f in results], promote_options="default"),
         np.concatenate([f[1] for f in results]),
         np.array([d for f in results for d in f[2]], dtype="V16"),
         tuple(s for f in results for s in f[3]),
@@ -327,17 +358,24 @@ def _sorted(
 ) -> TileData:
     samples = sampling.sort(read.index, sets.legend, sets.where, settings.seed)
     word = np.array(read.index["split"].to_pylist(), dtype=object).astype(str)
-    test = np.flatnonzero((samples.y >= 0) & (word == "test"))
+    test = np.flatnonzero(~np.isnan(samples.shares).any(axis=1) & (word == "test"))
     if not len(samples.validation):
         raise TrainError(
             f"{sets.where} has too few tiles to hold some back for validation; "
             "label more, or give --validation"
         )
-    held = np.concatenate([samples.validation, test])
+    # ground without a class that training lacks can be neither learned nor counted
+    validation, test = (ids[samples.y[ids] < samples.columns] for ids in (samples.validation, test))
+    held = np.concatenate([validation, test])
     train, warnings = _without_copies(samples.train, held, read.digests)
     places = read.places
     labels = np.full(len(chips), -1, np.int64)
     labels[places] = samples.y
+    targets = None
+    shares = samples.targets(np.arange(len(samples.y)))
+    if ((shares > 0) & (shares < 1)).any():
+        targets = np.zeros((len(chips), samples.columns), np.float32)
+        targets[places] = np.nan_to_num(shares)
     names = np.full(len(chips), "", dtype=object)
     names[places] = _names(read.index)
     blocks = None
@@ -345,8 +383,8 @@ def _sorted(
         blocks = np.full(len(chips), -1, np.int64)
         blocks[places] = samples.blocks
     return TileData(
-        chips, labels, places[train], places[samples.validation], places[test], blocks,
-        tuple(names), sets.legend, sets.source.size_px, sets.source.grid, sets.digest,
+        chips, labels, targets, samples.masks, places[train], places[validation], places[test],
+        blocks, tuple(names), sets.legend, sets.source.size_px, sets.source.grid, sets.digest,
         "other" if sets.validation is not None else samples.held_out, read.skipped,
         (*sets.warnings, *samples.warnings, *warnings, *skips.warning(read.skipped)),
     )  # fmt: skip

@@ -21,6 +21,8 @@ from quadrat.backbones.layers import averaging
 from quadrat.errors import TrainError
 from quadrat.finetuning.augment import prepared
 from quadrat.finetuning.networks import TorchNetwork
+from quadrat.heads.calibrate import Scalings
+from quadrat.model import OUTPUTS
 from quadrat.records import Record
 
 OPSET = 17
@@ -44,22 +46,32 @@ class Parity(Record):
 
 
 class Scorer(nn.Module):
-    """The graph of a bundle: chips `(N, S, S, 3) uint8` -> probabilities `(N, K) float32`."""
+    """The graph of a bundle: chips `(N, S, S, 3) uint8` -> probabilities and shares.
 
-    def __init__(self, network: TorchNetwork, temperature: float) -> None:
+    Attributes:
+        scalings: what the network's logits say.
+        classes: columns of each output, `(N, classes) float32`; the logits may have more.
+    """
+
+    def __init__(self, network: TorchNetwork, scalings: Scalings, classes: int) -> None:
         super().__init__()
         self.network = copy.deepcopy(network.module).cpu().float()
         for name, part in list(self.network.named_modules()):
             if isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size not in (1, (1, 1)):
                 self.network.set_submodule(name, AveragePool(part))
         self.pixels, self.mean, self.std = network.pixels, network.mean, network.std
-        self.temperature = temperature
+        self.scalings, self.classes = scalings, classes
         self.eval()  # itself too: the exporter gives all parts the mode of the whole afterwards
 
-    def forward(self, chips: Tensor) -> Tensor:
-        """Chips to probabilities."""
+    def forward(self, chips: Tensor) -> tuple[Tensor, Tensor]:
+        """Chips to probabilities and shares."""
         x = prepared(chips.permute(0, 3, 1, 2), self.pixels, self.mean, self.std)
-        return torch.softmax(self.network(x) / self.temperature, 1)
+        logits = self.network(x)
+        probabilities, shares = (
+            torch.softmax(logits / scaling.temperature, 1)[:, : self.classes]
+            for scaling in (self.scalings.probabilities, self.scalings.shares)
+        )
+        return probabilities, shares
 
 
 class AveragePool(nn.Module):
@@ -79,7 +91,7 @@ class AveragePool(nn.Module):
 
 
 def to_onnx(scorer: Scorer, size_px: int) -> bytes:
-    """The graph, input `chips`, output `probabilities`, any number of tiles of one size.
+    """The graph, input `chips`, the outputs of a model, any number of tiles of one size.
 
     Raises:
         TrainError: the network has an operation that ONNX lacks.
@@ -92,8 +104,8 @@ def to_onnx(scorer: Scorer, size_px: int) -> bytes:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 scorer, (chips,), buffer, dynamo=False, opset_version=OPSET,
-                input_names=["chips"], output_names=["probabilities"],
-                dynamic_axes={"chips": {0: "N"}, "probabilities": {0: "N"}},
+                input_names=["chips"], output_names=list(OUTPUTS),
+                dynamic_axes={name: {0: "N"} for name in ("chips", *OUTPUTS)},
             )  # fmt: skip
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
         raise TrainError(
@@ -112,15 +124,19 @@ def check(scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8]) -> Parity:
     """
     from quadrat.model import compile_network
 
-    run = compile_network(onnx, runtime="onnxruntime", workers=1)
+    run = compile_network(
+        onnx, runtime="onnxruntime", workers=1, classes=scorer.classes, open_rows=True
+    )
     largest, same = 0.0, 0
     with torch.inference_mode():
         for start in range(0, len(chips), BATCH):
             some = np.ascontiguousarray(chips[start : start + BATCH])
-            ours = scorer(torch.from_numpy(some)).numpy()
-            theirs = run(some)
-            largest = max(largest, float(np.abs(ours - theirs).max()))
-            same += int((ours.argmax(1) == theirs.argmax(1)).sum())
+            ours = [rows.numpy() for rows in scorer(torch.from_numpy(some))]
+            theirs = run.predict(some)
+            for mine, other in zip(ours, (theirs.probabilities, theirs.shares), strict=True):
+                if other is not None:
+                    largest = max(largest, float(np.abs(mine - other).max()))
+            same += int((ours[0].argmax(1) == theirs[0].argmax(1)).sum())
     parity = Parity(len(chips), largest, same / max(1, len(chips)))
     if not (parity.max_difference <= MAX_DIFFERENCE and parity.same_labels >= MIN_SAME):
         raise TrainError(

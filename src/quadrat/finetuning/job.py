@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from quadrat import metrics, model, products, storage, tiles
 from quadrat.engines.local import available_cpus
 from quadrat.errors import TrainError
 from quadrat.finetuning import cached, export, networks
 from quadrat.finetuning.checkpoint import Checkpoints
-from quadrat.finetuning.data import TileData, loaded
+from quadrat.finetuning.data import TileData, columns, loaded
 from quadrat.finetuning.distributed import Group, joined
 from quadrat.finetuning.feed import Ids, Pictures
 from quadrat.finetuning.loop import Outcome, Task, Training, resolve_precision
 from quadrat.finetuning.result import FinetuneResult, from_dict
 from quadrat.finetuning.sets import Sets, open_sets
 from quadrat.finetuning.settings import CHECKPOINTS, RANDOM, RUN_FILE, FinetuneSettings, Machine
-from quadrat.heads import fit_temperature
+from quadrat.heads.calibrate import HeldOut, Scaling, fit_scalings, fit_temperature
+from quadrat.heads.learning import LEVEL
 
 PARITY_TILES = 1000
 FOLDS = 5
@@ -67,7 +67,7 @@ class FinetuneJob:
                 settings = replace(settings, batch_norm="batch" if new else "frozen")
             sets = open_sets(self.source, self.validation)
             network = networks.build(
-                settings.backbone, len(sets.legend), settings.weights, settings.pixels,
+                settings.backbone, columns(sets, settings), settings.weights, settings.pixels,
                 settings.seed,
             )  # fmt: skip
             training = networks.retrain(network, settings.depth, settings.batch_norm)
@@ -134,8 +134,9 @@ class FinetuneJob:
             data.chips, network.pixels, network.mean, network.std, settings, group.device
         )
         task = Task(
-            data.labels, data.train, data.validation, len(data.legend), data.names.__getitem__
-        )
+            data.labels, data.train, data.validation, len(data.names), data.called.__getitem__,
+            data.targets,
+        )  # fmt: skip
         loop = Training(
             network.module, training, pictures, task, settings, group, checkpoints,
             self.on_event, self.on_progress, run_id=self.run_id or "",
@@ -158,7 +159,8 @@ class FinetuneJob:
             loop.module, loop.feed = network.module.to(group.device), pictures
         else:
             if features is not None:
-                cached.fit_head(head, features, data.labels, data.train, settings.seed)
+                shares = task.shares(data.train)
+                cached.fit_head(head, features, shares, data.train, settings.seed)
             features = None  # they take as much room as a tenth of the tiles
             outcome = loop.fit(resume)
         self.seconds["train"] = time.perf_counter() - began
@@ -213,14 +215,17 @@ class FinetuneJob:
         """Calibrate, validate, export, compare the graph with torch, and save."""
         exact = replace(settings, precision="fp32")  # as the exported graph computes
         loop.settings = exact
-        held = loop.logits(data.validation).astype(np.float64)
-        truth = data.labels[data.validation]
-        temperature = fit_temperature(held, truth)
-        figures = _figures(_calibrated(held, truth, settings.seed), data, data.validation, settings)
+        held = _held_out(loop, data)
+        scalings = fit_scalings(held)
+        p = _calibrated(held, settings.seed)
+        shares = scalings.shares(held.logits)
+        figures = _figures(p, shares, data, loop.task, data.validation, settings.seed)
         test = None
         if len(data.test):
-            test = _figures(loop.logits(data.test) / temperature, data, data.test, settings)
-        scorer = export.Scorer(network, temperature)
+            logits = loop.logits(data.test).astype(np.float64)
+            p_test, shares = scalings.probabilities(logits), scalings.shares(logits)
+            test = _figures(p_test, shares, data, loop.task, data.test, settings.seed)
+        scorer = export.Scorer(network, scalings, len(data.legend))
         graph = export.to_onnx(scorer, data.size_px)
         some = data.validation[:: -(-len(data.validation) // PARITY_TILES)]
         parity = export.check(scorer, graph, data.chips[some])
@@ -234,7 +239,9 @@ class FinetuneJob:
             run_id=self.run_id,
             tileset_digest=data.digest,
             metrics=figures,
-            temperature=temperature,
+            temperature=scalings.probabilities.temperature,
+            masks=data.masks,
+            conformal=metrics.conformal(p, held.main, held.blocks, LEVEL),
             warnings=tuple(self.warnings),
         )
         saved = model.save_model(self.out, graph, info)
@@ -254,7 +261,7 @@ class FinetuneJob:
             test=test,
             best_epoch=outcome.best_epoch,
             history=outcome.history,
-            temperature=temperature,
+            temperature=scalings.probabilities.temperature,
             parity=parity.to_dict(),
             tiles=data.counts(),
             held_out=data.held_out,
@@ -314,25 +321,43 @@ def _described(network: networks.TorchNetwork, settings: FinetuneSettings) -> di
     }
 
 
-def _calibrated(logits: NDArray[np.float64], truth: Ids, seed: int) -> NDArray[np.float64]:
-    """Logits divided by temperatures of tiles that are not their own: five folds.
+def _held_out(loop: Training, data: TileData) -> HeldOut:
+    """What the network says of the validation tiles."""
+    ids = data.validation
+    return HeldOut(
+        loop.logits(ids).astype(np.float64),
+        loop.task.shares(ids).astype(np.float64),
+        data.labels[ids],
+        None if data.blocks is None else data.blocks[ids],
+    )
+
+
+def _calibrated(held: HeldOut, seed: int) -> NDArray[np.float64]:
+    """Probabilities (N, K) by temperatures of tiles that are not their own: five folds.
 
     The model's temperature is fitted to all validation tiles; figures of calibration on the same
     tiles would flatter it.
     """
-    fold = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
-    out = logits.copy()
+    fold = np.random.default_rng(seed).permutation(len(held.main)) % FOLDS
+    out = np.zeros(held.logits.shape)
     for i in range(FOLDS):
         rest = fold != i
-        if rest.any():
-            out[~rest] /= fit_temperature(logits[rest], truth[rest])
+        temperature = fit_temperature(held.logits[rest], held.main[rest])
+        out[~rest] = Scaling(temperature)(held.logits[~rest])
     return out
 
 
 def _figures(
-    logits: NDArray[Any], data: TileData, ids: Ids, settings: FinetuneSettings
+    p: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    data: TileData,
+    task: Task,
+    ids: Ids,
+    seed: int,
 ) -> dict[str, Any]:
+    """Figures of the tiles `ids`, of which the network gives `p` and `shares` (n, columns)."""
     groups = None if data.blocks is None else data.blocks[ids]
     return metrics.summarise(
-        data.labels[ids], softmax(logits, 1), data.legend.names, groups=groups, seed=settings.seed
+        data.labels[ids], p, data.names, groups=groups, shares=(task.shares(ids), shares),
+        seed=seed,
     ).to_dict()  # fmt: skip

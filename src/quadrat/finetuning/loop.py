@@ -28,6 +28,7 @@ from quadrat.finetuning.distributed import Group
 from quadrat.finetuning.feed import Feed, Ids, TrainBatch, plan
 from quadrat.finetuning.optimise import class_weights, learning_rate, make_optimizer
 from quadrat.finetuning.settings import FinetuneSettings
+from quadrat.heads.calibrate import one_hot
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
 OnProgress = Callable[[int, int], None]
@@ -41,10 +42,11 @@ class Task:
     """What is to be learned.
 
     Attributes:
-        labels: (N,) class ids of all tiles, -1 for none.
+        labels: (N,) main classes of all tiles, -1 for none.
         train, validation: places of the tiles.
         classes: how many.
         name: a tile's name, for messages.
+        targets: (N, classes) class shares of all tiles; None where every tile is of one class.
     """
 
     labels: Ids
@@ -52,6 +54,17 @@ class Task:
     validation: Ids
     classes: int
     name: Callable[[int], str] = str
+    targets: NDArray[np.float32] | None = None
+
+    def wanted(self, ids: Ids) -> Tensor:
+        """What the loss compares with: shares (n, classes), or class ids (n,)."""
+        return torch.from_numpy(self.labels[ids] if self.targets is None else self.targets[ids])
+
+    def shares(self, ids: Ids) -> NDArray[np.floating]:
+        """Class shares of some tiles, (n, classes)."""
+        return (
+            one_hot(self.labels[ids], self.classes) if self.targets is None else self.targets[ids]
+        )
 
 
 @dataclass(frozen=True)
@@ -97,9 +110,9 @@ class Training:
         self._check_sizes(steps)
         self.module = networks_shared(self.module, self.group)
         self.optimizer = make_optimizer(self.module, self.settings)
-        self.weights = class_weights(
-            self.task.labels[self.task.train], self.task.classes, self.settings
-        ).to(self.group.device)
+        self.weights = class_weights(self.task.shares(self.task.train), self.settings).to(
+            self.group.device
+        )
         self.micro = self.micro or self.settings.batch
         history: list[Mapping[str, float]] = []
         best_epoch, best_state = 0, None
@@ -229,26 +242,33 @@ class Training:
         loss = torch.zeros((), dtype=torch.float64, device=device)
         wrong = torch.zeros((), dtype=torch.int64, device=device)
         truth = torch.from_numpy(self.task.labels[batch.ids]).to(device)
+        wanted = self.task.wanted(batch.ids).to(device)
         for start in range(0, len(truth), self.micro):
             part = slice(start, start + self.micro)
             with autocast(self.settings.precision, device):
                 logits = runner(batch.inputs[part])
-            summed = self.loss(logits, truth[part])
+            summed = self.loss(logits, wanted[part])
             # Several processes' gradients are averaged, so each counts for `size`.
             (summed * (self.group.size / batch.size)).backward()  # type: ignore[no-untyped-call]
             loss += summed.detach()
-            wrong += (logits.detach().argmax(1) != truth[part]).sum()
+            missed = (logits.detach().argmax(1) != truth[part]) & (truth[part] >= 0)
+            wrong += missed.sum()
         if self.settings.clip:
             chosen = [p for p in self.module.parameters() if p.grad is not None]
             nn.utils.clip_grad_norm_(chosen, self.settings.clip)
         self.optimizer.step()
         return loss, wrong
 
-    def loss(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Cross-entropy summed over tiles, in single precision or better."""
+    def loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Cross-entropy summed over tiles, in single precision or better.
+
+        Args:
+            wanted: class ids (n,), or shares (n, K).
+        """
         kind = torch.promote_types(logits.dtype, torch.float32)
         return F.cross_entropy(
-            logits.to(kind), truth, self.weights.to(kind), reduction="sum",
+            logits.to(kind), wanted if wanted.ndim == 1 else wanted.to(kind),
+            self.weights.to(kind), reduction="sum",
             label_smoothing=self.settings.label_smoothing,
         )  # fmt: skip
 
@@ -259,13 +279,12 @@ class Training:
         truth = self.task.labels[ids]
         k = self.task.classes
         matrix = metrics.confusion(truth, logits.argmax(1), k)
-        summed = float(
-            F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth), reduction="sum")
-        )
-        sums = self.group.total(np.array([summed, *matrix.reshape(-1)], np.float64))
-        whole = sums[1:].reshape(k, k)
+        wanted = self.task.wanted(ids)
+        summed = float(F.cross_entropy(torch.from_numpy(logits), wanted, reduction="sum"))
+        sums = self.group.total(np.array([summed, len(ids), *matrix.reshape(-1)], np.float64))
+        whole = sums[2:].reshape(k, k)
         return {
-            "validation_loss": float(sums[0] / whole.sum()),
+            "validation_loss": float(sums[0] / sums[1]),
             "validation_accuracy": float(metrics.overall(whole)),
             "validation_macro_f1": float(metrics.macro_f1(whole)),
         }

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quadrat.finetuning.feed import Ids
 from quadrat.finetuning.settings import FinetuneSettings
 
 
@@ -39,15 +39,15 @@ def learning_rate(settings: FinetuneSettings, passed: float, steps: int) -> floa
     return settings.peak_lr * 0.5 * (1 + math.cos(math.pi * (passed - settings.warmup) / span))
 
 
-def class_weights(labels: Ids, classes: int, settings: FinetuneSettings) -> Tensor:
+def class_weights(shares: NDArray[np.floating], settings: FinetuneSettings) -> Tensor:
     """(K,) weights of the loss with mean 1 over the training tiles.
 
     Args:
-        labels: (N,) class ids of the training tiles.
+        shares: (N, K) class shares of the training tiles.
     """
     if settings.class_weight == "none":
-        return torch.ones(classes)
-    counts = np.bincount(labels, minlength=classes)
-    there = counts > 0
-    weights = np.where(there, len(labels) / (there.sum() * np.maximum(counts, 1)), 0.0)
+        return torch.ones(shares.shape[1])
+    total = shares.sum(axis=0, dtype=np.float64)
+    there = total > 0
+    weights = np.where(there, total.sum() / (there.sum() * np.where(there, total, 1.0)), 0.0)
     return torch.tensor(weights, dtype=torch.float32)

@@ -1,11 +1,13 @@
-"""Heads: classifiers on a frozen backbone's features, and the models that they become.
+"""Heads: from a frozen backbone's features to class shares, and the models that they become.
 
     export      any head's numbers -> ONNX
-    fit         logistic regression and random forest; the only home of scikit-learn
-    calibrate   the temperature of probabilities
+    regression  softmax regression to class shares
+    fit         logistic heads and random forests; the only home of scikit-learn
+    calibrate   from logits to shares and probabilities
     samples     which tiles train, which validate
     learning    features of one precision -> a head, calibrated and measured
     forms       which precision a model is scored in
+    worth       figures of the validation tiles, and of all held-out ground
     spark       heads that Spark ML trains
     training    features -> head -> model bundle
 

@@ -1,4 +1,4 @@
-"""Heads as ONNX graphs: features `(N, D) float32` -> probabilities `(N, K) float32`.
+"""Heads as ONNX graphs: features `(N, D) float32` -> one or more outputs `(N, K) float32`.
 
 Whatever trained a head (scikit-learn, Spark), its numbers come here as plain arrays, so that every
 head becomes the same kind of graph. Knows no trainer and no tiles.
@@ -9,7 +9,7 @@ graph, and both runtimes take it. There is no `ai.onnx.ml` in it, which OpenVINO
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from quadrat import graphs
 from quadrat.errors import TrainError
+from quadrat.heads.calibrate import Scaling
 
 OPSET = 13
 MAX_DEPTH = 64
+ALONE: Mapping[str, Scaling] = {"probabilities": Scaling()}
+Node = tuple[str, list[str], str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,18 @@ def export_logistic(
     intercept: ArrayLike,
     mean: ArrayLike,
     scale: ArrayLike,
-    temperature: float = 1.0,
+    *,
+    outputs: Mapping[str, Scaling] = ALONE,
+    classes: int | None = None,
 ) -> bytes:
-    """`softmax((((x - mean) / scale) @ coef.T + intercept) / temperature)` as an ONNX graph.
+    """Logits `((x - mean) / scale) @ coef.T + intercept`, scaled for each output, as an ONNX graph.
 
     Args:
-        coef: (K, D), on standardised features; one row a class of the legend.
+        coef: (K, D), on standardised features; one row a class.
         intercept: (K,).
         mean, scale: (D,) of the training features; scale must be above 0.
+        outputs: name -> what becomes of the logits (see `Scaling`).
+        classes: how many columns are given; the others only share in the sum. All by default.
 
     Raises:
         TrainError: shapes that do not fit, numbers that are not finite, a scale or temperature that
@@ -69,41 +76,52 @@ def export_logistic(
         )
     if not all(np.isfinite(a).all() for a in (w, b, m, s)) or (s <= 0).any():
         raise TrainError("a logistic head must have finite numbers and scales above 0; train again")
-    _check_temperature(temperature)
     k, d = w.shape
     mean32, scale32 = m.astype(np.float32), s.astype(np.float32)
     # a feature far from 0 that varies little would feel the rounding of its mean: undo it exactly
     b = b + w @ ((mean32.astype(np.float64) - m) / s)
     w = w * (scale32.astype(np.float64) / s)
-    weights = {
+    weights: dict[str, NDArray[Any]] = {
         "mean": mean32,
         "scale": scale32,
-        "coef": (w / temperature).astype(np.float32),
-        "intercept": (b / temperature).astype(np.float32),
+        "coef": w.astype(np.float32),
+        "intercept": b.astype(np.float32),
     }
-    nodes = [
+    nodes: list[Node] = [
         ("Sub", ["features", "mean"], "centred", {}),
         ("Div", ["centred", "scale"], "standard", {}),
         ("Gemm", ["standard", "coef", "intercept"], "logits", {"transB": 1}),
-        ("Softmax", ["logits"], "probabilities", {"axis": -1}),
     ]
-    return _graph("logistic head", nodes, weights, d, k)
+    for name, scaling in outputs.items():
+        last = "logits"
+        _check_scaling(scaling, k)
+        if scaling.temperature != 1.0:
+            weights[f"sharpness of {name}"] = np.array(1 / scaling.temperature, np.float32)
+            nodes.append(("Mul", [last, f"sharpness of {name}"], f"scaled {name}", {}))
+            last = f"scaled {name}"
+        if scaling.shift is not None:
+            weights[f"shift of {name}"] = scaling.shift.astype(np.float32)
+            nodes.append(("Add", [last, f"shift of {name}"], f"shifted {name}", {}))
+            last = f"shifted {name}"
+        nodes.append(("Softmax", [last], f"all {name}", {"axis": -1}))
+    return _graph("logistic head", nodes, weights, (d, k, classes or k), outputs)
 
 
 def export_forest(
     trees: Sequence[Tree],
     features: int,
-    temperature: float = 1.0,
+    *,
     floor: ArrayLike = 0.0,
+    outputs: Mapping[str, Scaling] = ALONE,
+    classes: int | None = None,
 ) -> bytes:
-    """A random forest as an ONNX graph that gives probabilities.
+    """The trees' mean class shares p, scaled for each output, as an ONNX graph.
 
-    They are `q / sum(q)` with `q = (p + floor) ** (1 / temperature)`, p the mean of the trees'
-    class shares.
+    An output is `q / sum(q)` with `q = (p + floor) ** (1 / temperature) * exp(shift)`.
 
     All trees descend together, one level a step: at node n a tile goes to `left[n]` where
-    `x[feature[n]] <= threshold[n]`; a leaf leads to itself. With temperature 1 and floor 0 the
-    result is p as it is.
+    `x[feature[n]] <= threshold[n]`; a leaf leads to itself. With temperature 1, floor 0 and no
+    shift the result is p as it is.
 
     A trainer compares float32 features to float64 thresholds; each threshold is rounded down to
     the next float32, which decides every float32 feature the same way.
@@ -112,13 +130,13 @@ def export_forest(
         features: D.
         floor: scalar or (K,), at least 0, added to the shares: no temperature can make a class
             possible that no tree has seen in a leaf.
+        outputs, classes: see `export_logistic`.
 
     Raises:
         TrainError: no trees, arrays that are not a tree, a temperature that is not above 0.
     """
     if not trees:
         raise TrainError("a forest needs at least one tree")
-    _check_temperature(temperature)
     depth = max(_depth(t, features) for t in trees)
     k = trees[0].values.shape[1]
     starts = np.concatenate([[0], np.cumsum([len(t.left) for t in trees])]).astype(np.int64)
@@ -146,25 +164,32 @@ def export_forest(
     }
     nodes = _descent(depth)
     nodes.append(("Gather", ["values", f"node{depth}"], "votes", {"axis": 0}))
-    nodes.append(("ReduceSum", ["votes", "over_trees"], "shares", {"keepdims": 0}))
+    nodes.append(("ReduceSum", ["votes", "over_trees"], "mean of trees", {"keepdims": 0}))
     lift = np.broadcast_to(np.asarray(floor, np.float64), (k,))
     if not np.isfinite(lift).all() or (lift < 0).any():
         raise TrainError("a forest's floor must be at least 0")
-    if temperature == 1.0 and not lift.any():
-        nodes.append(("Identity", ["shares"], "probabilities", {}))
-    else:
-        weights["power"] = np.array(1.0 / temperature, np.float32)
-        weights["floor"] = lift.astype(np.float32)
-        nodes.append(("Add", ["shares", "floor"], "lifted", {}))
-        nodes.append(("Pow", ["lifted", "power"], "sharpened", {}))
-        nodes.append(("ReduceSum", ["sharpened", "over_trees"], "total", {"keepdims": 1}))
-        nodes.append(("Div", ["sharpened", "total"], "probabilities", {}))
-    return _graph("forest head", nodes, weights, features, k)
+    weights["floor"] = lift.astype(np.float32)
+    nodes.append(("Add", ["mean of trees", "floor"], "lifted", {}))
+    for name, scaling in outputs.items():
+        _check_scaling(scaling, k)
+        if scaling.temperature == 1.0 and scaling.shift is None and not lift.any():
+            nodes.append(("Identity", ["lifted"], f"all {name}", {}))
+            continue
+        shift = np.zeros(k) if scaling.shift is None else scaling.shift
+        weights[f"power of {name}"] = np.array(1.0 / scaling.temperature, np.float32)
+        weights[f"factor of {name}"] = np.exp(shift).astype(np.float32)
+        nodes.append(("Pow", ["lifted", f"power of {name}"], f"sharpened {name}", {}))
+        nodes.append(("Mul", [f"sharpened {name}", f"factor of {name}"], f"scaled {name}", {}))
+        nodes.append(
+            ("ReduceSum", [f"scaled {name}", "over_trees"], f"sum of {name}", {"keepdims": 1})
+        )
+        nodes.append(("Div", [f"scaled {name}", f"sum of {name}"], f"all {name}", {}))
+    return _graph("forest head", nodes, weights, (features, k, classes or k), outputs)
 
 
-def _descent(depth: int) -> list[tuple[str, list[str], str, dict[str, Any]]]:
+def _descent(depth: int) -> list[Node]:
     """Nodes that lead from all roots to the leaves; `node<depth>` (N, trees) are the leaves."""
-    nodes: list[tuple[str, list[str], str, dict[str, Any]]] = [
+    nodes: list[Node] = [
         ("Gather", ["features", "root_feature"], "x0", {"axis": 1}),
         ("LessOrEqual", ["x0", "root_threshold"], "goes_left0", {}),
         ("Where", ["goes_left0", "root_left", "root_right"], "node1", {}),
@@ -210,22 +235,36 @@ def _depth(tree: Tree, features: int) -> int:
     return max(1, depth)
 
 
-def _check_temperature(temperature: float) -> None:
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise TrainError(f"a temperature must be above 0, not {temperature}")
+def _check_scaling(scaling: Scaling, k: int) -> None:
+    if not (np.isfinite(scaling.temperature) and scaling.temperature > 0):
+        raise TrainError(f"a temperature must be above 0, not {scaling.temperature}")
+    shift = scaling.shift
+    if shift is not None and (shift.shape != (k,) or not np.isfinite(shift).all()):
+        raise TrainError(f"a shift of logits must be {k} finite numbers")
 
 
 def _graph(
     name: str,
-    nodes: Sequence[tuple[str, list[str], str, dict[str, Any]]],
+    nodes: Sequence[Node],
     weights: Mapping[str, NDArray[Any]],
-    d: int,
-    k: int,
+    sizes: tuple[int, int, int],
+    outputs: Iterable[str],
 ) -> bytes:
-    ends = (
-        graphs.tensor("features", "float32", ["N", d]),
-        graphs.tensor("probabilities", "float32", ["N", k]),
-    )
-    made = [graphs.node(op, i, o, **attributes) for op, i, o, attributes in nodes]
+    """The graph of nodes that give `all <output>`, of which it gives the first columns.
+
+    Args:
+        sizes: features, columns that the nodes give, columns that the graph gives.
+    """
+    d, k, given = sizes
     constants = [graphs.constant(key, array) for key, array in weights.items()]
+    made = [graphs.node(op, i, o, **attributes) for op, i, o, attributes in nodes]
+    if given < k:
+        constants.append(graphs.constant("classes", np.arange(given)))
+    ends = [graphs.tensor("features", "float32", ["N", d])]
+    for output in outputs:
+        ends.append(graphs.tensor(output, "float32", ["N", given]))
+        if given < k:
+            made.append(graphs.node("Gather", [f"all {output}", "classes"], output, axis=1))
+        else:
+            made.append(graphs.node("Identity", [f"all {output}"], output))
     return graphs.assemble(name, made, ends, constants, OPSET)

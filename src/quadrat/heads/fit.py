@@ -1,7 +1,8 @@
-"""Heads that scikit-learn fits. The only home of it; what comes out are plain arrays.
+"""Heads fitted to class shares: softmax regression, random forest. The only home of scikit-learn.
 
-A fitted head gives logits, so that one calibration serves all: a logistic head its scores, a forest
-the logarithm of its shares. Knows features and class ids, not tiles.
+A tile of which 60% is forest and 40% grass teaches 60% of a tile of each; a tile that has a label
+alone teaches its class. A fitted head gives logits, so that one calibration serves all: a logistic
+head its scores, a forest the logarithm of its shares. Knows features and shares, not tiles.
 
 Linear algebra runs on one thread: a thread of BLAS that waits for a busy core makes every small
 product wait, which cost up to thirty times on a machine with other work.
@@ -9,8 +10,7 @@ product wait, which cost up to thirty times on a machine with other work.
 
 from __future__ import annotations
 
-import warnings as python_warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from quadrat import choices
 from quadrat.engines.local import available_cpus
 from quadrat.errors import TrainError
-from quadrat.heads.calibrate import softmax
+from quadrat.heads import regression
+from quadrat.heads.calibrate import Scaling, one_hot
 from quadrat.heads.export import Tree, export_forest, export_logistic
 
 Features = NDArray[np.float32]
@@ -50,7 +51,7 @@ class Settings:
     """
 
     head: str = "logistic"
-    reg: float = 0.005
+    reg: float = 0.02
     max_iter: int = 200
     trees: int = 20
     depth: int = 5
@@ -84,8 +85,8 @@ class Head(Protocol):
     def logits(self, x: Features) -> Floats:
         """(N, D) -> (N, K); -inf where a class is impossible."""
 
-    def export(self, temperature: float) -> bytes:
-        """The ONNX graph, features -> probabilities."""
+    def export(self, outputs: Mapping[str, Scaling], classes: int | None = None) -> bytes:
+        """The ONNX graph, features -> the outputs, the first `classes` columns of each."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,11 @@ class Logistic:
         out[:, self.intercept <= ABSENT] = -np.inf
         return out
 
-    def export(self, temperature: float) -> bytes:
+    def export(self, outputs: Mapping[str, Scaling], classes: int | None = None) -> bytes:
         """See Head."""
-        return export_logistic(self.coef, self.intercept, self.mean, self.scale, temperature)
+        return export_logistic(
+            self.coef, self.intercept, self.mean, self.scale, outputs=outputs, classes=classes
+        )
 
 
 @dataclass(frozen=True)
@@ -134,18 +137,20 @@ class Forest:
         with np.errstate(divide="ignore"):
             return np.log(total / len(self.trees) + self.floor)
 
-    def export(self, temperature: float) -> bytes:
+    def export(self, outputs: Mapping[str, Scaling], classes: int | None = None) -> bytes:
         """See Head."""
-        return export_forest(self.trees, self.features, temperature, self.floor)
+        return export_forest(
+            self.trees, self.features, floor=self.floor, outputs=outputs, classes=classes
+        )
 
 
-def probabilities(head: Head, x: Features, temperature: float = 1.0) -> Floats:
-    """(N, D) -> (N, K)."""
-    return softmax(head.logits(x), temperature)
+def fit(
+    x: Features, targets: Ints | Floats, k: int, settings: Settings
+) -> tuple[Head, tuple[str, ...]]:
+    """Fit a head to features (N, D) and what the tiles are of k classes.
 
-
-def fit(x: Features, y: Ints, k: int, settings: Settings) -> tuple[Head, tuple[str, ...]]:
-    """Fit a head to features (N, D) and class ids (N,) of k classes.
+    Args:
+        targets: (N, k) shares, whose rows sum to 1, or (N,) class ids.
 
     Returns:
         The head, and what a user should know of the fit, a sentence each.
@@ -153,18 +158,29 @@ def fit(x: Features, y: Ints, k: int, settings: Settings) -> tuple[Head, tuple[s
     Raises:
         TrainError: fewer than two classes, features that are not finite.
     """
-    present = np.unique(y)
+    shares = one_hot(targets.astype(np.int64), k) if targets.ndim == 1 else targets.astype(float)
+    present = np.flatnonzero(shares.sum(axis=0) > 0)
     if len(present) < 2:
         raise TrainError("training needs tiles of at least two classes; label more tiles")
     if not np.isfinite(x).all():
         raise TrainError("the backbone gives features that are not finite; use other weights")
-    return FITTERS[settings.head](x, y, k, settings)
+    shares = shares[:, present]
+    if settings.class_weight == "balanced":
+        shares = shares * balanced_weights(shares)
+    with one_thread():
+        return FITTERS[settings.head](x, shares, present, k, settings)
 
 
-def _fit_logistic(x: Features, y: Ints, k: int, settings: Settings) -> tuple[Head, tuple[str, ...]]:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+def balanced_weights(shares: Floats) -> Floats:
+    """Weights (K,) with which every class of shares (N, K) weighs the same, their mean 1."""
+    total = shares.sum(axis=0)
+    weights: Floats = shares.sum() / (len(total) * total)
+    return weights
 
+
+def _fit_logistic(
+    x: Features, shares: Floats, present: Ints, k: int, settings: Settings
+) -> tuple[Head, tuple[str, ...]]:
     mean = x.mean(axis=0, dtype=np.float64)
     scale = x.std(axis=0, dtype=np.float64)
     # a feature that hardly varies says little and is mostly rounding, the more so in int8: dividing
@@ -173,45 +189,38 @@ def _fit_logistic(x: Features, y: Ints, k: int, settings: Settings) -> tuple[Hea
     scale = np.sqrt(scale**2 + typical**2) if typical > 0 else np.where(scale > 0, scale, 1.0)
     standard = x - mean.astype(np.float32)
     standard /= scale.astype(np.float32)
-    model = LogisticRegression(
-        C=1.0 / (settings.reg * len(x)),
-        max_iter=settings.max_iter,
-        class_weight=None if settings.class_weight == "none" else "balanced",
-    )
-    with one_thread(), python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore", ConvergenceWarning)  # told below, in our words
-        model.fit(standard, y)
+    found, bias, ended = regression.fit(standard, shares, settings.reg, settings.max_iter)
     notes: tuple[str, ...] = ()
-    if int(model.n_iter_.max()) >= settings.max_iter:
+    if not ended:
         notes = (
             f"the logistic head had not converged after {settings.max_iter} steps; "
             "raise --max-iter for the last bit of accuracy",
         )
-    present = model.classes_.astype(np.int64)
     coef, intercept = np.zeros((k, x.shape[1])), np.full(k, ABSENT)
-    if len(present) == 2:  # scikit-learn keeps one row: the logit of the second class
-        coef[present[1]] = model.coef_[0]
-        intercept[present] = (0.0, float(model.intercept_[0]))
-    else:
-        coef[present], intercept[present] = model.coef_, model.intercept_
+    coef[present], intercept[present] = found, bias
     return Logistic(coef, intercept, mean, scale), notes
 
 
-def _fit_forest(x: Features, y: Ints, k: int, settings: Settings) -> tuple[Head, tuple[str, ...]]:
+def _fit_forest(
+    x: Features, shares: Floats, present: Ints, k: int, settings: Settings
+) -> tuple[Head, tuple[str, ...]]:
+    """A forest on rows repeated once a class, weighted by the shares."""
     from sklearn.ensemble import RandomForestClassifier
 
     model = RandomForestClassifier(
         n_estimators=settings.trees,
         max_depth=settings.depth,
-        class_weight=None if settings.class_weight == "none" else "balanced",
         random_state=settings.seed,
         n_jobs=available_cpus(),
     )
-    with one_thread():
-        model.fit(x, y)
-    trees = tuple(_tree(e.tree_, model.classes_.astype(np.int64), k) for e in model.estimators_)
+    row, place = np.nonzero(shares)
+    alone = len(row) == len(x)  # labels alone: nothing is repeated
+    weights = shares[row, place]
+    equal = bool(np.ptp(weights) == 0)
+    model.fit(x if alone else x[row], present[place], None if equal else weights)
+    trees = tuple(_tree(e.tree_, present, k) for e in model.estimators_)
     floor = np.zeros(k)
-    floor[model.classes_] = FLOOR
+    floor[present] = FLOOR
     return Forest(trees, x.shape[1], floor), ()
 
 
@@ -228,20 +237,11 @@ def _tree(tree: Any, present: Ints, k: int) -> Tree:
     )
 
 
-FITTERS: dict[str, Callable[[Features, Ints, int, Settings], tuple[Head, tuple[str, ...]]]] = {
+Fitter = Callable[[Features, Floats, Ints, int, Settings], tuple[Head, tuple[str, ...]]]
+FITTERS: dict[str, Fitter] = {
     "logistic": _fit_logistic,
     "forest": _fit_forest,
 }
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """Around fits that run side by side: what each sets for the process is set for all of them."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    with one_thread(), python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 @contextmanager

@@ -11,6 +11,9 @@ on `CHECK_TILES` of them, drawn class by class, both heads trained and measured 
 the head of the accepted precision is then trained on all tiles, and the float form keeps the head
 of the comparison. Forests differ by more than half a point with their seed alone, so precisions are
 compared by the mean over several of them.
+
+Further views of the training tiles cost as much as the tiles. They are made in the accepted
+precision alone; precisions are compared on the tiles as they are.
 """
 
 from __future__ import annotations
@@ -82,26 +85,24 @@ def learn_forms(
     candidates, notes = _candidates(job, precision)
     shares = _shares(light, job) if candidates else None
     passes = _Passes(on_progress, 1 + bool(candidates))
+    if not candidates:
+        return Forms("fp32", {"fp32": Form(job, learn(job, passes.next()))}, notes)
     select = dataclasses.replace(job.select, shares=shares)
-    reference_job = dataclasses.replace(job, select=select, compare=bool(candidates))
+    reference_job = dataclasses.replace(job, select=select, compare=True, views=1)
     reference = learn(reference_job, passes.next())
     for name in candidates:
-        tried = job
-        if name == "int8":
-            graph = int8_graph(job, light, sorted_light)
-            tried = dataclasses.replace(job, graph=graph)
-        tried = dataclasses.replace(tried, precision=name, compare=shares is None)
-        full = learn(tried, passes.next())
-        alike = full
-        if shares is not None:
-            less = dataclasses.replace(tried, select=select, calibrate=False, compare=True)
-            alike = learn(less)
+        graph = int8_graph(job, light, sorted_light) if name == "int8" else job.graph
+        same = shares is None and job.views == 1
+        tried = dataclasses.replace(job, graph=graph, precision=name, compare=same)
+        less = dataclasses.replace(tried, select=select, views=1, calibrate=False, compare=True)
+        full = learn(tried, passes.next())  # all features first: the comparison takes some of them
+        alike = full if same else learn(less)
         if _accepted(alike, reference):
             full = dataclasses.replace(full, compared=alike.compared)
             kept = {"fp32": Form(reference_job, reference), name: Form(tried, full)}
             return Forms(name, kept, notes)
         notes = (*notes, _refused(name, alike, reference))
-    if shares is not None:
+    if shares is not None or job.views > 1:
         reference = learn(job, passes.next())
     return Forms("fp32", {"fp32": Form(job, reference)}, notes)
 
@@ -145,7 +146,7 @@ def _refused(name: str, tried: Learned, reference: Learned) -> str:
 def _shares(light: pa.Table, job: Job) -> tuple[tuple[str, float], ...] | None:
     """Label -> share of its tiles in the comparison; None for all of them."""
     chosen = light.filter(pa.array(job.select.mask(light)))
-    counts = Counter(chosen["label"].to_pylist())
+    counts = Counter(word or "" for word in chosen["label"].to_pylist())
     total = sum(counts.values())
     if total <= CHECK_TILES:
         return None

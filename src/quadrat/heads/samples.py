@@ -1,11 +1,12 @@
 """Which tiles train a head, which validate it, and in what groups they are held out.
 
-Knows labels, splits and places; no features and no heads.
+All tiles whose shares are known train or validate, mixed ones too, whatever rule labelled them.
+Knows shares, labels, splits and places; no features and no heads.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,21 +14,29 @@ from numpy.typing import NDArray
 
 from quadrat import split as splits
 from quadrat.errors import SplitError, TrainError
+from quadrat.labels import main_classes
 from quadrat.legend import Legend
+from quadrat.tiles import targets
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 HELD_OUT = 0.2  # share that is held out where a source has no validation tiles
 FOLDS = 5
 BLOCK = 8  # tiles along a side of the blocks that are held out whole
+MASKED = "masked"  # what the ground without a class is called beside the classes
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled tiles, sorted into their uses.
+    """Tiles sorted into their uses.
 
     Attributes:
-        y: (N,) class ids; -1 for none.
+        y: (N,) main classes; K where most ground has no class in the legend, -1 for none.
+        shares: (N, K) class shares, NaN where they are unknown; a row sums to less than 1 where
+            ground has no class.
+        masks: whether the training tiles show ground without a class: one more column is then
+            learned, and tiles that are mostly such ground are masked.
         train, validation: positions in the index.
         blocks: (N,) spatial blocks; None for pictures without a place.
         held_out: how validation tiles came about: `source` (the source's own split), `block` or
@@ -36,19 +45,45 @@ class Samples:
     """
 
     y: Ints
+    shares: Floats
+    masks: bool
     train: Ints
     validation: Ints
     blocks: Ints | None
     held_out: str
     warnings: tuple[str, ...]
 
+    @property
+    def columns(self) -> int:
+        """What is learned: K, or K + 1 where there is ground without a class."""
+        return int(self.shares.shape[1]) + int(self.masks)
+
+    def targets(self, where: Ints) -> Floats:
+        """Shares of some tiles as they are learned, (n, columns); rows sum to 1."""
+        rows = self.shares[where]
+        if self.masks:
+            rest = np.clip(1 - rows.sum(axis=1, keepdims=True), 0.0, 1.0)
+            rows = np.concatenate([rows, rest], axis=1)
+        whole: Floats = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-9)
+        return whole
+
+    def main(self, where: Ints) -> Ints:
+        """Main classes of some tiles, -1 for those that cannot be learned or have none."""
+        found: Ints = np.where(self.y[where] < self.columns, self.y[where], -1)
+        return found
+
+    def names(self, legend: Legend) -> tuple[str, ...]:
+        """What is learned, in words."""
+        return (*legend.names, MASKED) if self.masks else legend.names
+
     def counts(self, legend: Legend) -> dict[str, dict[str, int]]:
-        """Tiles of each class in training and validation."""
-        k = len(legend)
-        found = {}
+        """Tiles of each main class in training and validation, and of none where there are such."""
+        words, found = (*legend.names, MASKED, "no main class"), {}
         for name, where in (("train", self.train), ("validation", self.validation)):
-            counts = np.bincount(self.y[where], minlength=k)
-            found[name] = {c: int(n) for c, n in zip(legend.names, counts, strict=True)}
+            ids = np.where(self.y[where] < 0, len(legend) + 1, self.y[where])
+            counts = np.bincount(ids, minlength=len(words)).tolist()
+            kept = [(c, n) for c, n in zip(words, counts, strict=True) if n or c in legend.names]
+            found[name] = dict(kept)
         return found
 
 
@@ -61,22 +96,25 @@ def sort(index: pa.Table, legend: Legend, where: str, seed: int = 0) -> Samples:
     tiles alone is treated the same.
 
     Args:
-        index: columns `label`, `split`, `row`, `col`.
+        index: columns `label`, `split`, `row`, `col`, and shares where there are (see
+            `tiles.targets`).
         where: what to call the source in messages.
 
     Raises:
         TrainError: no labels, labels that the legend lacks, no training tiles, training tiles of
             one class only.
     """
-    y = class_ids(index, legend, where)
+    check_labels(index, legend, where)
+    shares = targets.shares(index, legend.names)
+    y = main_classes(shares)
     word = np.array(index["split"].to_pylist(), dtype=object).astype(str)
-    labelled = y >= 0
-    if not labelled.any():
+    known = ~np.isnan(shares).any(axis=1)
+    if not known.any():
         raise TrainError(f"no tile of {where} has a label; cut it with --labels, or label folders")
     has_splits = (word != "None").any()
-    usable = labelled & (word == "train") if has_splits else labelled
+    usable = known & (word == "train") if has_splits else known
     train = np.flatnonzero(usable)
-    validation = np.flatnonzero(labelled & (word == "validation"))
+    validation = np.flatnonzero(known & (word == "validation"))
     if not len(train):
         raise TrainError(f"no tile of {where} is in the split `train`; split it again")
     rows, cols, blocks = places(index)
@@ -88,25 +126,18 @@ def sort(index: pa.Table, legend: Legend, where: str, seed: int = 0) -> Samples:
             f"{where} has no validation tiles: a fifth of the training tiles ({len(validation)}, "
             f"{said}) were held out and trained nothing"
         )
-    warnings.extend(_classes(y, train, validation, legend, where))
-    return Samples(y, train, validation, blocks, held_out, tuple(warnings))
+    masks = bool((y[train] == len(legend)).any())
+    samples = Samples(y, shares, masks, train, validation, blocks, held_out, ())
+    return replace(samples, warnings=(*warnings, *_classes(samples, legend, where)))
 
 
-def class_ids(index: pa.Table, legend: Legend, where: str) -> Ints:
-    """Class ids of an index's labels, (N,); TrainError for a label that the legend lacks."""
-    labels = index["label"].combine_chunks()
-    words = labels.dictionary_encode() if not pa.types.is_dictionary(labels.type) else labels
-    known = {name: i for i, name in enumerate(legend.names)}
-    names = words.dictionary.to_pylist()
-    strange = sorted(n for n in names if n not in known)
+def check_labels(index: pa.Table, legend: Legend, where: str) -> None:
+    """TrainError for a label that the legend lacks."""
+    strange = sorted(set(index["label"].unique().to_pylist()) - {None, *legend.names})
     if strange:
         raise TrainError(
             f"{where} has tiles labelled {strange[0]!r}, which is no class of legend {legend.name}"
         )
-    ids = np.array([known[n] for n in names] + [-1], np.int64)
-    codes = words.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
-    result: Ints = ids[codes.astype(np.int64)]
-    return result
 
 
 def places(index: pa.Table) -> tuple[Ints | None, Ints | None, Ints | None]:
@@ -137,12 +168,14 @@ def _hold_out(
     return train[found == splits.TRAIN], train[found == splits.VALIDATION], method
 
 
-def _classes(y: Ints, train: Ints, validation: Ints, legend: Legend, where: str) -> list[str]:
+def _classes(samples: Samples, legend: Legend, where: str) -> list[str]:
     """What is odd about the classes; TrainError where nothing can be learned."""
-    in_train = np.bincount(y[train], minlength=len(legend))
-    in_validation = np.bincount(y[validation], minlength=len(legend))
+    k, train = len(legend), samples.train
+    in_train = samples.shares[train].sum(axis=0)
+    held = samples.y[samples.validation]
+    in_validation = np.bincount(held[held >= 0], minlength=k)[:k]
     present = np.flatnonzero(in_train)
-    if len(present) < 2:
+    if len(present) + samples.masks < 2:
         only = legend.names[present[0]] if len(present) else "no class"
         raise TrainError(
             f"all {len(train)} training tiles of {where} are {only}; training needs at least two "
@@ -158,7 +191,18 @@ def _classes(y: Ints, train: Ints, validation: Ints, legend: Legend, where: str)
             f"{', '.join(unseen)} is among the validation tiles only: the model never gives it and "
             "its tiles count as wrong"
         )
-    if not len(validation):
+    masked = int((samples.y[train] == k).sum())
+    if masked:
+        said.append(
+            f"{masked} training tiles are mostly ground that legend {legend.name} has no class for "
+            "(water): such tiles are masked, not mapped"
+        )
+    elif (held == k).any():
+        said.append(
+            f"ground that legend {legend.name} has no class for is among the validation tiles "
+            "only: it is mapped as the class that it looks most like, and counts as wrong"
+        )
+    if not len(samples.validation):
         said.append("there are no validation tiles: nothing is known of the accuracy")
     return said
 
@@ -183,7 +227,7 @@ def folds(samples: Samples, seed: int = 0) -> tuple[Ints, str]:
                 filled[fold[unit]] += sizes[unit]
             return fold[block], "block"
     result = np.empty(len(y), np.int64)
-    for value in np.unique(y):
+    for value in np.unique(y):  # those without a main class, too
         mine = rng.permutation(np.flatnonzero(y == value))
         result[mine] = (np.arange(len(mine)) + rng.integers(FOLDS)) % FOLDS
     return result, "tile"

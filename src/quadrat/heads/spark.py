@@ -1,9 +1,9 @@
 """Heads that Spark ML trains on a cluster, from features that stay where the workers wrote them.
 
 LogisticRegression and RandomForestClassifier, whose numbers become the same heads as those that are
-trained on one machine. What comes to the driver is small: labels and splits, the model, the
-probabilities of validation tiles and of at most `CALIBRATION_TILES` held-out ones; no features. It
-does not know networks or bundles.
+trained on one machine. A tile of several classes is a row for each, weighted by its share. What
+comes to the driver is small: shares and splits, the model, what it says of validation tiles and of
+at most `CALIBRATION_TILES` held-out ones; no features. It does not know networks or bundles.
 
 Workers read the features by this package's own storage, so that every URI serves; Spark's own file
 systems (hadoop-aws, hadoop-azure) are not needed.
@@ -25,11 +25,22 @@ from quadrat.engines import Engine, SparkHost, spark_errors
 from quadrat.errors import EngineError
 from quadrat.features import NOTE, FeatureParts
 from quadrat.heads import samples as sampling
-from quadrat.heads.calibrate import fit_temperature, softmax
+from quadrat.heads.calibrate import HeldOut
 from quadrat.heads.export import Tree
-from quadrat.heads.fit import ABSENT, FLOOR, Floats, Forest, Head, Ints, Logistic, Settings
+from quadrat.heads.fit import (
+    ABSENT,
+    FLOOR,
+    Floats,
+    Forest,
+    Head,
+    Ints,
+    Logistic,
+    Settings,
+    balanced_weights,
+)
 from quadrat.legend import Legend
 from quadrat.skipped import Skipped
+from quadrat.tiles import targets
 from quadrat.tiles.types import INDEX
 
 MAX_ITER = 10  # of logistic regression, as in the system that this one replaces
@@ -37,42 +48,42 @@ CALIBRATION_TILES = 20_000
 ENOUGH = 2000  # held-out predictions that fix one number well enough
 LIGHT = ("row", "col", "path", "label", "split")
 NO_USE, TRAIN, VALIDATION = -1, 0, 1
-SCHEMA = "place long, y int, use int, fold int, weight double, values array<float>"
+# a row a training tile, view and class; `one` marks a single row of each tile, to predict with
+SCHEMA = "place long, y int, use int, fold int, one int, weight double, values array<float>"
 
 
 @dataclass(frozen=True)
 class SparkFit:
-    """A head that Spark trained, calibrated, with what validation tiles get.
+    """A head that Spark trained, with what it says of tiles that it had not seen.
 
     Attributes:
         samples: which tiles trained and which validate; positions as in the parts, one after the
             other.
-        probabilities: (validation tiles, K), calibrated.
+        logits: (validation tiles, columns).
+        held_out: predictions for training tiles by heads of the other folds; None without any.
         skipped: name and reason of each tile that could not be read.
         model: Spark's own, on the column `features`.
     """
 
     head: Head
-    temperature: float
     samples: sampling.Samples
-    probabilities: Floats
+    logits: Floats
+    held_out: HeldOut | None
     skipped: tuple[Skipped, ...]
     model: Any
 
-    @property
-    def accuracy(self) -> float | None:
-        """Share of the validation tiles that are right."""
-        truth = self.samples.y[self.samples.validation]
-        return float((self.probabilities.argmax(1) == truth).mean()) if len(truth) else None
-
 
 def fit(
-    parts: FeatureParts, legend: Legend, settings: Settings, engine: Engine | None, where: str
+    views: Sequence[FeatureParts],
+    legend: Legend,
+    settings: Settings,
+    engine: Engine | None,
+    where: str,
 ) -> SparkFit:
     """Train a head on Spark.
 
     Args:
-        parts: features of labelled tiles.
+        views: features of the tiles in each view, the first as they are.
         where: what to call the source in messages.
 
     Raises:
@@ -80,14 +91,14 @@ def fit(
     """
     if not isinstance(engine, SparkHost):
         raise EngineError("Spark ML trains on a Spark session; give --engine spark")
-    index, sizes, skipped = _light(parts)
+    index, sizes, skipped = _light(views[0])
     samples = sampling.sort(index, legend, where, settings.seed)
-    present = np.unique(samples.y[samples.train])
-    table = _uses(samples, present, settings)
+    present = np.flatnonzero(samples.targets(samples.train).sum(axis=0) > 0)
+    uses = _uses(samples, present, settings)
     try:
-        frame = _frame(engine, parts, sizes, table).persist()
+        frame = _frame(engine, views, sizes, uses).persist()
         try:
-            return _fit(frame, samples, skipped, present, len(legend), parts.dim, settings)
+            return _fit(frame, samples, skipped, present, views[0].dim, settings)
         finally:
             frame.unpersist()
     except EngineError:
@@ -101,29 +112,33 @@ def _fit(
     samples: sampling.Samples,
     skipped: tuple[Skipped, ...],
     present: Ints,
-    k: int,
     dim: int,
     settings: Settings,
 ) -> SparkFit:
-    train = frame.where(f"use = {TRAIN}")
-    held_logits, held_truth = [], []
+    train, k = frame.where(f"use = {TRAIN}"), samples.columns
+    held_logits: list[Floats] = []
+    held_places: list[Ints] = []
     for fold in range(sampling.FOLDS):
         rest, held = train.where(f"fold <> {fold}"), train.where(f"fold = {fold}")
         if rest.select("y").distinct().count() < len(present):
             continue
         head, model = _train(rest, present, k, dim, settings)
-        places, logits = _predicted(model, held.limit(CALIBRATION_TILES), head, present, k)
+        once = held.where("one = 1").limit(CALIBRATION_TILES)
+        places, logits = _predicted(model, once, head, present, k)
         held_logits.append(logits)
-        held_truth.append(samples.y[places])
-        if sum(map(len, held_truth)) >= ENOUGH:
+        held_places.append(places)
+        if sum(map(len, held_places)) >= ENOUGH:
             break
-    temperature = 1.0
-    if sum(map(len, held_truth)) >= 2 * k:
-        temperature = fit_temperature(np.concatenate(held_logits), np.concatenate(held_truth))
+    held_out = None
+    if held_places:
+        at = np.concatenate(held_places)
+        blocks = None if samples.blocks is None else samples.blocks[at]
+        held_out = HeldOut(
+            np.concatenate(held_logits), samples.targets(at), samples.main(at), blocks
+        )
     head, model = _train(train, present, k, dim, settings)
     _, logits = _predicted(model, frame.where(f"use = {VALIDATION}"), head, present, k)
-    probabilities = softmax(logits, temperature)
-    return SparkFit(head, temperature, samples, probabilities, skipped, model)
+    return SparkFit(head, samples, logits, held_out, skipped, model)
 
 
 def _predicted(model: Any, frame: Any, head: Head, present: Ints, k: int) -> tuple[Ints, Floats]:
@@ -146,74 +161,91 @@ def _light(parts: FeatureParts) -> tuple[pa.Table, list[int], tuple[Skipped, ...
     skipped: list[Skipped] = []
     for name in parts.names:
         uri = storage.join(parts.uri, name)
-        tables.append(geoparquet.read_part(uri, LIGHT, schema=INDEX))
+        columns = [*LIGHT, *(targets.column(n) for n in parts.classes)]
+        tables.append(geoparquet.read_part(uri, columns, schema=INDEX))
         skipped += skips.from_lists((geoparquet.read_note(uri, NOTE) or {})["skipped"])
     return pa.concat_tables(tables), [len(t) for t in tables], tuple(skipped)
 
 
 def _uses(samples: sampling.Samples, present: Ints, settings: Settings) -> NDArray[np.void]:
-    """What each tile is for: class (its place among those present), use, fold, weight."""
-    kinds = [("y", np.int32), ("use", np.int8), ("fold", np.int8), ("weight", np.float64)]
+    """What each tile is for: use, fold, and what it weighs in each class that is present."""
+    kinds = [("use", np.int8), ("fold", np.int8), ("weight", np.float64, (len(present),))]
     out = np.zeros(len(samples.y), np.dtype(kinds))
     out["use"] = NO_USE
     out["use"][samples.train] = TRAIN
     out["use"][samples.validation] = VALIDATION
-    # validation tiles of a class that training lacks count as wrong, on the driver
-    out["y"] = np.clip(np.searchsorted(present, samples.y), 0, len(present) - 1)
     out["fold"][samples.train] = sampling.folds(samples, settings.seed)[0]
-    out["weight"] = 1.0
+    shares = samples.targets(samples.train)[:, present]
     if settings.class_weight == "balanced":
-        counts = np.bincount(out["y"][samples.train], minlength=len(present))
-        out["weight"] = (len(samples.train) / (len(present) * counts))[out["y"]]
+        shares = shares * balanced_weights(shares)
+    out["weight"][samples.train] = shares
     return out
 
 
 def _frame(
-    engine: SparkHost, parts: FeatureParts, sizes: Sequence[int], uses: NDArray[np.void]
+    engine: SparkHost,
+    views: Sequence[FeatureParts],
+    sizes: Sequence[int],
+    uses: NDArray[np.void],
 ) -> Any:
-    """A row a tile that has a use: the columns of SCHEMA and `features`, a vector."""
+    """The rows of SCHEMA, with `features`, a vector, for `values`."""
     engine.prepare()
-    read = _reader(parts, sizes, uses)
-    count = len(parts.names)
+    read = _reader(views, sizes, uses)
+    count = len(views[0].names) * len(views)
     functions = spark_errors.import_pyspark("pyspark.ml.functions")
     rows = engine.spark.range(0, count, 1, count).mapInArrow(read, SCHEMA)
     return rows.withColumn("features", functions.array_to_vector("values")).drop("values")
 
 
 def _reader(
-    parts: FeatureParts, sizes: Sequence[int], uses: NDArray[np.void]
+    views: Sequence[FeatureParts], sizes: Sequence[int], uses: NDArray[np.void]
 ) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    """The function that workers run: numbers of parts in, rows out."""
+    """The function that workers run: numbers of a view's parts in, rows out."""
     starts = np.concatenate([[0], np.cumsum(sizes)])
     pieces = [uses[starts[i] : starts[i + 1]] for i in range(len(sizes))]
-    uris = [storage.join(parts.uri, name) for name in parts.names]
-    firsts, columns = [int(s) for s in starts], ("y", "use", "fold", "weight")
+    uris = [[storage.join(v.uri, name) for name in v.names] for v in views]
+    firsts = [int(s) for s in starts]
 
     def read(batches: Iterator[Any]) -> Iterator[Any]:
-        import numpy
-        import pyarrow
-
-        from quadrat import geoparquet
-
         for batch in batches:
             for n in batch.column(0).to_pylist():
+                view, part = divmod(n, len(pieces))
                 start = 0
-                for rows in geoparquet.iter_batches(uris[n], ["features"], 1024):
-                    use = pieces[n][start : start + rows.num_rows]
-                    place = numpy.arange(len(use)) + firsts[n] + start
+                for rows in geoparquet.iter_batches(uris[view][part], ["features"], 1024):
+                    mine = pieces[part][start : start + rows.num_rows]
+                    yield _rows(mine, firsts[part] + start, view, rows.column(0))
                     start += rows.num_rows
-                    keep = pyarrow.array(use["use"] >= 0)
-                    kinds = (pyarrow.int32(), pyarrow.int32(), pyarrow.int32(), pyarrow.float64())
-                    made = [
-                        pyarrow.array(numpy.ascontiguousarray(use[c])).cast(t)
-                        for c, t in zip(columns, kinds, strict=True)
-                    ]
-                    values = rows.column(0).cast(pyarrow.list_(pyarrow.float32()))
-                    yield pyarrow.RecordBatch.from_arrays(
-                        [pyarrow.array(place), *made, values], names=["place", *columns, "values"]
-                    ).filter(keep)
 
     return read
+
+
+def _rows(uses: NDArray[np.void], first: int, view: int, values: Any) -> pa.RecordBatch:
+    """The rows of some tiles of one view.
+
+    Args:
+        first: place of the first tile. values: their features, a list a tile.
+    """
+    train = uses["use"] == TRAIN
+    at, y = np.nonzero((uses["weight"] > 0) & train[:, None])
+    weight = uses["weight"][at, y]
+    one = np.zeros(len(at), np.int32)
+    if view == 0:
+        one[np.unique(at, return_index=True)[1]] = 1
+        held = np.flatnonzero(uses["use"] == VALIDATION)
+        at, y = np.concatenate([at, held]), np.concatenate([y, np.zeros(len(held), np.int64)])
+        weight = np.concatenate([weight, np.ones(len(held))])
+        one = np.concatenate([one, np.ones(len(held), np.int32)])
+    whole = pa.int32()
+    columns = {
+        "place": pa.array(at + first),
+        "y": pa.array(y).cast(whole),
+        "use": pa.array(uses["use"][at]).cast(whole),
+        "fold": pa.array(uses["fold"][at]).cast(whole),
+        "one": pa.array(one),
+        "weight": pa.array(weight),
+        "values": values.cast(pa.list_(pa.float32())).take(pa.array(at)),
+    }
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _train(frame: Any, present: Ints, k: int, dim: int, settings: Settings) -> tuple[Head, Any]:

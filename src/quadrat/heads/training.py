@@ -1,12 +1,13 @@
 """Train a head on a backbone's features and save the model: `quadrat train`.
 
-**What trains what.** The head is fitted to the tiles of the split `train`. Its temperature is
-fitted to predictions for those same tiles by heads that had not seen them: the training tiles are
-dealt into five folds (whole blocks of ground where they have places), for each fold a head is
-fitted to the other four and predicts this one, and one temperature is fitted to all these
-predictions; then the head itself is fitted to all training tiles. (With many tiles one fold is
-enough.) So no tile calibrates a head that it trained, no training tile is wasted, and the
-validation tiles neither train nor calibrate: they measure the finished model.
+**What trains what.** The head is fitted to the class shares of all tiles of the split `train`,
+mixed ones too, seen in several views where they are few. Its temperatures and the sets of classes
+are fitted to predictions for those same tiles by heads that had not seen them: the training tiles
+are dealt into five folds (whole blocks of ground where they have places), for each fold a head is
+fitted to the other four and predicts this one, and all these predictions calibrate; then the head
+itself is fitted to all training tiles. (With many tiles one fold is enough.) So no tile calibrates
+a head that it trained, no training tile is wasted, and the validation tiles neither train nor
+calibrate: they measure the finished model.
 
 It does not know which engine computes the features, nor the run history: events are told to
 `on_event`.
@@ -19,20 +20,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quadrat import backbones, graphs, metrics, model, products, storage, tiles
+from quadrat import backbones, graphs, model, products, storage, tiles
 from quadrat import skipped as skips
 from quadrat.engines import Engine, abilities
 from quadrat.errors import TrainError
 from quadrat.features import Selection
 from quadrat.heads import samples as sampling
+from quadrat.heads import worth
 from quadrat.heads.fit import Settings
 from quadrat.heads.forms import Forms, learn_forms
-from quadrat.heads.learning import Job, Learned, Progress, random_split
+from quadrat.heads.learning import Job, Learned, Progress
 from quadrat.legend import Legend
+from quadrat.model import views as turns
 from quadrat.shown import shown
 from quadrat.skipped import Skipped
 
 Event = Callable[[str, Mapping[str, Any]], None]
+VIEWS = 4  # of each training tile, where they are few
+MOST_VIEWED = 12_000  # tiles in all views, at most, where the number of views is not said
 
 
 @shown
@@ -42,11 +47,15 @@ class TrainResult:
 
     Attributes:
         uri, digest: the bundle.
-        metrics: validation figures (`Metrics.to_dict()`), None when there are no validation tiles.
+        metrics: figures of all validation tiles (`Metrics.to_dict()`), None when there are none.
+        ground: figures of all held-out ground, as `metrics`: the validation tiles, and those of the
+            training tiles that a head predicted which had not seen them nor their block. They rest
+            on several times the tiles, and are what the model is worth. None without any.
         precision: what the model is scored in by default.
         forms: precision -> its validation accuracy, the accuracy that precisions were compared by
             (see `forms`), its temperature, and how many tiles trained and measured it.
-        tiles: class -> tiles, of `train` and `validation`.
+        views: of each training tile.
+        tiles: main class -> tiles, of `train` and `validation`.
         held_out: where validation tiles come from (see `samples.Samples`).
         seconds: of `features`, `fit` and `total`.
         skipped: name and reason of each tile that could not be read.
@@ -60,7 +69,9 @@ class TrainResult:
     backbone: str
     head: Mapping[str, Any]
     metrics: Mapping[str, Any] | None
+    ground: Mapping[str, Any] | None
     precision: str
+    views: int
     forms: Mapping[str, Mapping[str, Any]]
     tiles: Mapping[str, Mapping[str, int]]
     held_out: str
@@ -83,6 +94,7 @@ class TrainResult:
             "head": dict(self.head),
             "accuracy": self.accuracy,
             "precision": self.precision,
+            "views": self.views,
             "forms": {k: dict(v) for k, v in self.forms.items()},
             "tiles": {k: dict(v) for k, v in self.tiles.items()},
             "held_out": self.held_out,
@@ -90,6 +102,7 @@ class TrainResult:
             "skipped": [list(s) for s in self.skipped],
             "warnings": list(self.warnings),
             "metrics": self.metrics,
+            "ground": self.ground,
             "split_gap": self.split_gap,
         }
 
@@ -108,6 +121,8 @@ def train(
     trees: int = 20,
     depth: int = 5,
     class_weight: str = "none",
+    views: int | None = None,
+    prior: Mapping[str, float] | None = None,
     precision: str = "auto",
     split_gap: bool = False,
     engine: Engine | None = None,
@@ -125,10 +140,15 @@ def train(
         weights: a file of the backbone's weights; its published ones by default.
         head: `logistic` or `forest`.
         sample_frac: share of the training tiles to use, above 0 and at most 1.
-        reg, max_iter: of `logistic` (see `fit.Settings`); by default 0.005 and 200, on Spark 0.01
+        reg, max_iter: of `logistic` (see `fit.Settings`); by default 0.02 and 200, on Spark 0.01
             and 10.
         trees, depth: of `forest`.
         class_weight: `none` or `balanced`.
+        views: of each training tile, 1 to 8 (turned, mirrored); each costs as much as the tiles. By
+            default 4, or fewer where there are more than 3,000 tiles.
+        prior: class -> share of the ground that is to be mapped, where that is known and the
+            training tiles have other shares; classes that it does not name have what is left, in
+            proportion.
         precision: what the model is to be scored in: `auto` tries int8, then bf16 (see `forms`);
             `int8` and `bf16` insist that they are tried; `fp32` tries nothing else.
         split_gap: fit a second head on a random split of the same tiles, to say how much accuracy
@@ -137,7 +157,7 @@ def train(
             `heads.spark`); this machine by default.
         cache: where the engine's workers keep features; the user's cache by default.
         run_id: the run of the history that this is.
-        on_event: told `params`, `data`, `metrics`, `forms` and `model` as they come.
+        on_event: told `params`, `data`, `metrics`, `ground`, `forms` and `model` as they come.
         on_progress: tiles featurized, of all.
 
     Raises:
@@ -160,6 +180,8 @@ def train(
     settings = Settings(head, strength, steps, trees, depth, class_weight, seed)
     if not 0 < sample_frac <= 1:
         raise TrainError(f"--sample-frac {sample_frac} must be above 0 and at most 1")
+    if views is not None:
+        turns.check(views)
     products.refuse_others("models", out)  # before the work, not after it
     where = storage.redact(source if isinstance(source, str) else source.uri)
     opened = tiles.open_tiles(source) if isinstance(source, str) else source
@@ -168,15 +190,23 @@ def train(
     uses = sampling.sort(light, legend, where, seed)  # fails before the work, not after it
     select = _selection(light, sample_frac, seed)
     graph = backbones.feature_graph(backbone, weights, size_px=opened.size_px)
-    tell("params", {"backbone": graph.name, "sample_frac": sample_frac, **settings.to_dict()})
+    seen = views or _views(len(uses.train) * sample_frac)
+    told = {"sample_frac": sample_frac, "views": seen, **({"prior": dict(prior)} if prior else {})}
+    tell("params", {"backbone": graph.name, **told, **settings.to_dict()})
 
-    job = Job(opened, graph, select, engine, cache, legend, settings, where)
+    job = Job(
+        opened, graph, select, engine, cache, legend, settings, where, views=seen,
+        prior=None if prior is None else _prior(prior, uses, legend),
+    )  # fmt: skip
     forms = learn_forms(job, light, uses, precision, on_progress)
     learned = forms.kept[forms.precision].learned
     counts = learned.samples.counts(legend)
     tell("data", {"uri": where, "digest": opened.digest, "tiles": counts})
-    figures = _figures(learned, legend, seed)
-    gap = _split_gap(forms.kept[forms.precision].job, learned, figures) if split_gap else None
+    figures = worth.validation(learned, legend, seed)
+    ground = worth.ground(learned, legend, seed)
+    gap = None
+    if split_gap:
+        gap = worth.split_gap(forms.kept[forms.precision].job, learned, figures)
     table = {name: _form(form.learned) for name, form in forms.kept.items()}
     warnings = (
         *tiles.source_warnings(opened),
@@ -190,11 +220,13 @@ def train(
         size_px=opened.size_px,
         grid=opened.grid,
         backbone={k: v for k, v in graph.to_dict().items() if k != "any_size"},
-        head={**settings.to_dict(), "sample_frac": sample_frac, "trainer": learned.trainer},
+        head={**settings.to_dict(), **told, "trainer": learned.trainer},
         run_id=run_id,
         tileset_digest=opened.digest,
-        metrics={**(figures or {}), "forms": table},
-        temperature=learned.fitted.temperature,
+        metrics={**(figures or {}), "forms": table, "ground": ground},
+        temperature=learned.fitted.scalings.probabilities.temperature,
+        masks=learned.samples.masks,
+        conformal=learned.fitted.conformal,
         precision=forms.precision,
         warnings=warnings,
     )
@@ -202,6 +234,8 @@ def train(
     if figures is not None:
         more = {} if gap is None else {"split_gap": gap["gap"]["value"]}
         tell("metrics", {"split": "validation", **figures, **more})
+    if ground is not None:
+        tell("ground", ground)
     tell("forms", {"precision": forms.precision, **table})
     tell("model", {"uri": saved.uri, "digest": saved.digest})
     return TrainResult(
@@ -210,7 +244,9 @@ def train(
         backbone=graph.name,
         head=settings.to_dict(),
         metrics=figures,
+        ground=ground,
         precision=forms.precision,
+        views=seen,
         forms=table,
         tiles=counts,
         held_out=learned.samples.held_out,
@@ -230,7 +266,8 @@ def _form(learned: Learned) -> dict[str, Any]:
     return {
         "accuracy": learned.fitted.accuracy,
         "compared": learned.compared,
-        "temperature": learned.fitted.temperature,
+        "temperature": learned.fitted.scalings.probabilities.temperature,
+        "share_temperature": learned.fitted.scalings.shares.temperature,
         "train": len(learned.samples.train),
         "validation": len(learned.samples.validation),
     }
@@ -241,7 +278,9 @@ def _save(out: str, forms: Forms, info: model.ModelInfo) -> model.Model:
     joined = {
         name: graphs.join_graphs(
             form.job.graph.onnx,
-            form.learned.fitted.head.export(form.learned.fitted.temperature),
+            form.learned.fitted.head.export(
+                form.learned.fitted.scalings.outputs(), len(info.legend)
+            ),
             size_px=info.size_px,
         )
         for name, form in forms.kept.items()
@@ -267,21 +306,24 @@ def _selection(index: Any, sample_frac: float, seed: int) -> Selection:
     )
 
 
-def _figures(learned: Learned, legend: Legend, seed: int) -> dict[str, Any] | None:
-    samples = learned.samples
-    if not len(samples.validation):
-        return None
-    where = samples.validation
-    groups = None if samples.blocks is None else samples.blocks[where]
-    return metrics.summarise(
-        samples.y[where], learned.fitted.probabilities, legend.names, groups=groups, seed=seed
-    ).to_dict()
+def _views(training: float) -> int:
+    """Views of each training tile where their number is not said."""
+    return int(max(1, min(VIEWS, MOST_VIEWED // max(1.0, training))))
 
 
-def _split_gap(job: Job, learned: Learned, figures: dict[str, Any] | None) -> dict[str, Any]:
-    if figures is None:
-        raise TrainError("--split-gap compares with validation tiles, and there are none")
-    truth, p = random_split(job, learned.samples)
-    chance = metrics.summarise(truth, p, job.legend.names, seed=job.settings.seed)
-    gap = metrics.split_gap(chance, metrics.from_dict(figures))
-    return {"random": chance.overall.to_dict(), "gap": gap.to_dict()}
+def _prior(
+    prior: Mapping[str, float], samples: sampling.Samples, legend: Legend
+) -> tuple[float, ...]:
+    """Shares of all classes from those that were given."""
+    given = {legend.id(name): float(share) for name, share in prior.items()}
+    left = 1.0 - sum(given.values())
+    if any(not 0 <= share <= 1 for share in given.values()) or left < -1e-6:
+        raise TrainError("--prior takes shares from 0 to 1 whose sum is at most 1")
+    had = samples.shares[samples.train].sum(axis=0)
+    others = [i for i in range(len(legend)) if i not in given]
+    if not others or not had[others].sum():
+        if abs(left) > 1e-6:
+            raise TrainError(f"--prior names every class, and its shares sum to {1 - left:.3g}")
+        return tuple(given.get(i, 0.0) for i in range(len(legend)))
+    rest = max(left, 0.0) / had[others].sum()
+    return tuple(given.get(i, float(had[i] * rest)) for i in range(len(legend)))

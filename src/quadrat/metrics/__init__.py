@@ -1,10 +1,13 @@
-"""Accuracy and calibration of a map against reference labels, with intervals. Pure numpy.
+"""Accuracy and calibration of a map against reference labels, with intervals. Numpy and scipy.
 
 The field's words: **overall accuracy**; **producer's accuracy** of a class (recall: how much of the
 class on the ground the map shows); **user's accuracy** (precision: how much of the class on the map
 is on the ground). Confusion matrices have rows = truth (reference) and columns = prediction (map),
 the same order everywhere. All figures of a matrix accept a stack `(..., K, K)` and work on the last
 two axes, so that a bootstrap of thousands of matrices is one call.
+
+Accuracy is that of all plots that have a main class, mixed ones too. Where class shares are known,
+it is also given by *purity* (the share of the main class), and so is the error of the shares.
 
 A figure that is not defined (the user's accuracy of a class that the map never shows) is NaN, in
 JSON null; means are taken over the classes where it is defined.
@@ -14,7 +17,7 @@ It does not know tiles, files or models: it takes class ids and probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +37,9 @@ from quadrat.metrics.bootstrap import (
     number,
 )
 from quadrat.metrics.calibration import BINS, Calibration, calibration
+from quadrat.metrics.conformal import conformal, coverage, fold_sets, in_set, set_sizes
+from quadrat.metrics.ground import PURE, PurityBand, Shares, by_purity, share_figures
+from quadrat.metrics.intervals import corrected, ratios
 from quadrat.metrics.matrix import (
     CLASS_SCORES,
     SCORES,
@@ -44,6 +50,7 @@ from quadrat.metrics.matrix import (
     confusion,
     f1,
     fold_confusion,
+    fold_mapped,
     fold_probabilities,
     macro_f1,
     overall,
@@ -55,11 +62,13 @@ from quadrat.metrics.matrix import (
 from quadrat.shown import shown
 
 __all__ = [
-    "BINS", "CLASS_SCORES", "DRAWS", "SCORES", "Calibration", "Estimate", "Metrics",
-    "balanced", "block_ids", "block_sums", "bootstrap_sums", "calibration", "confusion",
-    "estimates", "f1", "fold_confusion", "fold_probabilities", "from_dict", "interval", "macro_f1",
-    "overall", "producers", "reweight", "split_gap", "summarise", "users",
-    "weighted_f1",
+    "BINS", "CLASS_SCORES", "DRAWS", "PURE", "SCORES", "Calibration", "Estimate", "Metrics",
+    "PurityBand", "Shares",
+    "balanced", "block_ids", "block_sums", "bootstrap_sums", "calibration", "conformal",
+    "confusion", "coverage", "estimates", "f1", "fold_confusion", "fold_mapped",
+    "fold_probabilities", "fold_sets", "from_dict",
+    "in_set", "interval", "macro_f1", "overall", "producers", "reweight", "set_sizes", "split_gap",
+    "summarise", "users", "weighted_f1",
 ]  # fmt: skip
 
 
@@ -70,11 +79,14 @@ class Metrics:
 
     Attributes:
         confusion: (K, K) int64; rows = truth, columns = prediction.
-        blocks: blocks that the bootstrap drew from; 0 when tiles were taken as independent.
+        blocks: blocks that intervals rest on; 0 when tiles were taken as independent.
         population: whether figures are weighted to a population's class shares.
         scores: figures of the whole map, by the names of `SCORES`.
         producers, users, f1: an estimate a class, in the legend's order.
         calibration: None when only predicted classes were given.
+        pure: overall accuracy of pure plots alone (one class has `PURE` of the ground or more).
+        purity: overall accuracy in bands of the main class's share; () where shares are unknown.
+        shares: how far shares are off; None where they are unknown.
     """
 
     names: tuple[str, ...]
@@ -88,6 +100,9 @@ class Metrics:
     users: tuple[Estimate, ...]
     f1: tuple[Estimate, ...]
     calibration: Calibration | None
+    pure: Estimate | None = None
+    purity: tuple[PurityBand, ...] = ()
+    shares: Shares | None = None
 
     @property
     def overall(self) -> Estimate:
@@ -116,6 +131,9 @@ class Metrics:
             "classes": classes,
             "confusion": self.confusion.tolist(),
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "pure": None if self.pure is None else self.pure.to_dict(),
+            "purity": [band.to_dict() for band in self.purity],
+            "shares": None if self.shares is None else self.shares.to_dict(),
         }
 
 
@@ -125,22 +143,24 @@ def summarise(
     names: Sequence[str],
     *,
     groups: ArrayLike | None = None,
-    shares: Mapping[str, float] | ArrayLike | None = None,
+    population: Mapping[str, float] | ArrayLike | None = None,
+    shares: tuple[ArrayLike, ArrayLike] | None = None,
     draws: int = DRAWS,
     level: float = 0.95,
     seed: int = 0,
 ) -> Metrics:
-    """Accuracy and calibration of one map, with bootstrap intervals.
+    """Accuracy and calibration of one map, with intervals (see `intervals`).
 
     Args:
-        truth: (N,) class ids; -1 (no label) is left out.
-        probabilities: (N, K) class probabilities, or (N,) predicted class ids.
+        truth: (N,) main classes; -1 (none) is left out.
+        probabilities: (N, K) probabilities of the main class, or (N,) predicted class ids.
         names: the K class names.
-        groups: (N,) block ids (`block_ids`); whole blocks are drawn. None takes tiles as
+        groups: (N,) block ids (`block_ids`): tiles of a block err alike. None takes tiles as
             independent, which understates the width of the intervals on neighbouring tiles.
-        shares: the population's class shares (by name or in order) that figures are weighted to;
-            None leaves the test set's own.
-        draws: bootstrap resamples; 0 gives no intervals.
+        population: the population's class shares (by name or in order) that figures are weighted
+            to; None leaves the test set's own.
+        shares: (N, K) reference shares of the classes and (N, K) expected ones.
+        draws: bootstrap resamples; 0 gives no intervals where these come from it.
 
     Raises:
         InputError: nothing labelled, shapes that differ, ids outside the legend.
@@ -154,24 +174,24 @@ def summarise(
     matrix = confusion(t, p, k)
     if not matrix.sum():
         raise InputError("no tile has a reference label; accuracy needs some: give labels")
+    block = groups_or_random(t, groups, seed)
     keep = t >= 0
-    block = groups_or_random(t, groups, seed)[keep]
-    weights = None if shares is None else _shares(shares, names)
     cells = np.zeros((int(keep.sum()), k * k))
     cells[np.arange(len(cells)), t[keep] * k + p[keep]] = 1.0
-    sums = block_sums(cells, block)
-    drawn = None
-    if len(sums) > 1 and draws:
-        drawn = bootstrap_sums(sums, draws=draws, seed=seed).reshape(-1, k, k)
-    scale = (lambda m: m) if weights is None else (lambda m: reweight(m, weights))
-    whole, stack = scale(matrix), None if drawn is None else scale(drawn)
-
-    def figures_of(rule: Callable[[ArrayLike], Floats]) -> tuple[Estimate, ...]:
-        return estimates(rule(whole), None if stack is None else rule(stack), level)
-
+    sums = block_sums(cells, block[keep])
+    weights = None if population is None else _population(population, names)
+    figures = _figures(sums.reshape(-1, k, k), weights, groups is None, draws, level, seed)
     reliability = None
     if given.ndim == 2:
         reliability = calibration(t, given, groups=groups, draws=draws, level=level, seed=seed)
+    pure: Estimate | None = None
+    bands: tuple[PurityBand, ...] = ()
+    told: Shares | None = None
+    if shares is not None:
+        known, expected = (np.asarray(s, np.float64) for s in shares)
+        pure, bands = by_purity(t, p, known, block, level, independent=groups is None)
+        told = share_figures(known, expected, names, block, level)
+    classes: Any = {name: figures[name] for name in CLASS_SCORES}
     return Metrics(
         names=tuple(names),
         tiles=int(matrix.sum()),
@@ -179,19 +199,59 @@ def summarise(
         level=level,
         confusion=matrix,
         population=weights is not None,
-        scores={name: figures_of(score.rule)[0] for name, score in SCORES.items()},
-        **{name: figures_of(rule) for name, rule in CLASS_SCORES.items()},
+        scores={name: figures[name][0] for name in SCORES},
+        **classes,
         calibration=reliability,
+        pure=pure,
+        purity=bands,
+        shares=told,
     )
 
 
-def _shares(shares: Mapping[str, float] | ArrayLike, names: Sequence[str]) -> Floats:
-    if isinstance(shares, Mapping):
-        unknown = sorted(set(shares) - set(names))
+def _figures(
+    sums: Floats, weights: Floats | None, independent: bool, draws: int, level: float, seed: int
+) -> dict[str, tuple[Estimate, ...]]:
+    """Every figure of the confusion matrices of blocks (B, K, K)."""
+    right, rows, cols = np.diagonal(sums, axis1=1, axis2=2), sums.sum(2), sums.sum(1)
+    found: dict[str, tuple[Estimate, ...]] = {}
+    if weights is None:
+        parts = {
+            "overall": (right.sum(1, keepdims=True), rows.sum(1, keepdims=True)),
+            "producers": (right, rows),
+            "users": (right, cols),
+            "f1": (right, (rows + cols) / 2),
+        }
+        found = {
+            name: ratios(tops, bottoms, level, independent=independent)
+            for name, (tops, bottoms) in parts.items()
+        }
+    scale = (lambda m: m) if weights is None else (lambda m: reweight(m, weights))
+    whole, k = scale(sums.sum(0)), sums.shape[1]
+    drawn = without = None
+    if len(sums) > 1 and draws:
+        flat = bootstrap_sums(sums.reshape(len(sums), -1), draws=draws, seed=seed)
+        drawn, without = scale(flat.reshape(-1, k, k)), scale(sums.sum(0) - sums)
+    rules = {name: score.rule for name, score in SCORES.items()} | CLASS_SCORES
+    for name, rule in rules.items():
+        if name in found:
+            continue
+        values = np.atleast_1d(rule(whole))
+        if drawn is None or without is None:
+            found[name] = estimates(values, None, level)
+            continue
+        stacks = (rule(stack).reshape(len(stack), -1) for stack in (drawn, without))
+        columns = zip(values, *(stack.T for stack in stacks), strict=True)
+        found[name] = tuple(corrected(float(v), d, w, level) for v, d, w in columns)
+    return found
+
+
+def _population(population: Mapping[str, float] | ArrayLike, names: Sequence[str]) -> Floats:
+    if isinstance(population, Mapping):
+        unknown = sorted(set(population) - set(names))
         if unknown:
             raise InputError(f"class shares name {unknown[0]!r}; the classes are {list(names)}")
-        return np.array([float(shares.get(n, 0.0)) for n in names])
-    return np.asarray(shares, np.float64)
+        return np.array([float(population.get(n, 0.0)) for n in names])
+    return np.asarray(population, np.float64)
 
 
 def split_gap(random: Metrics, spatial: Metrics) -> Estimate:
@@ -233,6 +293,9 @@ def from_dict(data: Mapping[str, Any]) -> Metrics:
                 nll=figure(known["nll"]),
                 brier=figure(known["brier"]),
             ),
+            pure=None if data.get("pure") is None else figure(data["pure"]),
+            purity=tuple(PurityBand.from_dict(b) for b in data.get("purity") or ()),
+            shares=None if data.get("shares") is None else Shares.from_dict(data["shares"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"not accuracy figures: {error}; train or score again") from None

@@ -31,7 +31,9 @@ class Calibration:
         edges: (BINS + 1,) ends of the bins of confidence (the highest probability of a tile).
         count, confidence, accuracy: (BINS,) tiles, mean confidence and share right in each bin
             (NaN in an empty one): the reliability diagram.
-        ece: expected calibration error, the count-weighted mean of |accuracy - confidence|.
+        ece: expected calibration error, the count-weighted mean of |accuracy - confidence|, less
+            what chance alone makes of it: in bins of few tiles accuracy and confidence differ
+            though probabilities are right.
         nll: mean negative log-likelihood of the truth, nats.
         brier: mean squared distance of probabilities to the truth, 0 to 2.
     """
@@ -75,12 +77,36 @@ def _calibration_terms(truth: Ints, p: Floats, bins: int) -> Floats:
     return out
 
 
-def _calibration_figures(sums: Floats, bins: int) -> Floats:
-    """ECE, NLL and Brier of sums (..., 3 * bins + 2), shape (..., 3)."""
+def _calibration_figures(sums: Floats, bins: int, noise: Floats) -> Floats:
+    """ECE, NLL and Brier of sums (..., 3 * bins + 2), shape (..., 3).
+
+    Args:
+        noise: (bins,) variance of the sum of (right - confidence) in each bin.
+    """
     count, conf, right = (sums[..., i * bins : (i + 1) * bins] for i in range(3))
     total = count.sum(-1)
-    ece = divide(np.abs(right - conf).sum(-1), total)
+    gap = np.sqrt(np.maximum(np.square(right - conf) - noise, 0.0))
+    ece = divide(gap.sum(-1), total)
     return np.stack([ece, divide(sums[..., -2], total), divide(sums[..., -1], total)], axis=-1)
+
+
+def _noise(sums: Floats, bins: int) -> Floats:
+    """Variance of the sum of (right - confidence) in each bin by chance, (bins,).
+
+    That of tiles as independent draws, or between blocks, whichever is larger.
+    """
+    whole = sums.sum(0)
+    count, conf = whole[:bins], whole[bins : 2 * bins]
+    mean = np.nan_to_num(divide(conf, count))
+    alone: Floats = count * mean * (1 - mean)
+    blocks = len(sums)
+    if blocks < 2:
+        return alone
+    off = sums[:, 2 * bins : 3 * bins] - sums[:, bins : 2 * bins]
+    share = np.nan_to_num(divide(off.sum(0), count))  # of a tile: what is no chance
+    between = np.square(off - share * sums[:, :bins]).sum(0) * blocks / (blocks - 1)
+    larger: Floats = np.maximum(alone, between)
+    return larger
 
 
 def calibration(
@@ -95,16 +121,22 @@ def calibration(
 ) -> Calibration:
     """Reliability bins, ECE, NLL and Brier score of (N, K) probabilities; truth -1 is left out.
 
-    ECE after Guo et al. 2017 (https://arxiv.org/abs/1706.04599), equal-width bins; Brier after
-    Brier 1950, summed over classes.
+    ECE after Guo et al. 2017 (https://arxiv.org/abs/1706.04599), equal-width bins, each bin's
+    squared gap less its variance by chance (as Kumar et al. 2019 debias its square,
+    https://arxiv.org/abs/1909.10155); Brier after Brier 1950, summed over classes.
     """
     t, p, g = _aligned(truth, probabilities, groups, seed)
     sums = block_sums(_calibration_terms(t, p, bins), g)
     whole = sums.sum(0)
-    drawn = None
+    drawn, noise = None, _noise(sums, bins)
     if len(sums) > 1 and draws:
-        drawn = _calibration_figures(bootstrap_sums(sums, draws=draws, seed=seed), bins)
-    ece, nll, brier = estimates(_calibration_figures(whole, bins), drawn, level)
+        # a resample has the chance of the tiles and that of the drawing
+        resamples = bootstrap_sums(sums, draws=draws, seed=seed)
+        drawn = _calibration_figures(resamples, bins, 2 * noise)
+    ece, nll, brier = (
+        Estimate(e.value, min(e.low, e.value), max(e.high, e.value))
+        for e in estimates(_calibration_figures(whole, bins, noise), drawn, level)
+    )
     count = whole[:bins]
     return Calibration(
         np.linspace(0, 1, bins + 1),

@@ -72,17 +72,36 @@ def fold_probabilities(
 
     Args:
         probabilities: (N, K) floats.
-        places: (K,) fine class id -> coarse class id, as `legend.fold` gives it.
+        places: (K,) fine class id -> coarse class id, as `legend.fold` gives it; -1 for classes
+            that the coarser legend masks.
         k: classes of the coarser legend; by default those that something folds into.
 
     Returns:
-        (N, k), in the type of `probabilities`.
+        (N, k), in the type of `probabilities`; rows sum to less where classes are masked.
     """
     to = np.asarray(places)
     out = np.zeros((len(probabilities), int(to.max()) + 1 if k is None else k), probabilities.dtype)
     for fine, coarse in enumerate(to):
-        out[:, coarse] += probabilities[:, fine]
+        if coarse >= 0:
+            out[:, coarse] += probabilities[:, fine]
     return out
+
+
+def fold_mapped(
+    probabilities: NDArray[Any], places: ArrayLike, k: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Probabilities of a coarser legend for the tiles that it maps.
+
+    Returns:
+        (n, k) of the tiles that are left, rows sum to 1, and which of the N they are: those whose
+        main class is masked are not.
+    """
+    folded = fold_probabilities(probabilities, places, k)
+    if (np.asarray(places) >= 0).all():
+        return folded, np.ones(len(folded), np.bool_)
+    total = folded.sum(axis=1)
+    kept: NDArray[np.bool_] = folded.max(axis=1) >= 1 - total
+    return folded[kept] / total[kept, None], kept
 
 
 def reweight(matrix: ArrayLike, shares: ArrayLike) -> Floats:
@@ -156,6 +175,30 @@ def weighted_f1(matrix: ArrayLike) -> Floats:
     return divide((np.nan_to_num(f1(m)) * m.sum(-1)).sum(-1), m.sum((-2, -1)))
 
 
+def kappa(matrix: ArrayLike) -> Floats:
+    """Cohen's kappa: agreement above that of a map drawn by chance, shape (...)."""
+    m = np.asarray(matrix, np.float64)
+    total = m.sum((-2, -1))
+    chance = divide((m.sum(-1) * m.sum(-2)).sum(-1), np.square(total))
+    return divide(overall(m) - chance, 1 - chance)
+
+
+def quantity_disagreement(matrix: ArrayLike) -> Floats:
+    """Disagreement because the map has too much or too little of classes, shape (...)."""
+    m = np.asarray(matrix, np.float64)
+    return divide(np.abs(m.sum(-1) - m.sum(-2)).sum(-1) / 2, m.sum((-2, -1)))
+
+
+def allocation_disagreement(matrix: ArrayLike) -> Floats:
+    """Disagreement because classes lie in wrong places, shape (...).
+
+    Quantity and allocation disagreement sum to 1 - overall accuracy (Pontius and Millones 2011,
+    who advise them in place of kappa).
+    """
+    m = np.asarray(matrix, np.float64)
+    return np.maximum(1 - overall(m) - quantity_disagreement(m), 0.0)
+
+
 class Score(NamedTuple):
     """One number on a whole map: what it is called in reports, and its rule."""
 
@@ -169,6 +212,9 @@ SCORES: dict[str, Score] = {
     "balanced": Score("Balanced accuracy", balanced),
     "macro_f1": Score("F1, mean of classes", macro_f1),
     "weighted_f1": Score("F1, weighted by tiles", weighted_f1),
+    "kappa": Score("Kappa", kappa),
+    "quantity": Score("Quantity disagreement", quantity_disagreement),
+    "allocation": Score("Allocation disagreement", allocation_disagreement),
 }
 # Figures of each class.
 CLASS_SCORES: dict[str, Callable[[ArrayLike], Floats]] = {

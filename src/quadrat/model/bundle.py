@@ -134,6 +134,7 @@ class Model:
     @property
     def digest(self) -> str:
         """SHA-256 over what decides the scores: graphs, legend, grid; not over names and dates."""
+        threshold = self.info.conformal.get("threshold")
         return storage.digest_json(
             {
                 "forms": dict(self.info.forms),
@@ -141,6 +142,7 @@ class Model:
                 "grid": self.grid.to_dict() if self.grid else None,
                 "size_px": self.size_px,
                 **({"masks": True} if self.info.masks else {}),
+                **({"threshold": threshold} if threshold is not None else {}),
             }
         )
 

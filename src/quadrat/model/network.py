@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quadrat.errors import ModelError
 from quadrat.graphs import GraphInfo
@@ -29,6 +30,11 @@ class Prediction(NamedTuple):
     probabilities: Rows
     shares: Rows | None
     features: Rows | None = None
+
+    def take(self, keep: NDArray[np.bool_]) -> Prediction:
+        """Of some of the tiles."""
+        rest = (None if rows is None else rows[keep] for rows in (self.shares, self.features))
+        return Prediction(self.probabilities[keep], *rest)
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,10 @@ def _trained(found: Content) -> list[Part]:
     model, seen = found.model, words.validated(found)
     if model is None or seen is None:
         return []
-    said = (f"As the model’s validation found it, on {seen.tiles:,} tiles not used for training.",)
+    said = (
+        f"As the training found it on {seen.tiles:,} tiles that it had held out: those of the "
+        "validation, and training tiles as heads predicted them that had not seen them.",
+    )
     day = Day("", "", model.legend, None, {}, seen.tiles, seen, None, None, None, (), said)
     return _accuracy((day,))
 

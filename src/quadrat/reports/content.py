@@ -56,7 +56,7 @@ class Day:
     """One date's scores and what they are worth.
 
     Attributes:
-        accuracy: on reference tiles; None without any.
+        accuracy: on reference tiles, pure and mixed; None without any.
         coarse: the same in three classes.
         area: error-adjusted where there are reference tiles, else the map's own.
         tiles: the date's table; None for pictures without a place.
@@ -120,7 +120,6 @@ def read_day(
         return _pictures_day(opened, split, most_mistakes, coarser)
     day = scores.read(uri)
     day = day if coarser is None else day.folded(coarser)
-    names = day.legend.names
     notes: list[str] = []
     accuracy = coarse = None
     wrong: tuple[Mistake, ...] = ()
@@ -131,11 +130,10 @@ def read_day(
         ref = None
         notes.append(f"No accuracy: {error}.")
     if ref is not None:
-        blocks = metrics.block_ids(day.rows, day.cols, reference.BLOCK)[ref.places]
-        p, truth = day.probabilities[ref.places], ref.truth[:, 0]
-        accuracy = metrics.summarise(truth, p, names, groups=blocks)
-        coarse = _folded(day.legend, truth, p, blocks)
-        wrong, said = _mistakes(day, ref.places, truth, most_mistakes, imagery)
+        held = day.take(ref.places)
+        accuracy, three = _accuracy(held), _three(day.legend)
+        coarse = None if three is None else _accuracy(held.folded(three))
+        wrong, said = _mistakes(day, ref.places, ref.truth[:, 0], most_mistakes, imagery)
         notes += said
     table = areas.estimated((day,), ref)
     return Day(
@@ -165,17 +163,29 @@ def imagery_of(day: Day) -> list[Origin]:
     ]
 
 
-def _folded(own: Legend, truth: Ints, p: NDArray[Any], blocks: Ints | None) -> Metrics | None:
-    """The accuracy of three classes, where the legend folds into them."""
+def _accuracy(held: DateScores) -> Metrics | None:
+    """The accuracy of reference tiles, by purity too where their shares are known."""
+    if not (held.truth >= 0).any():
+        return None
+    shares = None
+    if held.reference is not None and held.shares is not None:
+        shares = held.reference, held.shares
+    return metrics.summarise(
+        held.truth, held.probabilities, held.legend.names, shares=shares,
+        groups=metrics.block_ids(held.rows, held.cols, reference.BLOCK),
+    )  # fmt: skip
+
+
+def _three(own: Legend) -> Legend | None:
+    """The legend of three classes, where a legend has more and folds into them."""
     coarse = legends.load_legend(COARSE)
     if len(own) <= len(coarse):
         return None
     try:
-        to = legends.fold(own, coarse)
+        legends.fold(own, coarse)
     except QuadratError:  # a legend of its own kind has no place in three NLCD classes
         return None
-    folded = metrics.fold_probabilities(p, to, len(coarse))
-    return metrics.summarise(to[truth], folded, coarse.names, groups=blocks)
+    return coarse
 
 
 def _mistakes(
@@ -224,8 +234,8 @@ def _pictures_day(opened: scores.Scores, split: str, most: int, coarser: Legend 
     truth = columns.class_ids(table["truth"], legend, storage.redact(opened.uri))
     if coarser is not None and coarser.names != names:
         to = legends.fold(legend, coarser)
-        truth = np.where(truth >= 0, to[truth], -1)
-        p = metrics.fold_probabilities(p, to, len(coarser))
+        p, kept = metrics.fold_mapped(p, to, len(coarser))
+        truth, table = np.where(truth >= 0, to[truth], -1)[kept], table.filter(kept)
         legend, names = coarser, coarser.names
     known = truth >= 0
     held, _ = reference.of_split(columns.words(table["split"]), known, split)
@@ -234,7 +244,11 @@ def _pictures_day(opened: scores.Scores, split: str, most: int, coarser: Legend 
     wrong: list[Mistake] = []
     if inside.any():
         accuracy = metrics.summarise(truth[inside], p[inside], names)
-        coarse = _folded(legend, truth[inside], p[inside], None)
+        three = _three(legend)
+        if three is not None:
+            to = legends.fold(legend, three)
+            folded, kept = metrics.fold_mapped(p[inside], to, len(three))
+            coarse = metrics.summarise(to[truth[inside]][kept], folded, three.names)
         bad = np.flatnonzero(inside & (p.argmax(1) != truth))
         paths, root = table["path"].to_pylist(), str((opened.info.get("source") or {}).get("uri"))
         for i in bad[np.argsort(-p[bad].max(1), kind="stable")][:most]:

@@ -51,10 +51,21 @@ def _day(day: Day, frame: Frame) -> list[Layer]:
     sure = np.full(frame.shape, np.nan, np.float32)
     sure.ravel()[at] = tiles.probabilities.max(1)
     colors = apart([c.color for c in day.legend.classes])
-    return [
+    made = [
         images.layer(day.date, "The class of each tile.", ids, day.legend.names, colors),
         images.certainty(f"{day.date}, certainty", "The probability of the class shown.", sure),
     ]
+    if tiles.sets is not None:
+        sizes = np.full(frame.shape, images.EMPTY, np.uint8)
+        sizes.ravel()[at] = tiles.sets.sum(axis=1) - 1
+        words = [f"{n + 1} {'class' if n == 0 else 'classes'}" for n in range(len(day.legend))]
+        about = "How many classes a tile may be, with the certainty that its set of classes has."
+        made.append(
+            images.layer(
+                f"{day.date}, classes in doubt", about, sizes, words, images.ramp(len(words))
+            )
+        )
+    return made
 
 
 def _change(found: Content, frame: Frame) -> Layer:

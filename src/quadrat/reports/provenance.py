@@ -113,9 +113,11 @@ def _model(content: Content) -> dict[str, str]:
         "Training run": model.run_id or "none",
         "Made": model.created,
     }
-    overall = (model.metrics or {}).get("overall") or {}
-    if overall.get("value") is not None:
-        facts["Overall accuracy in validation"] = f"{float(overall['value']):.1%}"
+    measured = {"in validation": model.metrics, "on held-out ground": model.metrics.get("ground")}
+    for where, figures in measured.items():
+        overall = (figures or {}).get("overall") or {}
+        if overall.get("value") is not None:
+            facts[f"Overall accuracy {where}"] = f"{float(overall['value']):.1%}"
     for i, warning in enumerate(model.warnings, start=1):
         facts[f"Warning {i} of the training"] = str(warning)
     return facts

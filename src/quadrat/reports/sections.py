@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from quadrat.areas.intervals import EXACT
 from quadrat.areas.tables import ACRES, number
-from quadrat.metrics import SCORES, Metrics
+from quadrat.metrics import PURE, SCORES, Metrics
 from quadrat.reports import charts
 from quadrat.reports.content import Content, Day, Mistake
 from quadrat.reports.images import Layer
@@ -41,10 +41,15 @@ def accuracy(day: Day) -> str:
     if found is None:
         return NO_LABELS + notes(n for n in day.notes if not n.startswith("No accuracy"))
     lines = [[SCORES[name].title, share(figure)] for name, figure in found.scores.items()]
+    if found.pure is not None and len(found.purity) > 1:
+        lines.insert(1, [f"Overall accuracy, pure plots alone ({PURE:.0%})", share(found.pure)])
+    if found.shares is not None:
+        lines.append(["Ground given to a wrong class", share(found.shares.error)])
     if day.coarse is not None:
         lines.append(["Overall accuracy, three classes", share(day.coarse.overall)])
     where = f" in {found.blocks} blocks of 8 × 8 tiles" if found.blocks else ""
-    caption = f"{found.tiles:,} reference tiles{where}; {found.level:.0%} intervals"
+    mixed = ", pure and mixed" if len(found.purity) > 1 else ""
+    caption = f"{found.tiles:,} reference tiles{mixed}{where}; {found.level:.0%} intervals"
     classes = [
         [
             named(name, day.legend.classes[i].color), f"{int(found.confusion[i].sum()):,}",
@@ -57,8 +62,21 @@ def accuracy(day: Day) -> str:
     ]  # fmt: skip
     return (
         f'<div class="tables">{table(["Figure", "Value"], lines, caption)}'
-        f"{table(heads, classes, 'Each class, on the same tiles')}</div>{notes(day.notes)}"
+        f"{table(heads, classes, 'Each class, on the same tiles')}{_purity(found)}</div>"
+        f"{notes(day.notes)}"
     )
+
+
+def _purity(found: Metrics) -> str:
+    """Accuracy by the share of a plot that its main class has."""
+    if len(found.purity) < 2:
+        return ""
+    rows = [
+        [f"{band.low:.0%} to {band.high:.0%}", f"{band.tiles:,}", share(band.accuracy)]
+        for band in found.purity
+    ]
+    heads = ["Main class’s share", "Tiles", "Overall accuracy"]
+    return table(heads, rows, "Pure and mixed tiles: accuracy by the share of the main class")
 
 
 def confusion(found: Metrics, colors: Sequence[str]) -> str:

@@ -24,9 +24,11 @@ def keys(content: Content) -> list[Key]:
         tail = f", {day.date}" if len(content.days) > 1 else ""
         if day.accuracy is not None:
             found.append((f"Overall accuracy{tail}", *_percent(day.accuracy.overall)))
+            if day.accuracy.pure is not None and len(day.accuracy.purity) > 1:
+                found.append((f"Of pure plots alone{tail}", *_percent(day.accuracy.pure)))
     trained = validated(content)
     if trained is not None:
-        found.append(("Overall accuracy in validation", *_percent(trained.overall)))
+        found.append(("Overall accuracy on held-out ground", *_percent(trained.overall)))
     placed = [d for d in content.days if d.area is not None]
     if placed and placed[0].area is not None:
         found.append(("Area mapped", f"{number(placed[0].area.total_ha)} ha", _tiles(placed[0])))
@@ -75,8 +77,8 @@ def summary(content: Content) -> list[str]:
         if trained is not None:
             value, ends = _percent(trained.overall)
             found.append(
-                f"In validation {value}{f' ({ends})' if ends else ''} of {trained.tiles:,} tiles "
-                f"were told right.{_missed(trained, 'taken for')}"
+                f"On held-out ground {value}{f' ({ends})' if ends else ''} of {trained.tiles:,} "
+                f"tiles were told right{_pure(trained)}.{_missed(trained, 'taken for')}"
             )
         found.append(
             "No scores were given, so there is no map, no area and no change; name some after the "
@@ -130,7 +132,8 @@ def _worth(day: Day) -> list[str]:
     value, ends = _percent(found.overall)
     words = [
         f"{day.date}: {value}{f' ({ends})' if ends else ''} of {found.tiles:,} reference tiles are "
-        f"mapped right.{_missed(found)}"
+        f"mapped right{_pure(found)}.{_missed(found)} Right means as the label source says, which "
+        "has errors of its own."
     ]
     if found.calibration is not None:
         ece = found.calibration.ece.value
@@ -142,11 +145,22 @@ def _worth(day: Day) -> list[str]:
 
 
 def validated(content: Content) -> Metrics | None:
-    """What the model's own validation found, where the report has no scores."""
+    """What the training found on ground that it held out, where the report has no scores."""
     model = content.model
     if content.days or model is None or "confusion" not in model.metrics:
         return None
-    return metrics.from_dict(model.metrics)
+    return metrics.from_dict(model.metrics.get("ground") or model.metrics)
+
+
+def _pure(found: Metrics) -> str:
+    """What mixed tiles are among all of them, and how many pure ones are right."""
+    if found.pure is None or len(found.purity) < 2:
+        return ""
+    part = found.purity[-1].tiles / sum(b.tiles for b in found.purity)
+    return (
+        f"; of those that are pure (one class has {metrics.PURE:.0%} of them or more, which is so "
+        f"for {part:.0%}) {_percent(found.pure)[0]} are"
+    )
 
 
 def _missed(found: Metrics, how: str = "mapped as") -> str:

@@ -29,12 +29,29 @@ def share(name: str) -> str:
     return f"share_{name}"
 
 
-def schema(names: Sequence[str], *, shares: bool = False, features: int = 0) -> pa.Schema:
+def reference(name: str) -> str:
+    """The column of a class's share by the source's own labels."""
+    return f"frac_{name}"
+
+
+SET_SIZE = "set_size"  # classes in a tile's conformal set
+
+
+def schema(
+    names: Sequence[str],
+    *,
+    shares: bool = False,
+    references: bool = False,
+    sets: bool = False,
+    features: int = 0,
+) -> pa.Schema:
     """The columns of a part of scores.
 
     Args:
         names: the legend's classes.
         shares: whether the part has the shares of the classes beside their probabilities.
+        references: whether it has the shares that the source's labels say.
+        sets: whether it has the sizes of the tiles' sets of classes.
         features: their number, where the model's features of each tile are kept; 0 where not.
     """
     return pa.schema(
@@ -49,6 +66,8 @@ def schema(names: Sequence[str], *, shares: bool = False, features: int = 0) -> 
             ("label", pa.string()),
             *((probability(n), pa.float32()) for n in names),
             *((share(n), pa.float32()) for n in names if shares),
+            *((reference(n), pa.float32()) for n in names if references),
+            *(((SET_SIZE, pa.int8()),) if sets else ()),
             *([(FEATURES, pa.list_(pa.float32(), features))] if features else []),
             ("geometry", pa.binary()),
         ]

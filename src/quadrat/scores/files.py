@@ -65,6 +65,20 @@ class Scores:
         return bool(self.info.get("shares"))
 
     @property
+    def has_references(self) -> bool:
+        """Whether the parts have the shares of the source's labels, `frac_<class>`."""
+        return bool(self.info.get("references"))
+
+    @property
+    def threshold(self) -> float | None:
+        """Of the conformal sets, whose sizes are `set_size` in the parts; None without sets.
+
+        A tile's set holds its most probable class, and every other of at least this probability.
+        """
+        found = (self.info.get("conformal") or {}).get("threshold")
+        return None if found is None else float(found)
+
+    @property
     def features(self) -> int:
         """How many features of each tile the parts keep; 0 where they keep none."""
         return int(self.info.get("features", 0))
@@ -76,7 +90,10 @@ class Scores:
 
     @property
     def _schema(self) -> pa.Schema:
-        return named.schema(self.legend.names, shares=self.has_shares, features=self.features)
+        return named.schema(
+            self.legend.names, shares=self.has_shares, references=self.has_references,
+            sets=self.threshold is not None, features=self.features,
+        )  # fmt: skip
 
     @property
     def _light(self) -> list[str]:
@@ -156,6 +173,11 @@ class Scores:
     def share_columns(self) -> tuple[str, ...]:
         """The columns of shares, in the legend's order; empty where the scores have none."""
         return tuple(named.share(n) for n in self.legend.names if self.has_shares)
+
+    @property
+    def reference_columns(self) -> tuple[str, ...]:
+        """The columns of the label source's shares, in order; empty where the scores have none."""
+        return tuple(named.reference(n) for n in self.legend.names if self.has_references)
 
     def probabilities(self, table: pa.Table) -> NDArray[np.float32]:
         """The probability columns of a table of these scores, `(N, K) float32`."""

@@ -16,6 +16,7 @@ from quadrat import legend as legends
 from quadrat import metrics, raster, storage
 from quadrat.errors import ScoresError
 from quadrat.grid import Grid
+from quadrat.labels import main_classes
 from quadrat.legend import Legend
 from quadrat.scores import columns, files
 
@@ -32,11 +33,15 @@ class DateScores:
         uri: the folder of the scores.
         date: as the scores say it, else their folder's name.
         rows, cols: (N,) int64.
-        mapped, truth: (N,) int64 class ids; truth is -1 where there is no reference label.
+        mapped, truth: (N,) int64 class ids. The truth is the main class by the label source's
+            shares, or its label where there are none; -1 where neither is known.
         split: (N,) of str, "" where a tile is in none.
         probabilities: (N, K) float32, that a class is the main class of the tile.
         shares: (N, K) float32, the expected part of the tile's ground that a class has; None where
             the scores have none.
+        reference: (N, K) float32, the shares that the label source says, NaN where it says none;
+            None where the scores have none.
+        sets: (N, K) bool, the classes in each tile's conformal set; None where there are none.
     """
 
     uri: str
@@ -51,6 +56,8 @@ class DateScores:
     split: NDArray[np.str_]
     probabilities: NDArray[np.float32]
     shares: NDArray[np.float32] | None = None
+    reference: NDArray[np.float32] | None = None
+    sets: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,21 +69,29 @@ class DateScores:
             truth=self.truth[places], split=self.split[places],
             probabilities=self.probabilities[places],
             shares=None if self.shares is None else self.shares[places],
+            reference=None if self.reference is None else self.reference[places],
+            sets=None if self.sets is None else self.sets[places],
         )  # fmt: skip
 
     def folded(self, coarse: Legend) -> DateScores:
-        """The same tiles in a coarser legend.
+        """The same tiles in a coarser legend, less those that are mostly ground that it masks.
 
         Probabilities are summed before the most likely class is taken, as on maps.
         """
         if coarse.names == self.legend.names:
             return self
         to, k = legends.fold(self.legend, coarse), len(coarse)
-        p = metrics.fold_probabilities(self.probabilities, to, k)
+        p, kept = metrics.fold_mapped(self.probabilities, to, k)
+        left = self.take(np.flatnonzero(kept))
+        shares, reference = (
+            None if rows is None else metrics.fold_probabilities(rows, to, k)
+            for rows in (left.shares, left.reference)
+        )
         return replace(
-            self, legend=coarse, probabilities=p, mapped=p.argmax(1),
-            truth=np.where(self.truth >= 0, to[self.truth], -1),
-            shares=None if self.shares is None else metrics.fold_probabilities(self.shares, to, k),
+            left, legend=coarse, probabilities=p, mapped=p.argmax(1),
+            truth=truth(np.where(left.truth >= 0, to[left.truth], -1), reference),
+            shares=shares, reference=reference,
+            sets=None if left.sets is None else metrics.fold_sets(left.sets, to, k),
         )  # fmt: skip
 
     def ground(self) -> tuple[float, tuple[str, ...]]:
@@ -92,6 +107,22 @@ class DateScores:
         return mean, (note,)
 
 
+def truth(labels: Ints, reference: NDArray[np.float32] | None) -> Ints:
+    """Main classes by the label source, (N,) ids, -1 for none.
+
+    Args:
+        labels: (N,) its labels, for tiles whose shares are unknown. A rule may label pure plots
+            alone; figures are about all of them.
+        reference: (N, K) its shares, NaN where unknown; None without any.
+    """
+    if reference is None:
+        return labels
+    main = main_classes(reference)
+    main = np.where(main < reference.shape[1], main, -1)
+    found: Ints = np.where(np.isnan(reference).any(axis=1), labels, main)
+    return found
+
+
 def read(uri: str) -> DateScores:
     """One date's scores; ScoresError when they have no place on the ground."""
     name, scores = storage.redact(uri), files.open_scores(uri)
@@ -101,7 +132,8 @@ def read(uri: str) -> DateScores:
             "on a grid: score a tile set or rasters"
         )
     wanted = ["row", "col", "date", "truth", "split", "label"]
-    table = scores.table([*wanted, *scores.probability_columns, *scores.share_columns])
+    kinds = scores.share_columns, scores.reference_columns
+    table = scores.table([*wanted, *scores.probability_columns, *sum(kinds, ())])
     if not len(table):
         raise ScoresError(f"{name} has no tiles; score again")
     if table["row"].null_count or table["col"].null_count:
@@ -115,14 +147,17 @@ def read(uri: str) -> DateScores:
         raise ScoresError(
             f"{name} has tile ({rows[at]}, {cols[at]}) twice; score each date of a place by itself"
         )
-    shares = columns.to_rows(table, scores.share_columns)[order] if scores.has_shares else None
+    p = scores.probabilities(table)[order]
+    shares, reference = (columns.to_rows(table, kind)[order] if kind else None for kind in kinds)
+    labels = columns.class_ids(table["truth"], scores.legend, name)[order]
+    threshold = scores.threshold
     return DateScores(
         uri=uri, date=_date(scores.uri, scores.info, table["date"]), legend=scores.legend,
         grid=scores.grid, info=scores.info, rows=rows[order], cols=cols[order],
         mapped=columns.class_ids(table["label"], scores.legend, name)[order],
-        truth=columns.class_ids(table["truth"], scores.legend, name)[order],
-        split=columns.words(table["split"])[order],
-        probabilities=scores.probabilities(table)[order], shares=shares,
+        truth=truth(labels, reference), split=columns.words(table["split"])[order],
+        probabilities=p, shares=shares, reference=reference,
+        sets=None if threshold is None else metrics.in_set(p, threshold),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import geoparquet, parts, storage
+from quadrat import geoparquet, metrics, parts, storage
 from quadrat import model as models
 from quadrat import skipped as skips
 from quadrat.errors import ModelError
@@ -20,7 +20,7 @@ from quadrat.parts import PartRecord
 from quadrat.scores import columns
 from quadrat.scoring import once
 from quadrat.skipped import Skipped
-from quadrat.tiles import Part, batch_tiles, read_ahead
+from quadrat.tiles import Part, batch_tiles, read_ahead, targets
 
 LISTED = 20  # unreadable tiles that a part names; the rest is counted
 _loading = threading.Lock()  # the first of a process's tasks loads the model, the others wait
@@ -38,6 +38,7 @@ class ScoreResult:
     span: once.Span = None
     flat: int = 0  # tiles of imagery of a single colour
     features: int = 0  # of each tile that are kept
+    masked: int = 0  # tiles that are mostly ground without a class
 
     @classmethod
     def of(cls, record: PartRecord, note: Mapping[str, Any]) -> ScoreResult:
@@ -47,7 +48,7 @@ class ScoreResult:
             record, int(note["dropped"]), int(note["skipped"]),
             skips.from_lists(note["listed"]),
             tuple(int(n) for n in note["counts"]), span, int(note["flat"]),
-            int(note.get("features", 0)),
+            int(note.get("features", 0)), int(note["masked"]),
         )  # fmt: skip
 
 
@@ -61,6 +62,11 @@ class ScoreTask:
         runtime: what runs the network, the same for every part, wherever it is worked on: runtimes
             differ in the last bits.
         features: whether the features that the model's last layer reads are kept.
+        views: of each tile, whose mean is its score (see `model.views`).
+        shares: whether the model gives shares.
+        references: whether the source's labels say the tiles' shares.
+        threshold: of the sets of classes (see `metrics.conformal`); None without sets.
+        masks: whether tiles may be mostly ground without a class; such tiles are left out.
     """
 
     model_uri: str
@@ -75,6 +81,11 @@ class ScoreTask:
     strict: bool
     runtime: str = "auto"
     features: bool = False
+    views: int = 1
+    shares: bool = False
+    references: bool = False
+    threshold: float | None = None
+    masks: bool = False
 
     def __call__(self, part: Part) -> ScoreResult:
         """The scores of a part, computed now or by an earlier run."""
@@ -97,7 +108,7 @@ class ScoreTask:
         tables: list[pa.Table] = []
         found: list[models.Prediction] = []
         skipped: list[Skipped] = []
-        dropped = flat = 0
+        dropped = flat = masked = 0
         for batch in read_ahead(part, batch_tiles(network.info.size_px or 1)):
             skipped += batch.skipped
             if self.strict and skipped:
@@ -108,18 +119,26 @@ class ScoreTask:
             if self.sample < 1 and len(chips):
                 take = np.flatnonzero(rng.random(len(chips)) < self.sample)
                 index, chips = index.take(take), chips[take]
-            if len(chips):
-                found.append(network.predict(chips))
-                tables.append(index)
-        whole = columns.schema(self.names, features=self._width(network, found)).empty_table()
-        counts = np.zeros(len(self.names), np.int64)
-        if tables:
-            whole, counts = self._table(pa.concat_tables(tables), found)
+            if not len(chips):
+                continue
+            said = network.predict(chips, self.views)
+            open_ground = 1 - said.probabilities.sum(axis=1) <= said.probabilities.max(axis=1)
+            if not open_ground.all():
+                masked += int((~open_ground).sum())
+                index = index.filter(pa.array(open_ground))
+                said = said.take(open_ground)
+            found.append(said)
+            tables.append(index)
+        width = self._width(network, found)
+        whole, counts = self._schema(width).empty_table(), np.zeros(len(self.names), np.int64)
+        index = pa.concat_tables(tables) if tables else whole
+        if len(index):
+            whole, counts = self._table(index, found, self._schema(width))
         # no times or places: the same scores give the same bytes, and the same digest
         note = {
             "dropped": dropped, "skipped": len(skipped), "listed": skipped[:LISTED],
             "counts": [int(c) for c in counts], "span": once.span(whole), "flat": flat,
-            **({"features": self._width(network, found)} if self.features else {}),
+            "masked": masked, **({"features": width} if self.features else {}),
         }  # fmt: skip
         written = geoparquet.write_part(
             parts.place(self.out, part.name), whole, self.crs, note=note
@@ -134,11 +153,20 @@ class ScoreTask:
         one = found[0] if found else network.predict(np.zeros((1, side, side, 3), np.uint8))
         return 0 if one.features is None else one.features.shape[1]
 
+    def _schema(self, features: int) -> pa.Schema:
+        return columns.schema(
+            self.names, shares=self.shares, references=self.references,
+            sets=self.threshold is not None, features=features,
+        )  # fmt: skip
+
     def _table(
-        self, index: pa.Table, found: list[models.Prediction]
+        self, index: pa.Table, found: list[models.Prediction], layout: pa.Schema
     ) -> tuple[pa.Table, NDArray[np.int64]]:
         """The part's table, and its tiles of each class."""
         probabilities = np.concatenate([f.probabilities for f in found])
+        if self.masks:  # among the classes: some of a tile may be ground without one
+            probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+        shares = [f.shares for f in found if f.shares is not None]
         kept = [f.features for f in found if f.features is not None]
         best = probabilities.argmax(axis=1)
         values = {n: index[n] for n in ("row", "col", "path", "source", "date", "split")}
@@ -147,10 +175,17 @@ class ScoreTask:
             pa.array(best, pa.int32()), pa.array(self.names, pa.string())
         ).cast(pa.string())
         values |= columns.from_rows([columns.probability(n) for n in self.names], probabilities)
+        if shares:
+            names = [columns.share(n) for n in self.names]
+            values |= columns.from_rows(names, np.concatenate(shares))
+        if self.references:
+            values |= {columns.reference(n): index[targets.column(n)] for n in self.names}
+        if self.threshold is not None:
+            sizes = metrics.set_sizes(probabilities, self.threshold)
+            values[columns.SET_SIZE] = pa.array(sizes, pa.int8())
         if kept:
             values[columns.FEATURES] = columns.from_features(np.concatenate(kept))
         values["geometry"] = index["geometry"]
-        layout = columns.schema(self.names, features=kept[0].shape[1] if kept else 0)
         table = pa.table([values[n] for n in layout.names], schema=layout)
         return table, np.bincount(best, minlength=len(self.names))
 

@@ -12,6 +12,7 @@ from quadrat import skipped as skips
 from quadrat.engines import Engine, get_engine, tasks_per_process
 from quadrat.errors import ModelError, ScoresError, TileSetError
 from quadrat.model import Model
+from quadrat.model import views as turns
 from quadrat.records import Record
 from quadrat.scores import Scores, files, open_scores
 from quadrat.scoring import once
@@ -27,6 +28,7 @@ from quadrat.tiles import (
     sets,
     source_dates,
     source_warnings,
+    targets,
 )
 
 RASTERS = (".tif", ".tiff", ".vrt")
@@ -39,7 +41,8 @@ class ScoresSummary(Record):
 
     Attributes:
         counts: tiles labelled with each class.
-        dropped: tiles left out for nodata. skipped: tiles that could not be read, of which
+        dropped: tiles left out for nodata. masked: tiles left out because they are mostly ground
+            that the legend has no class for. skipped: tiles that could not be read, of which
             `listed` names some with the reason.
         seconds: of this run; tiles that an earlier run had scored are in `tiles` all the same.
         warnings: what a user should know, a sentence each.
@@ -51,6 +54,7 @@ class ScoresSummary(Record):
     counts: Mapping[str, int]
     precision: str
     dropped: int
+    masked: int
     skipped: int
     listed: tuple[Skipped, ...]
     seconds: float
@@ -153,6 +157,7 @@ def score(
     out: str,
     *,
     precision: str = "auto",
+    views: int = 1,
     sample_frac: float = 1.0,
     seed: int = 0,
     csv: str | None = None,
@@ -183,6 +188,8 @@ def score(
             grid with no tile files in between; see `open_source` for the arguments of rasters.
         out: the scores' folder, any URI.
         precision: `auto` (what the model was accepted in), `fp32`, `bf16` or `int8`.
+        views: of each tile, turned and mirrored, 1 to 8: the mean of so many is better than one and
+            takes so many times the time.
         sample_frac: share of the tiles that are scored, chosen at random by `seed`.
         csv: also write `filepath,pred_label` to this URI.
         overwrite: replace other scores in `out`.
@@ -195,6 +202,7 @@ def score(
     """
     if not 0 < sample_frac <= 1:
         raise ScoresError(f"--sample-frac {sample_frac} is not above 0 and at most 1")
+    turns.check(views)
     start = time.perf_counter()
     bundle = models.open_model(model)
     opened = open_source(
@@ -205,9 +213,8 @@ def score(
     engine = engine or get_engine()
     chosen = models.resolve_precision(bundle, precision)
     out = storage.normalise(out)
-    plan = storage.digest_json(
-        [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
-    )
+    settings = [bundle.digest, opened.digest, chosen, sample_frac, seed if sample_frac < 1 else 0]
+    plan = storage.digest_json([*settings, *([views] if views > 1 else [])])
     with products.hold("scores", out):
         same = products.claim("scores", out, plan, overwrite)
         done = parts.finished(out, files.MANIFEST, open_scores, engine) if same else None
@@ -220,7 +227,11 @@ def score(
         task = ScoreTask(
             bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
             opened.grid.crs if opened.grid else None, sample_frac, seed,
-            tasks_per_process(engine), strict, runtime, keep_features,
+            tasks_per_process(engine), strict, runtime, keep_features, views,
+            shares="shares" in bundle.info.outputs,
+            references=targets.classes(opened) == bundle.legend.names,
+            threshold=bundle.info.conformal.get("threshold"),
+            masks=bundle.info.masks,
         )  # fmt: skip
         if done is None:
             results = _run(task, opened, engine, on_progress)
@@ -236,6 +247,7 @@ def score(
         counts=done.info["counts"],
         precision=chosen,
         dropped=done.info["dropped"],
+        masked=int(done.info.get("masked", 0)),
         skipped=done.info["skipped"]["count"],
         listed=skips.from_lists(done.info["skipped"]["listed"]),
         seconds=time.perf_counter() - start,
@@ -244,8 +256,25 @@ def score(
         warnings=(
             *source_warnings(opened),
             *extent.flat_warning(int(done.info.get("flat", 0)), done.tiles),
+            *_masked(done),
         ),
     )
+
+
+def _masked(done: Scores) -> tuple[str, ...]:
+    """What is said of tiles that were masked, and of a model that gives no shares."""
+    found = []
+    if masked := int(done.info.get("masked", 0)):
+        found.append(
+            f"{masked:,} tiles are masked: most of their ground (water) has no class in legend "
+            f"{done.legend.name}; a legend with a class for it maps them"
+        )
+    if not done.has_shares:
+        found.append(
+            "the model gives no class shares, as it was trained by an earlier Quadrat; train it "
+            "again for areas of ground"
+        )
+    return tuple(found)
 
 
 def _run(
@@ -284,6 +313,7 @@ def _collected(
         raise ScoresError(
             f"no tile of {storage.redact(source.uri)} could be scored: "
             f"{sum(r.dropped for r in results)} dropped for nodata, "
+            f"{sum(r.masked for r in results)} masked, "
             f"{sum(r.skipped for r in results)} unreadable{why}"
         )
     dates = source_dates(source)
@@ -305,6 +335,11 @@ def _collected(
             "counts": dict(zip(bundle.legend.names, totals, strict=True)),
             **({"features": results[0].features} if task.features else {}),
             "dropped": sum(r.dropped for r in results),
+            "masked": sum(r.masked for r in results),
+            "shares": task.shares,
+            "references": task.references,
+            "views": task.views,
+            "conformal": {} if task.threshold is None else dict(bundle.info.conformal),
             "flat": round(sample_frac * sum(r.flat for r in results)),
             "skipped": {"count": sum(r.skipped for r in results), "listed": listed[:100]},
             "provenance": dict(source.provenance),
