@@ -49,6 +49,8 @@ DESIGNS = ("stratified", "random", "systematic", "clusters")
 STRATA = ("class", "certainty", "change", "transition", "region")
 ALLOCATIONS = ("proportional", "equal", "neyman")
 EXPORTS = ("ceo", "kml", "template")
+ESTIMANDS = ("ground", "plots")  # shares of ground, or plots by main class
+ESTIMATORS = ("regression", "difference", "ratio", "post-stratified", "direct")
 
 # Kinds of output folders, and what else a working folder notes of what was made.
 PRODUCTS = ("tiles", "models", "scores", "county", "change", "sample", "imagery")

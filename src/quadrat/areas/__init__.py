@@ -8,6 +8,12 @@ so in every output. It does not know pixels or models.
     reference    which tiles say what lies on the ground
     estimate     the stratified estimator; intervals: of few tiles as well
     tables       the result, as data and as files
+
+From a sample that people interpreted (`sampled`), the map is what makes intervals narrow:
+
+    interpreted  plots as numbers: the reference, the design, what the map says there
+    interpreters what they add to the error
+    estimators   plots alone, or with the map; design: the error of a mean
 """
 
 from __future__ import annotations
@@ -26,7 +32,9 @@ from quadrat import storage
 from quadrat.areas import estimate, intervals, tables
 from quadrat.areas import reference as references
 from quadrat.areas.estimate import Accuracy, Sample
+from quadrat.areas.interpreted import GROUND
 from quadrat.areas.reference import Reference
+from quadrat.areas.sampled import from_sample
 from quadrat.areas.tables import ACRES, AreaResult, AreaRow
 from quadrat.errors import InputError, LabelError
 from quadrat.metrics import Estimate
@@ -54,12 +62,18 @@ def area(
     legend: str | None = None,
     unadjusted: bool = False,
     blocks: int | None = None,
+    sample: str | None = None,
+    answers: Sequence[str] = (),
+    estimand: str = GROUND,
+    estimator: str = "regression",
+    other_map: bool = False,
+    collapse: bool = False,
     level: float = 0.95,
 ) -> AreaResult:
     """Hectares of each class, or of each change between two dates, with standard errors.
 
     Args:
-        scores: a folder of scores.
+        scores: a folder of scores; with `sample`, the scores or the change it was drawn from.
         scores_b: the later date's scores, for the area of change.
         out: folder for `area.md`, `area.csv`, `area.json` and `area.png`; None writes nothing.
         reference: a CSV of interpreted plots: `row,col` (or `x,y` in the grid's CRS) and `label`
@@ -70,12 +84,29 @@ def area(
         unadjusted: count the map as it is, errors included; every output says so.
         blocks: side of the blocks, in tiles, that the reference tiles were drawn in; 0 for tiles
             drawn one by one; None looks how they lie.
+        sample: a folder of `quadrat sample`, whose plots were interpreted.
+        answers: files of answers to it: `review.gpkg`, CSV, exports of Collect Earth Online.
+        estimand: of a sample: `ground` (shares of plots) or `plots` (plots by main class).
+        estimator: of a sample: `regression`, `difference`, `ratio`, `post-stratified`, `direct`.
+        other_map: take a map that is not the one which the sample was drawn from.
+        collapse: join strata of fewer than two answered plots with others.
         level: of the intervals.
 
     Raises:
-        LabelError: no reference labels, or only of training tiles, and not `unadjusted`.
+        LabelError: no reference labels, or only of training tiles, and not `unadjusted`; answers
+            that are none of the sample's.
         ScoresError: scores without a grid, or two dates on different grids or legends.
+        InputError: a sample drawn from another map; options that do not go together.
     """
+    if sample is not None:
+        _only_sample(scores_b, reference, split, unadjusted=unadjusted, blocks=blocks)
+        result = from_sample(
+            scores, sample, answers, estimand=estimand, estimator=estimator, legend=legend,
+            other_map=other_map, collapse=collapse, level=level,
+        )  # fmt: skip
+        return result if out is None else write(result, out)
+    if answers or other_map or collapse:
+        raise InputError("--answers, --other-map and --collapse are about a sample; give --sample")
     days = tuple(dated.read(uri) for uri in (scores, scores_b) if uri is not None)
     dating.check_order([(storage.redact(d.uri), d.date) for d in days])
     if legend is not None:
@@ -96,6 +127,26 @@ def area(
         ref = references.from_table(reference, days, blocks)
     result = estimated(days, ref, level, notes)
     return result if out is None else write(result, out)
+
+
+def _only_sample(
+    scores_b: str | None,
+    reference: str | None,
+    split: str,
+    *,
+    unadjusted: bool,
+    blocks: int | None,
+) -> None:
+    """Refuse options that a sample has no use for."""
+    if scores_b is not None:
+        raise InputError(
+            "--sample takes one map; for change, name the folder of quadrat change that the "
+            "sample was drawn from"
+        )
+    if reference is not None or unadjusted or split != "auto" or blocks is not None:
+        raise InputError(
+            "--reference, --split, --blocks and --unadjusted are not about a sample; leave them out"
+        )
 
 
 def estimated(

@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 
 FEW = 20  # sampled tiles of a class, or of all others: with fewer there is no Wald interval
 WALD, EXACT = "Wald", "Clopper-Pearson"
+STUDENT = "Student's t"
 
 
 def interval(sample: Sample, values: Floats, level: float) -> tuple[Estimate, float, str]:
@@ -36,13 +37,42 @@ def interval(sample: Sample, values: Floats, level: float) -> tuple[Estimate, fl
     value, se = _mean(sample, values)
     gain, loss = np.maximum(values, 0.0), np.maximum(-values, 0.0)
     net = bool(loss.any())
-    if not _few(sample, gain) and not (net and _few(sample, loss)):
+    if not few(sample, gain) and not (net and few(sample, loss)):
         ends = np.clip([value - z * se, value + z * se], -1.0 if net else 0.0, 1.0)
         return Estimate(value, float(ends[0]), float(ends[1])), se, WALD
     got = exact(sample, gain, level)
     if net:
         got = newcombe(got, exact(sample, loss, level))
     return Estimate(value, got.low, got.high), se, EXACT
+
+
+def student(level: float, freedom: NDArray[np.float64]) -> Floats:
+    """Standard errors on either side of an interval of Student's distribution."""
+    from scipy.special import stdtrit
+
+    estimate.quantile(level)  # checks the level
+    found: Floats = stdtrit(freedom, (1 + level) / 2)
+    return found
+
+
+def of_share(value: Floats, se: Floats, freedom: Floats, n: Floats, level: float) -> Floats:
+    """Clopper and Pearson's interval of shares (V,) by their effective sample size, (V, 2).
+
+    Korn and Graubard 1998: as many plots drawn at random as would give this standard error, fewer
+    where its degrees of freedom are few; `n` (V,) plots where it is 0.
+    """
+    from scipy.special import betaincinv
+
+    p = np.nan_to_num(value)
+    size = np.divide(p * (1 - p), se**2, out=np.array(n, np.float64), where=se > 0)
+    size = np.minimum(size, np.maximum(n, 1))
+    size = size * (estimate.quantile(level) / student(level, freedom)) ** 2
+    hits, misses, tail = p * size, (1 - p) * size, (1 - level) / 2
+    with np.errstate(invalid="ignore"):
+        low = np.where(hits > 0, betaincinv(np.maximum(hits, 1e-12), misses + 1, tail), 0.0)
+        high = np.where(misses > 0, betaincinv(hits + 1, np.maximum(misses, 1e-12), 1 - tail), 1.0)
+    ends = np.stack([np.minimum(low, p), np.maximum(high, p)], axis=-1)
+    return np.where(np.isnan(value)[..., None], np.nan, ends)
 
 
 def _mean(sample: Sample, values: Floats) -> tuple[float, float]:
@@ -52,7 +82,7 @@ def _mean(sample: Sample, values: Floats) -> tuple[float, float]:
     return float(found[0][0]), float(found[1][0])
 
 
-def _few(sample: Sample, values: Floats) -> bool:
+def few(sample: Sample, values: Floats) -> bool:
     """Whether the sample is too small for a Wald interval.
 
     It is when fewer than FEW tiles are of the class, or of all others, strata that are sampled

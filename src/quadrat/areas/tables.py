@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from quadrat.metrics import Estimate
 from quadrat.shown import shown
 
 ACRES = 2.4710538146716533  # a hectare, international acres
+NOT_ESTIMABLE = "not estimable"
 UNITS = {"hectares": ("ha", 1.0), "acres": ("ac", ACRES)}
 
 
@@ -23,13 +24,19 @@ class AreaRow:
     """One line of the table.
 
     Attributes:
-        kind: `class`, `transition` (from one class to another), `stable` (a class that stayed) or
-            `net` (a class's gain less its loss).
+        kind: `class`, `transition` (from one class to another), `stable` (a class that stayed),
+            `gain`, `loss` or `net` (a class's gain less its loss).
         tiles: tiles mapped so (net: mapped gain less loss).
         reference: reference tiles mapped so.
         raw_ha: hectares as mapped.
         adjusted: hectares adjusted for the map's errors; None where it was not asked for.
-        interval: which interval that is, `Wald` or `Clopper-Pearson` (see `area.intervals`).
+        interval: which interval that is, `Wald`, `Student's t` or `Clopper-Pearson` (see
+            `areas.intervals`), or `not estimable`.
+        estimator: how it was estimated, for rows of an interpreted sample; and with these:
+        plots: answered plots. found: those of them that hold any of the row's ground.
+        design_effect: variance over that of as many plots drawn at random from all tiles.
+        plain_se_ha: standard error of the plots alone.
+        interpreters_se_ha: the part of the standard error that is between interpreters.
     """
 
     name: str
@@ -40,6 +47,19 @@ class AreaRow:
     adjusted: Estimate | None
     se_ha: float | None
     interval: str | None = None
+    estimator: str | None = None
+    plots: int | None = None
+    found: int | None = None
+    design_effect: float | None = None
+    plain_se_ha: float | None = None
+    interpreters_se_ha: float | None = None
+
+    @property
+    def tighter(self) -> str | None:
+        """Which has the smaller standard error: the row's estimator, or the plots alone."""
+        if self.se_ha is None or self.plain_se_ha is None or self.estimator == "direct":
+            return None
+        return str(self.estimator) if self.se_ha < self.plain_se_ha else "direct"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -52,6 +72,18 @@ class AreaRow:
             "adjusted_ha": None if self.adjusted is None else self.adjusted.to_dict(),
             "se_ha": self.se_ha,
             "interval": self.interval,
+            **(self._of_sample() if self.plots is not None else {}),
+        }
+
+    def _of_sample(self) -> dict[str, Any]:
+        return {
+            "estimator": self.estimator,
+            "plots": self.plots,
+            "plots_with_it": self.found,
+            "design_effect": self.design_effect,
+            "plots_alone_se_ha": self.plain_se_ha,
+            "interpreters_se_ha": self.interpreters_se_ha,
+            "tighter": self.tighter,
         }
 
 
@@ -68,6 +100,8 @@ class AreaResult:
         tile_ha: mean ground area of the tiles; None where areas do not come from tiles.
         unlisted_ha: upper end of the interval of any transition that was neither mapped nor found,
             which has no row; None where there is none.
+        estimand: `ground` or `plots` (by main class).
+        survey: of an interpreted sample: design, answers and nonresponse by stratum.
         notes: what a reader must know: where references came from, what was pooled.
         files: what was written, by kind.
     """
@@ -86,6 +120,8 @@ class AreaResult:
     notes: tuple[str, ...]
     files: dict[str, str]
     unlisted_ha: float | None = None
+    estimand: str | None = None
+    survey: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -100,6 +136,8 @@ class AreaResult:
             "strata": list(self.strata),
             "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
             "unlisted_ha": self.unlisted_ha,
+            "estimand": self.estimand,
+            "survey": None if self.survey is None else dict(self.survey),
             "notes": list(self.notes),
             "files": dict(self.files),
         }
@@ -132,7 +170,10 @@ def markdown(result: AreaResult, units: Sequence[str] = ("hectares", "acres")) -
             "",
         ]
     for unit in units:
-        lines += [*_table(result, unit), ""]
+        table = _table if result.survey is None else _survey_table
+        lines += [*table(result, unit), ""]
+    if result.survey is not None:
+        lines += [*_response(result.survey), ""]
     if result.accuracy is not None:
         lines += [*_accuracy(result), ""]
     lines += [f"- {note}" for note in result.notes]
@@ -175,6 +216,49 @@ def _table(result: AreaResult, unit: str) -> list[str]:
     return lines
 
 
+def _survey_table(result: AreaResult, unit: str) -> list[str]:
+    """Rows of an interpreted sample: which estimator, and what it is worth."""
+    if unit not in UNITS:
+        raise InputError(f"no unit {unit!r}; choose {' or '.join(UNITS)}")
+    short, factor = UNITS[unit]
+    what = "Change" if len(result.dates) > 1 else "Class"
+    lines = [
+        f"Area in {unit}",
+        "",
+        f"| {what} | Plots with it | Mapped {short} | Estimate {short} | Standard error "
+        f"| {result.level:.0%} interval | Interval of | Estimator | Standard error, plots alone "
+        "| Design effect |",
+        "|---|---:|---:|---:|---:|---:|---|---|---:|---:|",
+    ]
+    for row in result.rows:
+        cells = [row.name, f"{row.found or 0:,}", number(row.raw_ha * factor)]
+        if row.adjusted is None or row.se_ha is None:
+            most = "" if row.adjusted is None else f"at most {number(row.adjusted.high * factor)}"
+            lines.append(_line([*cells, "–", "–", most, row.interval or "", "", "", ""]))
+            continue
+        effect = "–" if row.design_effect is None else f"{row.design_effect:.2f}"
+        lines.append(_line([
+            *cells, number(row.adjusted.value * factor), number(row.se_ha * factor),
+            f"{number(row.adjusted.low * factor)} to {number(row.adjusted.high * factor)}",
+            row.interval or "", row.estimator or "",
+            number(None if row.plain_se_ha is None else row.plain_se_ha * factor), effect,
+        ]))  # fmt: skip
+    return lines
+
+
+def _response(survey: Mapping[str, Any]) -> list[str]:
+    """Plots and answers of each stratum."""
+    keys = ("stratum", "tiles", "plots", "answered", "unobservable", "unanswered")
+    lines = [
+        "| Stratum | Tiles | Plots | Answered | Cannot be observed | Not answered |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for stratum in survey["strata"]:
+        values = [stratum[k] for k in keys]
+        lines.append(_line([v if isinstance(v, str) else f"{v:,}" for v in values]))
+    return lines
+
+
 def _accuracy(result: AreaResult) -> list[str]:
     found = result.accuracy
     if found is None:
@@ -204,7 +288,8 @@ def _line(cells: Sequence[str]) -> str:
 CSV_COLUMNS = (
     "name", "kind", "tiles", "reference_tiles", "mapped_ha", "mapped_ac", "adjusted",
     "area_ha", "se_ha", "low_ha", "high_ha", "area_ac", "se_ac", "low_ac", "high_ac",
-    "interval",
+    "interval", "estimator", "plots", "plots_with_it", "design_effect", "plots_alone_se_ha",
+    "interpreters_se_ha",
 )  # fmt: skip
 
 
@@ -215,10 +300,15 @@ def csv_text(result: AreaResult) -> str:
         cells: list[Any] = [row.name, row.kind, row.tiles, row.reference]
         cells += [row.raw_ha, row.raw_ha * ACRES]
         if row.adjusted is None or row.se_ha is None:
-            cells += ["no", *[""] * 9]
+            cells += ["no", *[""] * 8, row.interval or ""]
         else:
             values = (row.adjusted.value, row.se_ha, row.adjusted.low, row.adjusted.high)
             cells += ["yes", *values, *(v * ACRES for v in values), row.interval]
+        cells += [
+            "" if v is None else v
+            for v in (row.estimator, row.plots, row.found, row.design_effect, row.plain_se_ha,
+                      row.interpreters_se_ha)
+        ]  # fmt: skip
         rows.append(cells)
     out = io.StringIO()
     text.write_table(out, CSV_COLUMNS, rows)

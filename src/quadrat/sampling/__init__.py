@@ -156,7 +156,9 @@ def sample(
     else:
         drawn = draw.at_random(made, plan.counts, plan.reserve, rng)
     side = cluster if design == "clusters" else None
-    result = of_drawn(frame, made, drawn, plan, out=out, design=design, seed=seed, cluster=side)
+    result = of_drawn(
+        frame, made, drawn, plan, out=out, design=design, seed=seed, cluster=side, legend=legend
+    )
     written = write(result, SampledGround(frame.rows, frame.cols, made.of), overwrite)
     exchange.export(written, export, points)
     return written
@@ -288,6 +290,7 @@ def of_drawn(
     design: str,
     seed: int,
     cluster: int | None = None,
+    legend: str | None = None,
     purpose: str = ESTIMATION,
 ) -> PlotSample:
     """The sample that was drawn, before it is written."""
@@ -303,6 +306,7 @@ def of_drawn(
     info: Mapping[str, Any] = {
         "allocation": plan.to_dict(),
         "cluster": cluster,
+        "legend_file": legend,
     }
     return PlotSample(
         uri=storage.normalise(out), purpose=purpose, design=design, seed=seed, grid=frame.grid,
