@@ -15,9 +15,22 @@ from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
 import quadrat as qd
-from made_samples import CLASSES, DATES, SECRET, answer, grey, write_imagery, write_sample
+from made_samples import (
+    CLASSES,
+    COL,
+    DATES,
+    GRID,
+    ROW,
+    SECRET,
+    answer,
+    grey,
+    write_imagery,
+    write_sample,
+)
+from made_scores import certain, square, write_scores
 from quadrat.cli import run
-from quadrat.errors import InputError
+from quadrat.errors import InputError, QuadratError
+from quadrat.legend import load_legend
 from quadrat.reviews import kappa, read_answers
 from review_page import Page
 
@@ -354,3 +367,60 @@ def test_what_cannot_be_reviewed_is_named(sample: Path, imagery: list[str], tmp_
         with pytest.raises(InputError, match="odd number of tiles"):
             qd.review(str(sample), imagery=imagery, interpreter="Ana", context=context)
     assert [c for c, _ in CLASSES] == ["Water", "Developed", "Forest", "Cultivated"]
+
+
+# -- from the map to the page -------------------------------------------------------------------
+
+
+def map_of(folder: Path, name: str, changed: bool, imagery: str) -> str:
+    """Scores of 8 x 8 tiles over the made imagery, one tile of which is built on later."""
+    ids = np.full(64, 3)  # Forest, in nlcd8
+    if changed:
+        ids[27] = 1
+    rows, cols = square(8, ROW, COL)
+    legend = load_legend("nlcd8")
+    return write_scores(
+        str(folder / name), rows, cols, certain(ids, k=8, p=0.995), date=name, legend=legend,
+        grid=GRID, provenance={"imagery": [{"file": imagery}]},
+    )  # fmt: skip
+
+
+def test_a_sample_finds_the_pictures_and_the_map_that_it_was_drawn_from(
+    imagery: list[str], tmp_path: Path
+) -> None:
+    uri = map_of(tmp_path, "2014", True, imagery[1])
+    drawn = qd.sample(uri, str(tmp_path / "drawn"), plots=64, seed=2)
+    blind = Page(Path(drawn.uri), interpreter="Ana")
+    assert "map" not in blind.json("api/plots/1")
+    number = int(np.flatnonzero((drawn.rows == ROW + 3) & (drawn.cols == COL + 3))[0]) + 1
+    data = blind.ask(f"api/plots/{number}/pictures/0.jpg")[2]
+    middle = np.asarray(Image.open(io.BytesIO(data))).astype(int)[48, 48].mean()
+    assert abs(middle - grey(ROW + 3, COL + 3, 1)) < 3
+    blind.end()
+    shown = Page(Path(drawn.uri), interpreter="Ben", show_map=True)
+    found = {n: shown.json(f"api/plots/{n}")["map"] for n in range(1, 65)}
+    assert found.pop(number) == ["Developed"] and set(map(tuple, found.values())) == {("Forest",)}
+    shown.end()
+
+
+def test_the_candidates_of_a_change_are_reviewed_and_estimate_nothing(
+    imagery: list[str], tmp_path: Path
+) -> None:
+    days = zip(("2011", "2014"), imagery, strict=True)
+    uris = [map_of(tmp_path, day, day == "2014", file) for day, file in days]
+    changed = tmp_path / "change"
+    qd.change(uris, str(changed), recalibrate=False, smoothing=0.0, min_probability=0.05)
+    kept = str(tmp_path / "kept.gpkg")
+    with pytest.raises(QuadratError, match="--imagery DATE=FILE for each date"):
+        qd.review(str(changed), answers=kept, interpreter="Ana")
+    served = Page(changed, imagery=imagery, answers=kept, interpreter="Ana", show_map=True)
+    (number,) = served.json("api/session")["queue"]
+    assert served.json(f"api/plots/{number}")["map"] == ["Forest", "Developed"]
+    data = served.ask(f"api/plots/{number}/pictures/1.jpg")[2]
+    middle = np.asarray(Image.open(io.BytesIO(data))).astype(int)[48, 48].mean()
+    assert abs(middle - grey(ROW + 3, COL + 3, 1)) < 3
+    said = answer(number, "Forest", "Developed")
+    said["seen"] = [s | {"date": d} for s, d in zip(said["seen"], ("2011", "2014"), strict=True)]
+    served.json("api/answers", said)
+    result = served.end()
+    assert result.purpose == "candidates" and result.interpreters[0].answered == 1

@@ -10,14 +10,17 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pyogrio
 import pytest
 
-from made_samples import DATES
-from quadrat.errors import InputError, StorageError
-from quadrat.reviews import latest, open_store, read_answers, store
+from made_samples import CLASSES, DATES
+from quadrat.errors import InputError, LabelError, StorageError
+from quadrat.legend import LandClass, Legend, load_legend
+from quadrat.reviews import latest, open_store, read_answers, store, training_labels
 from quadrat.reviews.answers import PlotAnswer, Seen
 
+LEGEND = Legend("own", tuple(LandClass(n, c) for n, c in CLASSES))
 ABOUT = {
     "sample": "a" * 64, "purpose": "estimation", "dates": list(DATES),
     "classes": ["Water", "Developed", "Forest", "Cultivated"],
@@ -110,6 +113,41 @@ def test_what_is_no_file_of_answers_is_named(tmp_path: Path) -> None:
         store.create(str(tmp_path / "other.gpkg"), ABOUT)
     with pytest.raises(StorageError, match="a disk of this machine"):
         store.create("s3://box/review.gpkg", ABOUT)
+
+
+@pytest.mark.parametrize("purpose", ["estimation", "candidates", ""])
+def test_a_plot_that_was_drawn_to_estimate_never_trains(tmp_path: Path, purpose: str) -> None:
+    file = str(tmp_path / "review.gpkg")
+    store.append(store.create(file, ABOUT | {"purpose": purpose}), [said(1, "Forest", "Forest")])
+    with pytest.raises(LabelError, match="such plots never train"):
+        training_labels(file, LEGEND, DATES[0])
+    # nor by a review of other plots that is laid into its file
+    with pytest.raises(InputError, match="purpose differs"):
+        store.create(file, ABOUT | {"purpose": "training"})
+
+
+def test_labels_to_train_with_are_what_interpreters_said_of_one_date(tmp_path: Path) -> None:
+    file = str(tmp_path / "review.gpkg")
+    made = store.create(file, ABOUT | {"purpose": "training"})
+    mixed = (Seen(DATES[0], "Forest", {"Forest": 0.6, "Water": 0.4}), Seen(DATES[1], "Water"))
+    unseen = (Seen(DATES[0], observable=False), Seen(DATES[1], "Water"))
+    store.append(made, [
+        said(1, "Forest", "Water"), said(2, "Forest", "Water"), said(3, "Forest", "Water"),
+        PlotAnswer(4, "r4_c0", "Ana", unseen), said(1, "Developed", "Water", "Ben"),
+        PlotAnswer(2, "r2_c0", "Ben", mixed), said(3, "Water", "Water", "Ben"),
+        said(3, "Cultivated", "Water", "settled"),
+    ])  # fmt: skip
+    found = training_labels(file, LEGEND, DATES[0])
+    assert list(zip(found.rows, found.cols, strict=True)) == [(1, 0), (2, 0), (3, 0)]
+    # Water, Developed, Forest, Cultivated
+    expected = [[0, 0.5, 0.5, 0], [0.2, 0, 0.8, 0], [0, 0, 0, 1]]
+    np.testing.assert_allclose(found.shares, expected)
+    with pytest.raises(LabelError, match="say which"):
+        training_labels(file, LEGEND)
+    with pytest.raises(LabelError, match="it has no 2020"):
+        training_labels(file, LEGEND, "2020")
+    with pytest.raises(LabelError, match="which legend nlcd3 lacks"):
+        training_labels(file, load_legend("nlcd3"), DATES[0])
 
 
 def test_answers_to_another_sample_are_refused(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ NORMALISATIONS = ("linear", "histogram", "none")  # of later imagery to the firs
 EVIDENCE = ("probabilities", "labels")  # what a series of dates goes by
 
 # Samples of plots to interpret
+PURPOSES = ("estimation", "training")  # plots of one are never used for the other
 DESIGNS = ("stratified", "random", "systematic", "clusters")
 STRATA = ("class", "certainty", "change", "transition", "region")
 ALLOCATIONS = ("proportional", "equal", "neyman")

@@ -32,7 +32,18 @@ class Fraction(click.ParamType):  # type: ignore[type-arg]
 @common.verb()
 @args.placed("scores", "scores")
 @args.out("sample", "Folder for sample.gpkg, sample.csv and sample.json.")
-@click.option("--plots", type=args.COUNT, help="How many; 300, or as many as a goal needs.")
+@args.option(
+    "for",
+    choices.PURPOSES,
+    "estimation",
+    "A probability sample to estimate areas with, or the most informative plots to train with.",
+    into="purpose",
+)
+@click.option(
+    "--plots",
+    type=args.COUNT,
+    help="How many; 300, or as many as a goal needs; 200 to train with.",
+)
 @args.option("design", choices.DESIGNS, "stratified", "How plots are drawn.")
 @click.option(
     "--strata",
@@ -66,6 +77,12 @@ class Fraction(click.ParamType):  # type: ignore[type-arg]
     help="Further files: for Collect Earth Online, KML, a CSV to fill in.",
 )
 @args.option("points", args.COUNT, 1, "Of Collect Earth Online, along a side of each plot.")
+@click.option(
+    "--apart-from",
+    multiple=True,
+    metavar="SAMPLE",
+    help="With --for training: a sample whose tiles are left out; repeat.",
+)
 @args.seed
 @args.overwrite
 def command(scores: str, out: str, **options: Any) -> common.Answer:
@@ -82,6 +99,12 @@ def command(scores: str, out: str, **options: Any) -> common.Answer:
 
 def described(sample: PlotSample) -> str:
     """A sample in words."""
+    if sample.purpose == "training":
+        return (
+            f"{sample.uri}: {len(sample):,} plots to train with, chosen of "
+            f"{sample.info['candidates']:,} tiles by {sample.info['chosen_by']}, seed {sample.seed}"
+            f"\nno areas follow from them; interpret on: {', '.join(sample.dates)}"
+        )
     plan = sample.info["allocation"]
     spare = int(sample.reserve.sum())
     lines = [

@@ -9,6 +9,7 @@
     server      the page on loopback
     offline     the page as one file, and the answers that come back
     agreement   kappa of each two interpreters
+    training    labels to train with, from plots that were drawn for it
     page.html, page.css, keeping.js, views.js, form.js, page.js
 
 Interpreters see neither strata nor, unless it is asked for, the map. It does not know estimators.
@@ -32,20 +33,13 @@ from quadrat.reviews.answers import SETTLED, PlotAnswer, latest
 from quadrat.reviews.plots import PlotList, open_plots
 from quadrat.reviews.session import ReviewSession
 from quadrat.reviews.store import Store, open_store
+from quadrat.reviews.training import TrainingLabels, training_labels
 from quadrat.reviews.views import CONTEXT, Views
 from quadrat.shown import shown
 
 __all__ = [
-    "Agreement",
-    "Interpreter",
-    "PlotAnswer",
-    "ReviewResult",
-    "Store",
-    "kappa",
-    "latest",
-    "open_store",
-    "read_answers",
-    "review",
+    "Agreement", "Interpreter", "PlotAnswer", "ReviewResult", "Store", "TrainingLabels", "kappa",
+    "latest", "open_store", "read_answers", "review", "training_labels",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ Stehman and Foody 2019, Remote Sensing of Environment 231). A walk in one direct
     expectation  how much plots are expected to differ, and what says so
     allocation   plots for each stratum, by rule or by goal
     draw         the tiles
+    informative, training    plots to train with: other tiles, for another purpose
     files        the sample's folder
     exchange     Collect Earth Online, KML, a template for answers
     answers      what interpreters said, read and checked
@@ -27,13 +28,14 @@ import numpy as np
 from quadrat import choices, storage
 from quadrat.errors import InputError
 from quadrat.sampling import allocation as allocations
-from quadrat.sampling import draw, exchange, expectation
+from quadrat.sampling import draw, exchange, expectation, training
 from quadrat.sampling import frame as frames
 from quadrat.sampling import strata as groups
 from quadrat.sampling.allocation import Expectation, Goal
 from quadrat.sampling.draw import Drawn
 from quadrat.sampling.files import (
     ESTIMATION,
+    TRAINING,
     PlotSample,
     SampledGround,
     SampleStratum,
@@ -101,8 +103,13 @@ def sample(
     points: int = 1,
     seed: int = 0,
     overwrite: bool = False,
+    purpose: str = ESTIMATION,
+    apart_from: Sequence[str] = (),
 ) -> PlotSample:
     """Draw a probability sample of a map's tiles, to be interpreted as plots.
+
+    For the purpose `training`, draw the most informative tiles instead, which are no probability
+    sample: a model may be trained on them, and no area be estimated.
 
     Args:
         scores: a folder of scores, or of a change, whose tiles are drawn from.
@@ -127,18 +134,31 @@ def sample(
         cluster: side of the blocks of `clusters`, tiles.
         export: further files: `ceo` (Collect Earth Online), `kml`, `template` (a CSV to fill in).
         points: of Collect Earth Online along a side of each plot; 1 leaves them to its designer.
+        purpose: `estimation` or `training`. The latter takes `plots` (200 by default), `within`,
+            `legend`, `export`, `points`, `seed` and `apart_from` alone.
+        apart_from: samples for estimation whose tiles are not drawn to train with.
 
     Raises:
         InputError: too few tiles, a goal that no sample reaches, options that do not go together.
     """
     for kind in export:
         choices.check("export", kind, choices.EXPORTS, InputError)
+    choices.check("purpose", purpose, choices.PURPOSES, InputError)
     options = StrataOptions(
         tuple(strata), regions, region_field, omission, tuple(from_classes), tuple(to_classes)
     )
     frame = frames.read(scores, legend)
     if within is not None:
         frame = _inside(frame, within)
+    if purpose == TRAINING:
+        training.refuse(
+            design=design, strata=options != StrataOptions(), allocation=allocation,
+            minimum=minimum, area=area, half_width=half_width, accuracy=accuracy, reserve=reserve,
+        )  # fmt: skip
+        drawn_to_train = training.draw(frame, out, plots=plots, apart_from=apart_from, seed=seed)
+        return _written(drawn_to_train, None, overwrite, export, points)
+    if apart_from:
+        raise InputError("--apart-from needs --for training; every tile can be drawn to estimate")
     _check(frame, options, design, plots=plots, allocation=allocation, half_width=half_width,
            area=area, reserve=reserve, accuracy=accuracy)  # fmt: skip
     if not options.by and design == "stratified":
@@ -159,7 +179,18 @@ def sample(
     result = of_drawn(
         frame, made, drawn, plan, out=out, design=design, seed=seed, cluster=side, legend=legend
     )
-    written = write(result, SampledGround(frame.rows, frame.cols, made.of), overwrite)
+    ground = SampledGround(frame.rows, frame.cols, made.of)
+    return _written(result, ground, overwrite, export, points)
+
+
+def _written(
+    drawn: PlotSample,
+    ground: SampledGround | None,
+    overwrite: bool,
+    export: Sequence[str],
+    points: int,
+) -> PlotSample:
+    written = write(drawn, ground, overwrite)
     exchange.export(written, export, points)
     return written
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import geoparquet, products, raster, storage, text, vectors
+from quadrat import choices, geoparquet, products, raster, storage, text, vectors
 from quadrat import grid as grids
 from quadrat.errors import InputError, QuadratError, StorageError
 from quadrat.grid import Grid
@@ -35,8 +35,7 @@ VERSION = 1
 MANIFEST, TABLE, PACKAGE, LAYER = "sample.json", "sample.csv", "sample.gpkg", "plots"
 FRAME = "frame.parquet"
 FRAME_SCHEMA = pa.schema({"row": pa.int32(), "col": pa.int32(), "stratum": pa.int32()})
-ESTIMATION, TRAINING = "estimation", "training"
-PURPOSES = (ESTIMATION, TRAINING)
+ESTIMATION, TRAINING = choices.PURPOSES
 LONLAT = "EPSG:4326"
 COLUMNS = (
     "plot", "tile", "row", "col", "stratum", "stratum_size", "stratum_sample", "probability",
@@ -283,7 +282,7 @@ def _read(uri: str, data: Mapping[str, Any], raw: bytes) -> PlotSample:
         "legend", "strata", "source",
     }  # fmt: skip
     classes = tuple(LandClass(str(c["name"]), str(c["color"])) for c in data["legend"])
-    if data["purpose"] not in PURPOSES:
+    if data["purpose"] not in choices.PURPOSES:
         raise ValueError(f"purpose {data['purpose']!r}")
     return PlotSample(
         uri=uri, purpose=data["purpose"], design=str(data["design"]), seed=int(data["seed"]),
