@@ -5,6 +5,7 @@ what lies in each map class and puts standard errors and intervals to it (`estim
 et al. 2014). Without reference labels it refuses, unless `unadjusted` is asked for, and then says
 so in every output. It does not know pixels or models.
 
+    source       ground as the label source would map it, by held-out tiles
     reference    which tiles say what lies on the ground
     estimate     the stratified estimator; intervals: of few tiles as well
     tables       the result, as data and as files
@@ -20,16 +21,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quadrat import choices, storage
 from quadrat import dates as dating
 from quadrat import legend as legends
 from quadrat import scores as dated
-from quadrat import storage
-from quadrat.areas import estimate, intervals, tables
+from quadrat.areas import estimate, intervals, source, tables
 from quadrat.areas import reference as references
 from quadrat.areas.estimate import Accuracy, Sample
 from quadrat.areas.interpreted import GROUND
@@ -40,7 +42,9 @@ from quadrat.errors import InputError, LabelError
 from quadrat.metrics import Estimate
 from quadrat.scores import DateScores
 
-__all__ = ["ACRES", "Accuracy", "AreaResult", "AreaRow", "Sample", "area", "from_confusion"]
+__all__ = [
+    "ACRES", "Accuracy", "AreaResult", "AreaRow", "Sample", "area", "by_labels", "from_confusion",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,6 +52,10 @@ EXACT_WORDS = (
     f"{intervals.EXACT}: fewer than {intervals.FEW} reference tiles of the row's kind or of all "
     "others, or as unsure as if there were. It has an interval even where the sample holds none "
     "(standard error 0)."
+)
+NO_SHARES = (
+    "The scores have no shares of ground with the label source's beside them: areas are of plots "
+    "by main class."
 )
 STRATA_POOLED = "with fewer than two reference tiles are estimated together, without regard to them"
 
@@ -86,7 +94,8 @@ def area(
             drawn one by one; None looks how they lie.
         sample: a folder of `quadrat sample`, whose plots were interpreted.
         answers: files of answers to it: `review.gpkg`, CSV, exports of Collect Earth Online.
-        estimand: of a sample: `ground` (shares of plots) or `plots` (plots by main class).
+        estimand: `ground` (shares of plots) or `plots` (plots by main class). Tables of plots, and
+            two dates of scores, are always of plots.
         estimator: of a sample: `regression`, `difference`, `ratio`, `post-stratified`, `direct`.
         other_map: take a map that is not the one which the sample was drawn from.
         collapse: join strata of fewer than two answered plots with others.
@@ -105,8 +114,11 @@ def area(
             other_map=other_map, collapse=collapse, level=level,
         )  # fmt: skip
         return result if out is None else write(result, out)
-    if answers or other_map or collapse:
-        raise InputError("--answers, --other-map and --collapse are about a sample; give --sample")
+    if answers or other_map or collapse or estimator != "regression":
+        raise InputError(
+            "--answers, --estimator, --other-map and --collapse are about a sample; give --sample"
+        )
+    choices.check("estimand", estimand, choices.ESTIMANDS, InputError)
     days = tuple(dated.read(uri) for uri in (scores, scores_b) if uri is not None)
     dating.check_order([(storage.redact(d.uri), d.date) for d in days])
     if legend is not None:
@@ -119,6 +131,11 @@ def area(
         lost = sum(len(d) for d in whole) - 2 * len(days[0])
         if lost:
             notes.append(f"{lost:,} tiles are in the scores of one date only and were left out.")
+    if len(days) == 1 and reference is None and not unadjusted and estimand == GROUND:
+        if source.says_shares(days[0]):
+            result = source.of_ground(days[0], split, blocks, level, notes)
+            return result if out is None else write(result, out)
+        notes.append(NO_SHARES)
     if unadjusted:
         ref = None
     elif reference is None:
@@ -126,7 +143,22 @@ def area(
     else:
         ref = references.from_table(reference, days, blocks)
     result = estimated(days, ref, level, notes)
+    if reference is None and not unadjusted:
+        result = source.noted(result, days[0])
     return result if out is None else write(result, out)
+
+
+def by_labels(day: DateScores, ref: Reference | None, split: str = "auto") -> AreaResult:
+    """Areas of one date by the label source: of ground where its shares are known, else of plots.
+
+    Args:
+        ref: its labels of held-out tiles; None counts the map as it is.
+    """
+    if ref is not None and source.says_shares(day):
+        with suppress(LabelError):  # too few blocks are held out
+            return source.of_ground(day, split)
+    result = estimated((day,), ref)
+    return result if ref is None else source.noted(result, day)
 
 
 def _only_sample(
@@ -194,7 +226,7 @@ def estimated(
         title=title, dates=tuple(d.date for d in days), names=names, strata=strata,
         colors=tuple(c.color for c in first.legend.classes), adjusted=ref is not None,
         tile_ha=tile_ha, total_ha=total_ha, level=level, rows=tuple(rows), accuracy=accuracy,
-        notes=(*said, *_exact_note(rows)), files={}, unlisted_ha=unlisted,
+        notes=(*said, *_exact_note(rows)), files={}, unlisted_ha=unlisted, estimand="plots",
     )  # fmt: skip
 
 
@@ -269,6 +301,9 @@ def _sample(stratum: Ints, counts: Ints, ref: Reference, k: int) -> tuple[Sample
     """The sample with small strata pooled, each reference tile's map class, and what was pooled."""
     truth = ref.truth[:, 0] if ref.truth.shape[1] == 1 else ref.truth[:, 0] * k + ref.truth[:, 1]
     mapped = stratum[ref.places]
+    if ref.stratum is not None and ref.sizes is not None:
+        values = np.eye(len(counts))[truth]
+        return Sample(ref.stratum, values, ref.sizes, counted=True), mapped, []
     held = np.bincount(mapped, minlength=len(counts))
     place = estimate.pool_small(held, counts)
     sizes = np.bincount(place, weights=counts, minlength=len(counts)).astype(np.float64)

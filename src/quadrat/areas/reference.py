@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from quadrat import choices, metrics, storage, text, vectors
 from quadrat import grid as grids
+from quadrat.areas import weighting
 from quadrat.errors import InputError, LabelError
 from quadrat.grid import Grid
 from quadrat.legend import Legend
@@ -32,12 +33,16 @@ class Reference:
         truth: (n, D) class ids, one column a date.
         clusters: (n,) block ids where the references lie in blocks, else None.
         notes: what a reader must know about them.
+        stratum: (n,) and sizes: (H,) tiles, of the strata that they were drawn in; None where these
+            are the map's classes.
     """
 
     places: Ints
     truth: Ints
     clusters: Ints | None
     notes: tuple[str, ...]
+    stratum: Ints | None = None
+    sizes: NDArray[np.float64] | None = None
 
 
 def from_scores(
@@ -127,10 +132,12 @@ def from_table(uri: str, dates: tuple[DateScores, ...], block: int | None = None
     """Plots from a CSV with `row,col` (or `x,y` in the grid's CRS), or a vector file of points.
 
     Labels are in the column `label` for one date, in `label_a` and `label_b` for two. Plots outside
-    the map are left out and counted.
+    the map are left out and counted. Plots that were not drawn at random in each class of the map
+    have their inclusion probability in `probability`, or `stratum` and `stratum_size`.
     """
     names = ("label",) if len(dates) == 1 else ("label_a", "label_b")
-    rows, cols, truth = _read(uri, names, dates[0].grid, dates[0].legend)
+    header, records = _table(uri, dates[0].grid)
+    rows, cols, truth = _read(uri, header, records, names, dates[0].grid, dates[0].legend)
     keys = grids.tile_keys(rows, cols)
     if len(np.unique(keys)) < len(keys):
         raise LabelError(f"{storage.redact(uri)} has a tile twice; keep one plot a tile")
@@ -145,6 +152,16 @@ def from_table(uri: str, dates: tuple[DateScores, ...], block: int | None = None
     notes = [f"Reference: {len(places):,} plots of {storage.basename(uri)}."]
     if len(places) < len(rows):
         notes.append(f"{len(rows) - len(places):,} plots lie outside the map and were left out.")
+    strata = weighting.strata(storage.redact(uri), header, records, len(dates[0]))
+    if strata is not None:
+        stratum, sizes = strata
+        said = f"They were drawn in {len(sizes)} strata of their own (Stehman 2014)."
+        return Reference(places, truth[found[places]], None, (*notes, said),
+                         stratum[found[places]], sizes)  # fmt: skip
+    notes.append(
+        "They are taken as drawn at random in each class of the map; where they were not, give "
+        "their inclusion probability in a column probability."
+    )
     inside = np.zeros(len(dates[0]), bool)
     inside[places] = True
     clusters, note = _clusters(dates[0], inside, places, block)
@@ -166,9 +183,15 @@ def _table(uri: str, grid: Grid) -> tuple[list[str], list[dict[str, str | None]]
     ]
 
 
-def _read(uri: str, names: tuple[str, ...], grid: Grid, legend: Legend) -> tuple[Ints, Ints, Ints]:
+def _read(
+    uri: str,
+    header: list[str],
+    records: list[dict[str, str | None]],
+    names: tuple[str, ...],
+    grid: Grid,
+    legend: Legend,
+) -> tuple[Ints, Ints, Ints]:
     name = storage.redact(uri)
-    header, records = _table(uri, grid)
     by_tile = "row" in header and "col" in header
     missing = [n for n in names if n not in header]
     if missing or not (by_tile or ("x" in header and "y" in header)):

@@ -135,7 +135,7 @@ def read_day(
         coarse = None if three is None else _accuracy(held.folded(three))
         wrong, said = _mistakes(day, ref.places, ref.truth[:, 0], most_mistakes, imagery)
         notes += said
-    table = areas.estimated((day,), ref)
+    table = areas.by_labels(day, ref, split)
     return Day(
         uri, day.date, day.legend, opened.grid, opened.info, len(day), accuracy, coarse, table,
         day, wrong, tuple(dict.fromkeys((*notes, *table.notes))), _labels(opened.info),

@@ -163,9 +163,16 @@ def area(day: Day) -> str:
         ]
         heads = ["Class", "Tiles", "Hectares, unadjusted", "Acres, unadjusted"]
         return warn + chart + table(heads, plain, caption)
+    how = (
+        f"{text(found.title)}: the model’s shares of every plot, less what they differ from the "
+        "label source on held-out ground."
+        if found.estimand == "ground"
+        else "Of plots by main class, adjusted for the map’s errors with the stratified estimator "
+        "of Olofsson et al. (2014)."
+    )
     words = (
-        "<p>Adjusted for the map’s errors with the stratified estimator of Olofsson et al. (2014). "
-        "Lines through the bars are intervals; diamonds are what the map alone would say.</p>"
+        f"<p>{how} Lines through the bars are intervals; diamonds are what the map alone would "
+        "say.</p>"
     )
     heads = [
         "Class", "Tiles", "Hectares, mapped", "Hectares, adjusted", "Standard error",
@@ -181,7 +188,8 @@ def area(day: Day) -> str:
     ]  # fmt: skip
     body = words + chart + table(heads, rows, f"{caption}; {found.level:.0%} intervals")
     # beside the figures that they are about: an error of 0 is not certainty
-    return body + notes(n for n in found.notes if "standard errors" in n or EXACT in n)
+    kept = ("standard errors", EXACT, "not the truth")
+    return body + notes(n for n in found.notes if any(k in n for k in kept))
 
 
 def mistakes(days: Sequence[Day]) -> str:

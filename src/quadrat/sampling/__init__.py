@@ -45,7 +45,7 @@ from quadrat.sampling.files import (
 from quadrat.sampling.frame import SamplingFrame
 from quadrat.sampling.strata import Strata, StrataOptions
 
-__all__ = ["PlotSample", "SampleStratum", "open_sample", "sample", "write"]
+__all__ = ["PlotSample", "SampleStratum", "cost", "open_sample", "sample", "write"]
 
 PLOTS, MINIMUM = 300, 20
 
@@ -193,6 +193,20 @@ def _written(
     written = write(drawn, ground, overwrite)
     exchange.export(written, export, points)
     return written
+
+
+def cost(frame: SamplingFrame, area: str, half_width: float, level: float = 0.95) -> int:
+    """How many plots the area of a class needs, in strata of the map's classes.
+
+    Raises:
+        InputError: no sample reaches it.
+    """
+    made = groups.stratify(frame, StrataOptions(by=tuple(groups.usual(frame))))
+    plan = _plan(
+        frame, made, StrataOptions(), plots=None, rule="neyman", minimum=None, area=area,
+        half_width=half_width, level=level, accuracy=None, reserve=0,
+    )  # fmt: skip
+    return int(plan.counts.sum())
 
 
 def _check(

@@ -19,6 +19,7 @@ from quadrat import legend as legends
 from quadrat.errors import InputError, QuadratError, ScoresError
 from quadrat.grid import Grid
 from quadrat.legend import LandClass, Legend
+from quadrat.scores import DateScores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,16 +122,21 @@ def read(uri: str, legend: str | None = None) -> SamplingFrame:
 
 
 def _of_scores(uri: str, legend: str | None) -> SamplingFrame:
-    opened = scores.open_scores(uri)
     day = scores.read(uri)
     if legend is not None:
         day = day.folded(legends.load_legend(legend))
+    return of_day(day)
+
+
+def of_day(day: DateScores) -> SamplingFrame:
+    """The frame of one date's scores."""
     shares = day.probabilities if day.shares is None else day.shares
     return SamplingFrame(
-        kind="scores", uri=uri, digest=opened.digest, dates=(day.date,), legend=day.legend,
-        grid=day.grid, rows=day.rows, cols=day.cols, mapped=day.mapped[:, None],
-        shares=shares.astype(np.float64), has_shares=day.shares is not None, split=day.split,
-        label_shares=getattr(day, "label_shares", None),
+        kind="scores", uri=day.uri, digest=scores.open_scores(day.uri).digest, dates=(day.date,),
+        legend=day.legend, grid=day.grid, rows=day.rows, cols=day.cols,
+        mapped=day.mapped[:, None], shares=shares.astype(np.float64),
+        has_shares=day.shares is not None, split=day.split,
+        label_shares=None if day.reference is None else day.reference.astype(np.float64),
     )  # fmt: skip
 
 
