@@ -5,21 +5,24 @@
 Each county (`composed.py`) is cut, trained and scored as a user would, with every default. Then
 what `train` prints is compared with the truth, the drawn pixels: labels have errors at borders.
 
-    printed     accuracy on all held-out ground, as `train` prints it first, and its interval
+    printed     accuracy on all held-out ground, as `train` prints it first
     validation  accuracy on the validation plots alone, printed after it
-    unseen      true accuracy over the plots that trained nothing, by main classes of drawn pixels
-    all         ... over all plots of the map, those that the model was fitted to among them
-    ECE         expected calibration error of the unseen plots, less chance
-    <60%        ... of plots whose main class has less than 60%: unseen ones, and all of them
-    error       part of the ground that shares give to wrong classes, unseen plots
-    sets        how many 90% sets hold the true main class, unseen plots
+    true        accuracy over all plots of the county, by main classes of the drawn pixels. None of
+                their imagery trained: the same ground is drawn anew, with other pictures in the
+                same places, and scored
+    fitted      ... over all plots as they were first drawn, those that the model was fitted to
+                among them
+    ECE         expected calibration error of all plots, drawn anew, less chance
+    <60%        ... of those whose main class has less than 60% of the ground; and as first drawn
+    error       part of the ground that shares give to wrong classes, all plots, drawn anew
+    sets        how many 90% sets hold the true main class, all plots, drawn anew
 
 A second table shows what `--prior` is for. Heads are fitted as if each class had the same part of
 the ground (`--class-weight balanced`), with and without `--prior` of the county's shares by its
 labels: their accuracy, error of shares and largest bias of a class's share on held-out ground.
 
 The county's imagery is removed when it was scored. `--keep FOLDER` keeps each county's scores and
-truth as arrays.
+truth as arrays (`anew_` those of the second drawing).
 """
 
 from __future__ import annotations
@@ -27,7 +30,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ from quadrat.tiles import tile
 
 MIXED = 0.6
 COLUMNS = (
-    "printed", "validation", "unseen", "all", "ECE", "<60% unseen", "<60% all", "error", "sets"
+    "printed", "validation", "true", "fitted", "ECE", "<60%", "<60% fitted", "error", "sets"
 )  # fmt: skip
 WAYS = ("as it is", "balanced", "balanced, --prior")
 
@@ -58,11 +60,6 @@ def truth_of(county: Path, names: tuple[str, ...]) -> dict[tuple[int, int], list
         }
 
 
-def ece(p: np.ndarray, truth: np.ndarray, blocks: np.ndarray) -> float:
-    """Expected calibration error."""
-    return metrics.calibration(truth, p, groups=blocks, draws=0).ece.value
-
-
 def worth(result: TrainResult) -> dict[str, float]:
     """What a training says of all held-out ground."""
     ground = result.ground
@@ -73,36 +70,46 @@ def worth(result: TrainResult) -> dict[str, float]:
     }
 
 
-def run(data: str, folder: Path, layout: str, seed: int, rows: int, cols: int) -> dict[str, Any]:
-    """One county, from its making to its figures; also the arrays that are pooled."""
-    county = folder / "county"
-    composed.make(data, county, layout=layout, seed=seed, rows=rows, cols=cols)
-    cut = tile([str(county / "date1.tif")], str(folder / "tiles"), labels=str(county / "nlcd1.tif"))
-    (county / "date1.tif").unlink()
-    how = {"cache": str(folder / "cache")}
-    model = train(cut, str(folder / "model"), **how)
-    done = open_scores(score(model.uri, cut.uri, str(folder / "scores")).uri)
+def arrays_of(uri: str, county: Path) -> dict[str, np.ndarray]:
+    """Scores of a county's plots beside what is drawn there."""
+    done = open_scores(uri)
     table, names = done.table(), done.legend.names
-    where = np.array([table["row"].to_pylist(), table["col"].to_pylist()]).T
+    rows, cols = (table[c].to_numpy().astype(np.int64) for c in ("row", "col"))
     known = truth_of(county, names)
-    true = np.array([known[r, c] for r, c in where.tolist()])
-    p, shares = done.probabilities(table), columns.to_rows(table, done.share_columns)
-    reference = columns.to_rows(table, done.reference_columns)
-    split = np.array([s or "" for s in table["split"].to_pylist()])
-    arrays = {
-        "p": p, "shares": shares, "true": true, "reference": reference, "split": split,
-        "rows": where[:, 0], "cols": where[:, 1],
+    true = np.array([known[place] for place in zip(rows.tolist(), cols.tolist(), strict=True)])
+    p = done.probabilities(table)
+    found = {
+        "rows": rows, "cols": cols, "p": p, "true": true,
+        "shares": columns.to_rows(table, done.share_columns),
+        "split": np.array([s or "" for s in table["split"].to_pylist()]),
         "sets": metrics.coverage(p, main_classes(true), done.threshold),
     }  # fmt: skip
+    if done.has_references:
+        found["reference"] = columns.to_rows(table, done.reference_columns)
+    return found
+
+
+def run(data: str, folder: Path, layout: str, seed: int, rows: int, cols: int) -> dict[str, Any]:
+    """One county, from its making to its figures; also the arrays that are pooled."""
+    county, how = folder / "county", {"cache": str(folder / "cache")}
+    drawn = {"layout": layout, "seed": seed, "rows": rows, "cols": cols}
+    composed.make(data, county, **drawn)
+    cut = tile([str(county / "date1.tif")], str(folder / "tiles"), labels=str(county / "nlcd1.tif"))
+    model = train(cut, str(folder / "model"), **how)
+    own = arrays_of(score(model.uri, cut.uri, str(folder / "scores")).uri, county)
+    composed.make(data, county, **drawn, redrawn=1)
+    again = score(model.uri, [str(county / "date1.tif")], str(folder / "anew"))
+    anew = arrays_of(again.uri, county)
     figures = {
         "printed": model.ground["overall"]["value"],
         "low": model.ground["overall"]["low"],
         "high": model.ground["overall"]["high"],
         "validation": model.accuracy,
-        **measured(arrays),
-        "pure": float((true.max(1) >= metrics.PURE).mean()),
+        **measured(own, anew),
+        "pure": float((own["true"].max(1) >= metrics.PURE).mean()),
     }
-    by_labels = np.nanmean(reference, axis=0)
+    by_labels = np.nanmean(own["reference"], axis=0)
+    names = open_scores(again.uri).legend.names
     prior = {n: float(s) for n, s in zip(names, by_labels / by_labels.sum(), strict=True)}
     even = {"class_weight": "balanced", "precision": "fp32", **how}
     ways = (
@@ -110,34 +117,41 @@ def run(data: str, folder: Path, layout: str, seed: int, rows: int, cols: int) -
         worth(train(cut, str(folder / "even"), **even)),
         worth(train(cut, str(folder / "prior"), prior=prior, **even)),
     )
-    return {"figures": figures, "arrays": arrays, "priors": dict(zip(WAYS, ways, strict=True))}
+    return {"figures": figures, "own": own, "anew": anew,
+            "priors": dict(zip(WAYS, ways, strict=True))}  # fmt: skip
 
 
-def measured(a: dict[str, np.ndarray], *, place: int = 0) -> dict[str, float]:
+def off(a: dict[str, np.ndarray], most: float = 1.1) -> float:
+    """Expected calibration error of plots whose main class has less than `most` of the ground."""
+    main, inside = main_classes(a["true"]), a["true"].max(1) < most
+    blocks = metrics.block_ids(a["rows"], a["cols"]) + a.get("county", 0)
+    found = metrics.calibration(main[inside], a["p"][inside], groups=blocks[inside], draws=0)
+    return found.ece.value
+
+
+def measured(own: dict[str, np.ndarray], anew: dict[str, np.ndarray]) -> dict[str, float]:
     """What the scores of a county, or of several, are worth against the drawn pixels."""
-    main, unseen = main_classes(a["true"]), a["split"] != "train"
-    blocks = metrics.block_ids(a["rows"], a["cols"]) + a.get("county", place)
-    mixed, right = a["true"].max(1) < MIXED, a["p"].argmax(1) == main
 
-    def off(which: np.ndarray) -> float:
-        return ece(a["p"][which], main[which], blocks[which])
+    def right(a: dict[str, np.ndarray]) -> float:
+        main = main_classes(a["true"])
+        return float((a["p"].argmax(1) == main)[main >= 0].mean())
 
     return {
-        "unseen": float(right[unseen & (main >= 0)].mean()),
-        "all": float(right[main >= 0].mean()),
-        "ECE": off(unseen),
-        "<60% unseen": off(mixed & unseen),
-        "<60% all": off(mixed),
-        "error": float(np.abs(a["shares"] - a["true"])[unseen].sum(1).mean() / 2),
-        "sets": float(np.nanmean(a["sets"][unseen])),
+        "true": right(anew),
+        "fitted": right(own),
+        "ECE": off(anew),
+        "<60%": off(anew, MIXED),
+        "<60% fitted": off(own, MIXED),
+        "error": float(np.abs(anew["shares"] - anew["true"]).sum(1).mean() / 2),
+        "sets": float(np.nanmean(anew["sets"])),
     }
 
 
-def pooled(found: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    """Figures over the plots of several counties together."""
+def pooled(found: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The plots of several counties together."""
     apart = [np.full(len(f["rows"]), n * 10_000_000_000_000) for n, f in enumerate(found)]
     every = {k: np.concatenate([f[k] for f in found]) for k in found[0]}
-    return measured(every | {"county": np.concatenate(apart)})
+    return every | {"county": np.concatenate(apart)}
 
 
 def main() -> None:
@@ -156,19 +170,20 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     priors: dict[str, dict[str, Any]] = {}
     for layout in args.layouts:
-        arrays = []
+        owns, anews = [], []
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as folder:
                 found = run(args.data, Path(folder), layout, seed, args.rows, args.cols)
-                shutil.rmtree(Path(folder) / "tiles", ignore_errors=True)
             name = f"{layout} {seed}"
             results[name], priors[name] = found["figures"], found["priors"]
-            arrays.append(found["arrays"])
+            owns.append(found["own"])
+            anews.append(found["anew"])
             if args.keep:
                 Path(args.keep).mkdir(parents=True, exist_ok=True)
-                np.savez_compressed(Path(args.keep) / f"{layout}{seed}.npz", **found["arrays"])
+                kept = found["own"] | {f"anew_{k}": v for k, v in found["anew"].items()}
+                np.savez_compressed(Path(args.keep) / f"{layout}{seed}.npz", **kept)
             print(line(name, found["figures"]), flush=True)
-        results[layout] = pooled(arrays)
+        results[layout] = measured(pooled(owns), pooled(anews))
         print(line(f"{layout}, all plots together", results[layout]), flush=True)
     print("\n| head | accuracy | error of shares | largest bias of a class |\n|---|---:|---:|---:|")
     for way in WAYS:

@@ -162,7 +162,7 @@ def test_all_labels_check_the_scores_where_no_layer_behind_these_saw_them(
 
     def found(model: str, **how: Any) -> Any:
         out = str(tmp_path / "out")
-        return change(dates, out, model=model, legend="nlcd3", show=0, overwrite=True, **how)
+        return change(dates, out, model=model, show=0, overwrite=True, **how)
 
     got = found(county_model)
     assert got.method["refitted"] and got.reference == known.sum()
@@ -181,6 +181,8 @@ def test_labelled_tiles_and_imagery_are_compared_with_intervals(
     got = change(dates, out, model=county_model, legend="nlcd3", show=0, split="all")
     assert got.dates[0].startswith("2011") and got.dates[1].startswith("2014")
     assert got.method["aligned"] and got.reference >= 60
+    assert any("ground that legend nlcd3 has no class for" in note for note in got.notes)
+    assert got.tiles < county_tiles.tiles  # those that are water on one date
     k = len(got.names)
     values = np.array([[f.value for f in row] for row in got.matrix])
     assert values.shape == (k, k) and values.sum() == pytest.approx(got.tiles, rel=1e-3)

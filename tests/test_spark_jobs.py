@@ -109,16 +109,19 @@ def test_a_udf_gives_what_scoring_gives(
     score(county_model, county_tiles.uri, out)
     expected = {(r["row"], r["col"]): r for r in open_scores(out).table().to_pylist()}
     label = predict_udf(county_model, encoding=county_tiles.encoding)
-    shares = predict_udf(county_model, "probabilities", encoding=county_tiles.encoding)
+    rows = [
+        predict_udf(county_model, kind, encoding=county_tiles.encoding)("image").alias(kind)
+        for kind in ("probabilities", "shares")
+    ]
     frame = engine.spark.read.parquet(storage.join(county_tiles.uri, "parts"))
-    rows = frame.select("row", "col", label("image").alias("a"), shares("image").alias("p"))
-    found = rows.collect()
+    found = frame.select("row", "col", label("image").alias("a"), *rows).collect()
     assert len(found) == len(expected)
     names = open_scores(out).legend.names
     for row in found:
         truth = expected[row["row"], row["col"]]
         assert row.a == truth["label"]
-        assert np.allclose(row.p, [truth[f"p_{n}"] for n in names], atol=1e-6)
+        for values, kind in ((row.probabilities, "p"), (row.shares, "share")):
+            assert np.allclose(values, [truth[f"{kind}_{n}"] for n in names], atol=1e-6)
 
 
 def test_a_udf_works_on_picture_files_and_in_sql(

@@ -12,7 +12,7 @@ from typing import Any
 from quadrat.errors import ModelError
 
 BATCH = 64
-RESULTS = ("label", "probabilities")
+RESULTS = ("label", "probabilities", "shares")
 
 
 def predict_udf(
@@ -29,8 +29,9 @@ def predict_udf(
 
     Args:
         model: the bundle's URI, as the workers see it.
-        result: `label` (the class name, a string) or `probabilities` (`array<float>`, in the
-            legend's order).
+        result: `label` (the class name, a string; null for ground that the legend has no class
+            for), or `probabilities` of the main class or `shares` of the ground (`array<float>`, in
+            the legend's order).
         precision: `auto`, `fp32`, `bf16` or `int8`.
         encoding: None for picture files (PNG, JPEG, ...: any size, resized as for folders of
             pictures); a tile set's encoding for its column `image`.
@@ -38,18 +39,21 @@ def predict_udf(
     A null gives a null; so does a picture that cannot be read.
 
     Raises:
-        ModelError: the model cannot be used. ImageError: no such encoding. EngineError: there is no
-            Spark session, or its workers lack a library. MissingExtraError: no pyspark.
+        ModelError: the model cannot be used, or gives no shares. ImageError: no such encoding.
+        EngineError: there is no Spark session, or its workers lack a library.
+        MissingExtraError: no pyspark.
     """
     from quadrat import codec, storage
     from quadrat import model as models
     from quadrat.engines.spark import pandas_udf
 
     if result not in RESULTS:
-        raise ModelError(f"no result {result!r} of predict_udf; choose {' or '.join(RESULTS)}")
+        raise ModelError(f"no result {result!r} of predict_udf; choose {', '.join(RESULTS)}")
     if encoding is not None:
         codec.get_encoding(encoding)
     bundle = models.open_model(storage.normalise(model))
+    if result == "shares" and "shares" not in bundle.info.outputs:
+        raise ModelError(f"{storage.redact(bundle.uri)} gives no shares; train it again")
     chosen = models.resolve_precision(bundle, precision)
     scorer = _Scorer(bundle.uri, bundle.digest, chosen, encoding, result)
 
@@ -100,11 +104,18 @@ class _Scorer:
             chips, places = self._decode(values[start : start + BATCH], bundle.size_px, start)
             if not places:
                 continue
-            probabilities = network(np.stack(chips))
-            names = bundle.legend.names
-            for place, row in zip(places, probabilities, strict=True):
-                out[place] = names[int(row.argmax())] if self.result == "label" else row.tolist()
+            said = network.predict(np.stack(chips))
+            for place, value in zip(places, self._values(said, bundle.legend.names), strict=True):
+                out[place] = value
         return out
+
+    def _values(self, said: Any, names: tuple[str, ...]) -> list[Any]:
+        """The result of each picture of a prediction."""
+        if self.result != "label":
+            rows: list[Any] = getattr(said, self.result).tolist()
+            return rows
+        best = said.probabilities.argmax(axis=1).tolist()
+        return [names[k] if kept else None for k, kept in zip(best, said.mapped, strict=True)]
 
     def _decode(self, values: list[Any], size_px: int, start: int) -> tuple[list[Any], list[int]]:
         from quadrat import codec

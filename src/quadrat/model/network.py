@@ -31,6 +31,14 @@ class Prediction(NamedTuple):
     shares: Rows | None
     features: Rows | None = None
 
+    @property
+    def mapped(self) -> NDArray[np.bool_]:
+        """Which tiles are not mostly ground that the legend has no class for, (N,)."""
+        rest: NDArray[np.bool_] = 1 - self.probabilities.sum(axis=1) <= self.probabilities.max(
+            axis=1, initial=0.0
+        )
+        return rest
+
     def take(self, keep: NDArray[np.bool_]) -> Prediction:
         """Of some of the tiles."""
         rest = (None if rows is None else rows[keep] for rows in (self.shares, self.features))

@@ -122,11 +122,10 @@ class ScoreTask:
             if not len(chips):
                 continue
             said = network.predict(chips, self.views)
-            open_ground = 1 - said.probabilities.sum(axis=1) <= said.probabilities.max(axis=1)
-            if not open_ground.all():
-                masked += int((~open_ground).sum())
-                index = index.filter(pa.array(open_ground))
-                said = said.take(open_ground)
+            if not said.mapped.all():
+                masked += int((~said.mapped).sum())
+                index = index.filter(pa.array(said.mapped))
+                said = said.take(said.mapped)
             found.append(said)
             tables.append(index)
         width = self._width(network, found)
