@@ -22,7 +22,8 @@ from PIL import Image
 from quadrat import features, raster, tiles
 from quadrat.backbones import feature_graph
 from quadrat.grid import TileRange
-from quadrat.heads.fit import Settings, fit, probabilities
+from quadrat.heads.calibrate import softmax
+from quadrat.heads.fit import Settings, fit
 from quadrat.sampling import informative
 
 SHARES = (
@@ -86,7 +87,7 @@ def curve(data, labelled, pool, test, steps, how, seed):
             at = informative.choose(p[free], more, rng, features=x[free], **where)
             labelled = np.append(labelled, free[at])
         head, _ = fit(x[labelled], y[labelled], k, Settings())
-        p = probabilities(head, x)
+        p = softmax(head.logits(x))
         found.append(float((p[test].argmax(1) == y[test]).mean()))
     return found
 

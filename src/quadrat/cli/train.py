@@ -84,6 +84,12 @@ class BackboneOption(click.Option):
     metavar="CLASS=SHARE,...",
     help="Class shares of the ground to be mapped, where the training tiles have others.",
 )
+@click.option(
+    "--labels",
+    metavar="FILE",
+    help="Answers of quadrat review to plots drawn with quadrat sample --for training; they "
+    "replace the labels of these tiles.",
+)
 @args.precision(
     "What the model is scored in: auto tries int8, then bf16, and keeps what is as accurate."
 )

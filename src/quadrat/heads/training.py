@@ -25,8 +25,8 @@ from quadrat import skipped as skips
 from quadrat.engines import Engine, abilities
 from quadrat.errors import TrainError
 from quadrat.features import Selection
+from quadrat.heads import reviewed, worth
 from quadrat.heads import samples as sampling
-from quadrat.heads import worth
 from quadrat.heads.fit import Settings
 from quadrat.heads.forms import Forms, learn_forms
 from quadrat.heads.learning import Job, Learned, Progress
@@ -123,6 +123,7 @@ def train(
     class_weight: str = "none",
     views: int | None = None,
     prior: Mapping[str, float] | None = None,
+    labels: str | None = None,
     precision: str = "auto",
     split_gap: bool = False,
     engine: Engine | None = None,
@@ -149,6 +150,8 @@ def train(
         prior: class -> share of the ground that is to be mapped, where that is known and the
             training tiles have other shares; classes that it does not name have what is left, in
             proportion.
+        labels: a file of answers to plots that were drawn to train with (see `review`); they
+            replace the labels and shares of these tiles.
         precision: what the model is to be scored in: `auto` tries int8, then bf16 (see `forms`);
             `int8` and `bf16` insist that they are tried; `fp32` tries nothing else.
         split_gap: fit a second head on a random split of the same tiles, to say how much accuracy
@@ -163,6 +166,7 @@ def train(
     Raises:
         TrainError: no labels, one class, bad settings. InputError: the source is not usable.
         BackboneError, ModelError, StorageError, EngineError: see `backbones`, `features`.
+        LabelError: `labels` of plots that were drawn to estimate with, or that do not fit.
     """
     begun = time.perf_counter()
     tell = on_event or (lambda event, values: None)
@@ -185,13 +189,16 @@ def train(
     products.refuse_others("models", out)  # before the work, not after it
     where = storage.redact(source if isinstance(source, str) else source.uri)
     opened = tiles.open_tiles(source) if isinstance(source, str) else source
-    legend = _legend(opened, where)
+    legend, tileset_digest = _legend(opened, where), opened.digest
+    given = None if labels is None else reviewed.with_labels(opened, labels, legend)
+    opened = opened if given is None else given.source
     light = tiles.index(opened)
     uses = sampling.sort(light, legend, where, seed)  # fails before the work, not after it
     select = _selection(light, sample_frac, seed)
     graph = backbones.feature_graph(backbone, weights, size_px=opened.size_px)
     seen = views or _views(len(uses.train) * sample_frac)
     told = {"sample_frac": sample_frac, "views": seen, **({"prior": dict(prior)} if prior else {})}
+    told |= {} if given is None else {"labels": dict(given.about)}
     tell("params", {"backbone": graph.name, **told, **settings.to_dict()})
 
     job = Job(
@@ -210,6 +217,7 @@ def train(
     table = {name: _form(form.learned) for name, form in forms.kept.items()}
     warnings = (
         *tiles.source_warnings(opened),
+        *(given.warnings if given is not None else ()),
         *learned.samples.warnings,
         *learned.fitted.warnings,
         *forms.warnings,
@@ -222,7 +230,7 @@ def train(
         backbone={k: v for k, v in graph.to_dict().items() if k != "any_size"},
         head={**settings.to_dict(), **told, "trainer": learned.trainer},
         run_id=run_id,
-        tileset_digest=opened.digest,
+        tileset_digest=tileset_digest,
         metrics={**(figures or {}), "forms": table, "ground": ground},
         temperature=learned.fitted.scalings.probabilities.temperature,
         masks=learned.samples.masks,

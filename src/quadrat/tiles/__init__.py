@@ -5,6 +5,7 @@
     sets      tile sets on disk
     folders   folders of pictures, one subfolder a class
     listing   what lies in such a folder, and what of it is not used
+    relabelled  a tile set with other labels for some tiles
     rasters   tiles read straight from imagery
     overlap   imagery that shows the same ground more than once
     sources   one way to open and read every kind

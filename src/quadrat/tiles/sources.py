@@ -10,9 +10,10 @@ import pyarrow as pa
 from quadrat import products, storage
 from quadrat.errors import TileSetError
 from quadrat.legend import Legend
-from quadrat.tiles import folders, rasters, sets
+from quadrat.tiles import folders, rasters, relabelled, sets
 from quadrat.tiles.folders import FolderPart, FolderSource, open_folder
 from quadrat.tiles.rasters import RasterPart, RasterSource
+from quadrat.tiles.relabelled import RelabelledPart, RelabelledSet
 from quadrat.tiles.sets import SetPart, TileSet, open_tileset
 from quadrat.tiles.types import Batch, Part, Source
 
@@ -46,6 +47,7 @@ _READERS: dict[type, Any] = {
     SetPart: sets.read,
     FolderPart: folders.read,
     RasterPart: rasters.read,
+    RelabelledPart: relabelled.read,
 }
 
 
@@ -79,6 +81,8 @@ def index(source: Source) -> pa.Table:
     """
     if isinstance(source, TileSet):
         return sets.read_index(source)
+    if isinstance(source, RelabelledSet):
+        return relabelled.read_index(source)
     if isinstance(source, FolderSource):
         table = folders.index_of(source.pictures, source.uri)
         names = [part.name for part in source.parts() for _ in range(part.count)]
