@@ -157,8 +157,7 @@ def kept(sample: Path, name: str = "Ana") -> dict[int, Any]:
 def test_a_whole_review_by_keyboard(browser: Any, page: Page, sample: Path, width: int) -> None:
     show(browser, page.url, width)
     first = plot(browser)
-    press(browser, "3")  # Forest; the keys then go to the other date
-    press(browser, "2")
+    press(browser, "3", "d", "2")  # Forest; on the other date Developed
     assert pressed(browser)[:2] == [f"Forest, {DATES[0]}", f"Developed, {DATES[1]}"]
     assert text(browser, "#guess") == "(by the classes)"
     press(browser, "p")
@@ -169,13 +168,14 @@ def test_a_whole_review_by_keyboard(browser: Any, page: Page, sample: Path, widt
     enter(browser)
     (answer,) = kept(sample).values()
     assert answer.plot == first and answer.classes == ("Forest", "Developed")
+    assert [s.shares for s in answer.seen] == [{"Forest": 1.0}, {"Developed": 1.0}]
     assert (answer.change, answer.confidence, answer.note) == ("part", 3, "new roofs")
     assert answer.seconds > 0 and text(browser, "#title") == "1 of 6 plots"
 
     # shares by tenths: 70% Forest, 20% Water, 10% Developed; then as on the date before
     second = plot(browser)
-    press(browser, "3", *"111", "2", shift=True)
-    press(browser, "3", shift=True)
+    press(browser, "3")
+    press(browser, *"1112", "3", shift=True)
     press(browser, "e")
     enter(browser)
     shares = {"Forest": 0.7, "Water": 0.2, "Developed": 0.1}
@@ -207,7 +207,7 @@ def test_a_whole_review_by_keyboard(browser: Any, page: Page, sample: Path, widt
     shown = []
     while not browser.execute_script("return document.getElementById('work').hidden"):
         shown.append(plot(browser))
-        press(browser, "4", "4")
+        press(browser, "4", "e")
         enter(browser)
     assert len(shown) == 3 and shown[-1] == fourth
     assert "All 6 plots are answered" in text(browser, "#end-title")
@@ -310,7 +310,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_is_wrong(browser: Any, pag
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     show(browser, page.url)
-    press(browser, "3", "3")
+    press(browser, "3", "e")
     enter(browser)
     press(browser, "w", "f", "b", "u")
     ready(browser)
@@ -331,12 +331,12 @@ def review_by_keyboard(
     done: list[int] = []
     while not browser.execute_script("return document.getElementById('work').hidden"):
         done.append(plot(browser))
-        press(browser, "1234"[done[-1] % 4], "3")
+        press(browser, "1234"[done[-1] % 4], "d", "3")
         enter(browser)
         assert done[-1] in kept(sample)  # on disk before the next plot shows
         if len(done) in at:
             assert served.end(signal.SIGKILL) == -signal.SIGKILL
-            press(browser, "3", "3")
+            press(browser, "3", "e")
             enter(browser)  # nobody answers: the page says so, and stays
             assert "does not answer" in text(browser, "#status")
             served.begin()
@@ -384,7 +384,7 @@ def test_two_interpreters_at_once_lose_no_answer(
         for tab in (first, second):
             browser.switch_to.window(tab)
             ready(browser)
-            press(browser, "3", "3")
+            press(browser, "3", "e")
             enter(browser)
     browser.close()
     browser.switch_to.window(first)
@@ -403,12 +403,12 @@ def test_an_offline_page_keeps_answers_and_saves_them_as_a_file(
         browser.get_log(kind)
     show(browser, out.as_uri())
     first = plot(browser)
-    press(browser, "3", "2")
+    press(browser, "3", "d", "2")
     enter(browser)
     show(browser, out.as_uri())  # closed and opened again
     assert text(browser, "#title") == "1 of 6 plots" and plot(browser) != first
     while not browser.execute_script("return document.getElementById('work').hidden"):
-        press(browser, "1", "1")
+        press(browser, "1", "e")
         enter(browser)
     assert [e for e in browser.get_log("browser") if e["level"] != "DEBUG"] == []
     clicked(browser, "#end [data-do=file]")
@@ -425,11 +425,11 @@ def test_an_offline_page_keeps_answers_and_saves_them_as_a_file(
 def test_what_interpreters_differ_on_is_settled_on_the_page(
     browser: Any, sample: Path, imagery: list[str]
 ) -> None:
-    for name, keys in (("Ana", "33"), ("Ben", "32")):
+    for name, keys in (("Ana", "3e"), ("Ben", "3d2")):
         served = Page(sample, imagery=imagery, interpreter=name)
         show(browser, served.url)
         for _ in range(6):
-            press(browser, *(keys if plot(browser) == 4 else "11"))
+            press(browser, *(keys if plot(browser) == 4 else "1e"))
             enter(browser)
         served.end()
     served = Page(sample, imagery=imagery, interpreter="settled")
@@ -437,7 +437,21 @@ def test_what_interpreters_differ_on_is_settled_on_the_page(
     assert plot(browser) == 4 and "0 of 1 settled" in text(browser, "#title")
     said = text(browser, "#others")
     assert f"Ana: {DATES[0]}: Forest" in said and f"{DATES[1]}: Developed; changed" in said
-    press(browser, "3", "2")
+    press(browser, "3", "d", "2")
     enter(browser)
     assert kept(sample, "settled")[4].classes == ("Forest", "Developed")
     served.end()
+
+
+def test_the_main_class_alone_goes_on_to_the_next_date_by_itself(
+    browser: Any, sample: Path, imagery: list[str]
+) -> None:
+    page = Page(sample, imagery=imagery, interpreter="Ana", main_class=True)
+    show(browser, page.url)
+    number = plot(browser)
+    press(browser, "3", "2")
+    enter(browser)
+    answer = kept(sample)[number]
+    assert answer.classes == ("Forest", "Developed") and answer.change == "yes"
+    assert [s.shares for s in answer.seen] == [None, None]
+    page.end()

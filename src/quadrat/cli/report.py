@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 )
 @args.option("mistakes", args.COUNT_OR_0, 24, "Most confident mistakes shown for each date.")
 @args.pictures_from
+@click.option(
+    "--sample", metavar="FOLDER", help="Plots that were drawn from SCORES or the change, and read."
+)
+@click.option("--answers", multiple=True, metavar="FILE", help="Answers to the sample; repeat.")
 @args.tracking
 def command(
     sources: Sequence[str], out: str, change: str | None, model: str | None, **options: Any

@@ -34,6 +34,10 @@ SHOWN = 20  # disputed plots named
     "--answers", metavar="FILE", help="The file of answers; SAMPLE/review.gpkg if not given."
 )
 @args.flag("show_map", "Show what the map says; without, a review is blind.")
+@args.flag(
+    "main_class",
+    "Ask for the main class alone, not for shares; no areas of ground follow from it.",
+)
 @args.option("context", int, 3, "Tiles along a picture, odd; the plot is in the middle.")
 @args.option("port", click.IntRange(0, 65535), 0, "Of the page; 0 takes a free one.")
 @args.flag("open", "Open the page in this machine's browser.")

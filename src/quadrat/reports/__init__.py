@@ -4,6 +4,7 @@
     words        the summary
     sections     map, accuracy, area, candidates, mistakes as HTML
     transitions  change as HTML
+    interpreted  plots that people interpreted
     provenance   data and model as HTML
     markup       tables and figures as HTML
     layers       the map's layers; images makes them data addresses
@@ -29,9 +30,19 @@ from quadrat import dates as dating
 from quadrat.errors import InputError, QuadratError
 from quadrat.records import Record
 from quadrat.reports import content as gathering
-from quadrat.reports import images, layers, markup, provenance, sections, transitions, words
+from quadrat.reports import (
+    images,
+    interpreted,
+    layers,
+    markup,
+    provenance,
+    sections,
+    transitions,
+    words,
+)
 from quadrat.reports.content import Content, Day
 from quadrat.reports.markup import text
+from quadrat.sampling import open_sample
 from quadrat.scores import SYNTHETIC, is_synthetic
 from quadrat.shown import shown
 
@@ -75,6 +86,8 @@ def report(
     pictures: int = 60,
     mistakes: int = 24,
     imagery: Sequence[str] = (),
+    sample: str | None = None,
+    answers: Sequence[str] = (),
     tracking_uri: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ReportResult:
@@ -93,6 +106,8 @@ def report(
         pictures: candidates with pictures in the file.
         mistakes: most confident mistakes a date.
         imagery: a file, or folder of files, a date to take pictures from.
+        sample: a folder of `sample`, drawn from the scores or from the change of the report.
+        answers: files of answers to it.
         tracking_uri: the run history's address; None is the working folder's.
         on_progress: called with the candidates' pictures done, and those to do.
 
@@ -116,7 +131,16 @@ def report(
     if change is None and len([d for d in days if d.grid is not None]) > 1:
         change = out.rsplit(".", 1)[0] + "_change"
         changes.change(uris, change, legend=legend, split=split, show=pictures, imagery=imagery)
-    found = _gather(days, run, change, model, title, pictures)
+    if answers and sample is None:
+        raise InputError("--answers are to a sample; name it with --sample")
+    read = None
+    if sample is not None:
+        maps = [*uris, *([change] if change is not None else [])]
+        read = interpreted.gather(
+            sample, answers, maps, imagery=_of_sample(sample, days, imagery), legend=legend,
+            most=pictures,
+        )  # fmt: skip
+    found = _gather(days, run, change, model, title, pictures, read)
     summary = words.summary(found)
     page, used = _page(found, summary)
     data = page.encode("utf-8")
@@ -125,6 +149,15 @@ def report(
         uri=out, bytes=len(data), sections=used, summary=tuple(summary),
         candidates=len(found.rows), pictures=len(found.shots), change=change,
     )  # fmt: skip
+
+
+def _of_sample(uri: str, days: Sequence[Day], imagery: Sequence[str]) -> list[str]:
+    """The imagery of a sample's dates, among that of the report's."""
+    if not imagery:
+        return []
+    dates = open_sample(uri).dates
+    by_date = {d.date.split(" (")[0]: given for d, given in zip(days, imagery, strict=True)}
+    return [by_date[d] for d in dates] if set(dates) <= set(by_date) else []
 
 
 def _sort(sources: Sequence[str], tracking_uri: str | None) -> tuple[list[str], Any]:
@@ -159,6 +192,7 @@ def _gather(
     model: str | None,
     title: str | None,
     most: int,
+    read: interpreted.InterpretedPlots | None,
 ) -> Content:
     given = model
     if given is None and run is not None:
@@ -174,7 +208,7 @@ def _gather(
     synthetic = any(is_synthetic(d.info) for d in days)
     name = title or (_title(dates, synthetic) if dates else f"Run {run.name}")
     return Content(
-        name, days, said, rows, shots, transitions, about, run, tuple(notes), synthetic
+        name, days, said, rows, shots, transitions, about, run, tuple(notes), synthetic, read
     )  # fmt: skip
 
 
@@ -197,6 +231,11 @@ def _page(found: Content, summary: Sequence[str]) -> tuple[str, tuple[str, ...]]
     tile_m = next((d.grid.tile_m for d in found.days if d.grid is not None), 0.0)
     if drawn:
         parts.append(("map", "Map", sections.map_view(drawn, tile_m)))
+    if found.interpreted is not None:
+        parts.append(("plots", "Interpreted plots", interpreted.section(found.interpreted)))
+        if found.interpreted.disputed:
+            said = interpreted.disputed_section(found.interpreted)
+            parts.append(("disputed", "Disputed plots", said))
     parts += _accuracy(found.days) or _trained(found)
     if found.change is not None:
         colors = transitions.colors_of(found, found.change)

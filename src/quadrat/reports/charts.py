@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
 
 from quadrat.areas.tables import number
 from quadrat.metrics import Calibration, Estimate
@@ -184,3 +187,42 @@ def curves(
         for k, n in enumerate(names)
     )
     return _svg(width, height, unit, f"{unit}. {about}.", body, WIDE)
+
+
+def plots(
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    read: Sequence[str],
+    colors: Mapping[str, str],
+    title: str,
+) -> str:
+    """Where plots lie, a dot each in the colour of what it is, and what the colours mean.
+
+    Args:
+        rows, cols: (n,) tile ids. read: (n,) what each plot is, a key of `colors`.
+        colors: `#rrggbb`, or `none` for a dot that is not filled.
+    """
+    across, down = float(np.ptp(cols)) + 1, float(np.ptp(rows)) + 1
+    scale = min(600 / across, 420 / down)
+    width, height = across * scale + 24, down * scale + 24
+    body = [
+        f'<rect x="0.5" y="0.5" width="{width - 1:.1f}" height="{height - 1:.1f}" fill="#fafafa" '
+        f'stroke="{GRID}"/>'
+    ]
+    for r, c, what in zip(rows.tolist(), cols.tolist(), read, strict=True):
+        x, y = 12 + (c - cols.min() + 0.5) * scale, 12 + (r - rows.min() + 0.5) * scale
+        fill = colors[what]
+        ink = "#777777" if fill == "none" else "#222222"
+        body.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{escape(fill, quote=True)}" '
+            f'stroke="{ink}" stroke-width="0.7"/>'
+        )
+    counts = {what: read.count(what) for what in colors if what in read}
+    said = "; ".join(f"{what} {n}" for what, n in counts.items())
+    key = "".join(
+        f'<li><span class="swatch" style="background:{escape(colors[what], quote=True)}" '
+        f'aria-hidden="true"></span>{escape(what)} ({n:,})</li>'
+        for what, n in counts.items()
+    )
+    chart = _svg(round(width), round(height), title, f"{title}: {said}.", body)
+    return f'{chart}<ul class="legend" aria-label="What the plots are">{key}</ul>'

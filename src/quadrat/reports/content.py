@@ -24,6 +24,7 @@ from quadrat.grid import Grid
 from quadrat.legend import Legend
 from quadrat.metrics import Metrics
 from quadrat.model import ModelInfo
+from quadrat.reports.interpreted import InterpretedPlots
 from quadrat.scores import DateScores, columns
 from quadrat.tiles.surroundings import Surroundings
 
@@ -88,6 +89,7 @@ class Content:
         shots: their pictures by rank, JPEG.
         transitions: the table of all tiles of the change.
         synthetic: whether any imagery says of itself that it is generated.
+        interpreted: what people say of a sample of plots.
     """
 
     title: str
@@ -100,6 +102,7 @@ class Content:
     run: history.RunRecord | None
     notes: tuple[str, ...] = field(default=())
     synthetic: bool = False
+    interpreted: InterpretedPlots | None = None
 
 
 def read_day(

@@ -11,6 +11,7 @@ from quadrat.areas.tables import number
 from quadrat.changes.tables import total as summed
 from quadrat.metrics import Estimate, Metrics
 from quadrat.reports.content import Content, Day
+from quadrat.reports.interpreted import sentences
 from quadrat.scores import SYNTHETIC
 
 Key = tuple[str, str, str]  # what, figure, its interval or what it counts
@@ -20,6 +21,9 @@ GOOD_ECE = 0.05
 def keys(content: Content) -> list[Key]:
     """The figures to remember."""
     found: list[Key] = []
+    plots = content.interpreted
+    if plots is not None and plots.area.accuracy is not None:
+        found.append(("Right, by interpreted plots", *_percent(plots.area.accuracy.overall)))
     for day in content.days:
         tail = f", {day.date}" if len(content.days) > 1 else ""
         if day.accuracy is not None:
@@ -63,6 +67,8 @@ def summary(content: Content) -> list[str]:
     found = []
     if content.synthetic:
         found.append(SYNTHETIC)
+    if content.interpreted is not None:
+        found += sentences(content.interpreted)
     for day in content.days:
         found.append(_day(day, _areas(day, content.change)))
         found += _worth(day)

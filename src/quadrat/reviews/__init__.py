@@ -30,6 +30,7 @@ from quadrat.reviews import answers as said
 from quadrat.reviews import order, plots, store
 from quadrat.reviews.agreement import Agreement, agreements, kappa
 from quadrat.reviews.answers import SETTLED, PlotAnswer, latest
+from quadrat.reviews.order import disputed
 from quadrat.reviews.plots import PlotList, open_plots
 from quadrat.reviews.session import ReviewSession
 from quadrat.reviews.store import Store, open_store
@@ -38,8 +39,9 @@ from quadrat.reviews.views import CONTEXT, Views
 from quadrat.shown import shown
 
 __all__ = [
-    "Agreement", "Interpreter", "PlotAnswer", "ReviewResult", "Store", "TrainingLabels", "kappa",
-    "latest", "open_store", "read_answers", "review", "training_labels",
+    "Agreement", "Interpreter", "PlotAnswer", "ReviewResult", "Store", "TrainingLabels", "Views",
+    "agreements", "disputed", "kappa", "latest", "open_plots", "open_store", "read_answers",
+    "review", "training_labels",
 ]  # fmt: skip
 
 
@@ -93,6 +95,7 @@ def review(
     imagery: Sequence[str] = (),
     answers: str | None = None,
     show_map: bool = False,
+    main_class: bool = False,
     context: int = CONTEXT,
     port: int = 0,
     static: str | None = None,
@@ -121,6 +124,8 @@ def review(
         answers: the file of answers, on a disk of this machine; `review.gpkg` in `source` when
             None.
         show_map: show what the map says; a review is blind without.
+        main_class: ask for the main class alone, not for shares by tenths. No areas of ground
+            follow from such answers, only of plots by main class.
         context: tiles along a picture, odd, the plot in the middle.
         port: of the page; 0 takes a free one.
         static: write the page to this file, with all pictures, instead of serving it.
@@ -149,7 +154,7 @@ def review(
     )
     name = said.check_name(getpass.getuser() if interpreter is None else interpreter)
     mapped = plots.mapped(listed) if show_map else {}
-    session = ReviewSession(listed, kept, name, mapped, context)
+    session = ReviewSession(listed, kept, name, mapped, context, not main_class)
     if static is not None:
         from quadrat.reviews import offline
 
@@ -192,7 +197,7 @@ def _take_in(listed: PlotList, kept: Store, files: Sequence[str]) -> int:
 def _state(listed: PlotList, kept: Store, level: float, **more: Any) -> ReviewResult:
     """How far a review is."""
     answered = latest(store.read(kept))
-    differ = order.disputed(answered)
+    differ = disputed(answered)
     settled = answered.get(SETTLED, {})
     return ReviewResult(
         answers=str(kept.path),

@@ -95,7 +95,7 @@
   function words(a) {
     const seen = a.seen.map(function (s) {
       if (!s.observable) return s.date + ": cannot be seen";
-      const shares = s.shares ? " (" + Object.entries(s.shares).map(function (e) {
+      const shares = s.shares && Object.keys(s.shares).length > 1 ? " (" + Object.entries(s.shares).map(function (e) {
         return e[0] + " " + Math.round(100 * e[1]) + "%";
       }).join(", ") + ")" : "";
       return s.date + ": " + s.main + shares;

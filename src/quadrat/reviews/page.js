@@ -26,19 +26,23 @@
     return Object.keys(tenths).find(function (k) { return tenths[k] === most; });
   }
 
-  // The main class; keys then go to the next date, where that one has none yet.
+  // A class: all of the plot, or, where shares are not asked for, its main class.
   function choose(date, name) {
-    now.seen[date] = { main: name, tenths: null, unseen: false };
-    onwards(date);
+    now.seen[date] = { main: name, tenths: session.shares ? { [name]: TENTHS } : null,
+      unseen: false };
+    active = date;
+    if (session.shares) show();
+    else onwards(date);
   }
 
+  // Keys go to the next date, where nothing is said of it yet.
   function onwards(date) {
     const next = now.seen[date + 1];
     active = next && !next.main && !next.unseen ? date + 1 : date;
     show();
   }
 
-  // A tenth more of a class, taken from the largest other one; of the only class, all of the plot.
+  // A tenth more of a class, taken from the largest other one.
   function more(date, name) {
     const seen = now.seen[date];
     const tenths = Object.assign({}, seen.tenths || (seen.main ? { [seen.main]: TENTHS } : {}));
@@ -66,7 +70,8 @@
   // As on the date before.
   function alike() {
     if (session.dates.length < 2) return;
-    active = Math.max(active, 1);
+    const said = now.seen[active].main || now.seen[active].unseen;
+    active = Math.max(1, Math.min(said ? active + 1 : active, session.dates.length - 1));
     const before = now.seen[active - 1];
     now.seen[active] = { main: before.main, unseen: before.unseen,
       tenths: before.tenths && Object.assign({}, before.tenths) };
@@ -264,7 +269,8 @@
     const info = now.info;
     const lines = ["Plot " + now.plot, info.lat.toFixed(5) + ", " + info.lon.toFixed(5)];
     if (info.map) lines.push("The map says " + info.map.join(" → "));
-    const keys = ["Drag, wheel, arrows, + and −: move and zoom", "Shift and a class key: a tenth more"];
+    const keys = ["Drag, wheel, arrows, + and −: move and zoom"];
+    if (session.shares) keys.push("Shift and a class key: a tenth more");
     if (session.dates.length > 1) keys.push("D: other date", "E: as on the date before");
     byId("shown").replaceChildren.apply(byId("shown"), lines.concat(keys).map(function (text, i) {
       const span = document.createElement("span");
@@ -299,6 +305,7 @@
     document.title = "Quadrat review, " + session.interpreter;
     byId("who").textContent = session.settles ? "Settling" : session.interpreter;
     document.querySelectorAll("[data-key]").forEach(function (b) { form.keyed(b, b.dataset.key); });
+    document.body.classList.toggle("plain", !session.shares);
     byId("tools").hidden = byId("change").hidden = session.dates.length < 2;
     document.querySelector("#end [data-do=file]").hidden = !server.offline;
     document.querySelector("#end [data-do=end]").hidden = Boolean(server.offline);
@@ -376,7 +383,7 @@
     const place = form.placeOf(event);
     if (place >= 0 && place < session.classes.length) {
       event.preventDefault();
-      (event.shiftKey ? more : choose)(active, session.classes[place].name);
+      (event.shiftKey && session.shares ? more : choose)(active, session.classes[place].name);
     } else if (commands[key]) {
       event.preventDefault();
       commands[key]();

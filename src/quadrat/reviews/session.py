@@ -28,6 +28,7 @@ class ReviewSession:
     Attributes:
         mapped: plot -> the map's class on each date, to be shown; empty for a blind review.
         context: tiles along a picture.
+        shares: whether shares by tenths are asked for, or the main class alone.
     """
 
     listed: PlotList
@@ -35,6 +36,7 @@ class ReviewSession:
     interpreter: str
     mapped: Mapping[int, tuple[str, ...]]
     context: int
+    shares: bool = True
 
     @property
     def settles(self) -> bool:
@@ -54,6 +56,7 @@ class ReviewSession:
             "dates": list(self.listed.dates),
             "classes": [{"name": c.name, "color": c.color} for c in legend.classes],
             "context": self.context,
+            "shares": self.shares,
             "tile_m": grid.tile_m,
             **self.state(),
         }

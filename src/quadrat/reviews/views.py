@@ -48,6 +48,10 @@ class Views:
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
 
+    def pixels(self, plot: Plot, date: int) -> Pixels:
+        """A plot with the tiles around it on a date, (H, W, 3) uint8; errors as `jpeg`."""
+        return self._grounds[date](*self._places[plot.number])
+
     def jpeg(self, plot: Plot, date: int) -> bytes:
         """A plot's picture on a date (its place among the dates), JPEG.
 
@@ -59,7 +63,7 @@ class Views:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = encoded(self._grounds[date](*self._places[plot.number]))
+        made = encoded(self.pixels(plot, date))
         with self._lock:
             self._kept[key] = made
             while len(self._kept) > KEPT:
