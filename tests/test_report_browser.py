@@ -171,14 +171,14 @@ def test_the_map_shows_the_classes_colours(shown: Any) -> None:
         " const k = [p[i], p[i + 1], p[i + 2], p[i + 3]].join(); n[k] = (n[k] || 0) + 1; }"
         "return n;"
     )
-    legend = {",".join(map(str, (*c.rgb, 255))) for c in load_legend("nlcd6").classes}
+    legend = {",".join(map(str, (*c.rgb, 255))) for c in load_legend("nlcd8").classes}
     assert sum(colors.get(k, 0) for k in legend) > 0.3 * sum(colors.values())
     assert len(legend & set(colors)) >= 5
 
 
 def test_each_layer_can_be_chosen_and_has_its_legend(shown: Any, made: Path) -> None:
     radios = shown.find_elements("css selector", "input[name=layer]")
-    assert len(radios) == 5
+    assert len(radios) == 7  # of each date three, and the change
     seen = set()
     for radio in radios:
         radio.click()
@@ -189,11 +189,11 @@ def test_each_layer_can_be_chosen_and_has_its_legend(shown: Any, made: Path) -> 
         )
         assert shown.find_elements("css selector", "#map-legend li")
         seen.add(picture(shown))
-    assert len(seen) == 5
+    assert len(seen) == 7
     words = [e.text for e in shown.find_elements("css selector", "#map-legend li")]
     table = pq.read_table(made.parent / "change" / "transitions.parquet").to_pandas()
     became = set(table.class_2[(table.changed_1 > 0.5) & (table.class_1 != table.class_2)])
-    names = load_legend("nlcd6").names
+    names = load_legend("nlcd8").names
     assert words == ["no change", *(f"became {n}" for n in names if n in became)]
     assert len(words) > 1
 
