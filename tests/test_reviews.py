@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -31,7 +32,8 @@ from made_scores import certain, square, write_scores
 from quadrat.cli import run
 from quadrat.errors import InputError, QuadratError
 from quadrat.legend import load_legend
-from quadrat.reviews import kappa, read_answers
+from quadrat.reviews import PlotAnswer, agreements, kappa, read_answers
+from quadrat.reviews.answers import Seen
 from review_page import Page
 
 Writer = Callable[..., str]
@@ -260,6 +262,26 @@ def test_kappa_without_a_disagreement_has_no_interval() -> None:
     found = kappa([[5, 0], [0, 7]])
     assert found.value == 1 and np.isnan(found.low)
     assert np.isnan(kappa([[9, 0], [0, 0]]).value)
+
+
+def test_two_readings_of_real_plots_agree_as_they_are_said_to(real_data: Path) -> None:
+    """243 plots of Massachusetts, each read twice; kappa by scikit-learn."""
+    with (real_data / "mass" / "plots.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = sorted({r["primary"] for r in rows})
+    readings = {
+        who: {
+            int(r["plot"]): PlotAnswer(int(r["plot"]), "", who, (Seen("2005", r["primary"]),))
+            for r in rows
+            if r["interpreter"] == who
+        }
+        for who in "AB"
+    }
+    (found,) = agreements(readings, ("2005",), names)
+    words = [[readings[w][n].classes[0] for n in sorted(readings["A"])] for w in "AB"]
+    assert found.plots == 243
+    assert found.kappa.value == pytest.approx(cohen_kappa_score(*words))
+    assert 0.9 < found.kappa.low < found.kappa.value < found.kappa.high < 1
 
 
 # -- by mail ------------------------------------------------------------------------------------

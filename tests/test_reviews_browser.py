@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import quadrat as qd
 from made_samples import DATES, write_imagery, write_sample
 from quadrat.reviews import read_answers
 from review_page import Page
@@ -395,8 +396,6 @@ def test_two_interpreters_at_once_lose_no_answer(
 def test_an_offline_page_keeps_answers_and_saves_them_as_a_file(
     browser: Any, sample: Path, imagery: list[str], tmp_path: Path
 ) -> None:
-    import quadrat as qd
-
     out = tmp_path / "plots.html"
     qd.review(str(sample), imagery=imagery, interpreter="Eve", static=str(out))
     for kind in ("browser", "performance"):
@@ -454,4 +453,44 @@ def test_the_main_class_alone_goes_on_to_the_next_date_by_itself(
     answer = kept(sample)[number]
     assert answer.classes == ("Forest", "Developed") and answer.change == "yes"
     assert [s.shares for s in answer.seen] == [None, None]
+    page.end()
+
+
+def test_a_hostile_class_name_is_read_not_run(
+    browser: Any, tmp_path: Path, imagery: list[str]
+) -> None:
+    """On the page that is served and on the one that goes by mail."""
+    names = ("<img src=x onerror=window.ran=1>", "<script>window.ran=2", "meadow")
+    colors = ("#cc3311", "#014421", "#c4e88a")
+    sample = write_sample(tmp_path / "own", classes=tuple(zip(names, colors, strict=True)))
+    page = Page(sample, imagery=imagery, interpreter="<i>Ana")
+    out = tmp_path / "plots.html"
+    qd.review(str(sample), imagery=imagery, interpreter="<i>Ben", static=str(out))
+    for place in (page.url, out.as_uri()):
+        show(browser, place)
+        buttons = browser.execute_script(
+            "return Array.from(document.querySelectorAll('.classes .name')).map(e => e.textContent)"
+        )
+        assert buttons == [*names, *names]
+        press(browser, "1", "e")
+        enter(browser)
+        assert browser.execute_script("return window.ran === undefined")
+    page.end()
+
+
+def test_a_legend_of_many_classes_needs_no_scrolling(
+    browser: Any, tmp_path: Path, imagery: list[str]
+) -> None:
+    classes = [(f"class number {n}", "#44aa99") for n in range(21)]
+    page = Page(write_sample(tmp_path / "many", classes=classes), imagery=imagery, interpreter="A")
+    show(browser, page.url)
+    assert browser.execute_script("return document.documentElement.scrollHeight") <= 900
+    box = browser.execute_script(
+        "const b = document.querySelector('canvas').getBoundingClientRect(); return b.height"
+    )
+    assert box >= 200
+    press(browser, "0", "e")  # the tenth class; letters follow
+    assert pressed(browser)[0] == f"class number 9, {DATES[0]}"
+    press(browser, "d", "c")
+    assert pressed(browser)[0] == f"class number 11, {DATES[0]}"
     page.end()

@@ -13,7 +13,7 @@ from PIL import Image
 import quadrat as qd
 from quadrat import tiles
 from quadrat.cli import run
-from quadrat.errors import LabelError, TrainError
+from quadrat.errors import InputError, LabelError, TrainError
 from quadrat.reviews import store
 from quadrat.reviews.answers import PlotAnswer, Seen
 from quadrat.reviews.plots import open_plots
@@ -77,6 +77,9 @@ def test_labels_of_people_replace_those_of_their_tiles(
     assert {n: plain.tiles["train"].get(n, 0) for n in names} == {n: before[n] for n in names}
     assert result.tiles["validation"] == plain.tiles["validation"]
     about = qd.open_model(result.uri).info.head["labels"]
+    scored = str(tmp_path / "scored")
+    qd.score(result.uri, county_tiles.uri, scored)
+    assert qd.open_scores(scored).info["model"]["labels"] == about
     assert about["tiles"] == placed == len(about["places"]) > 5
     assert about["sample"] == made.digest
     assert result.digest != plain.digest
@@ -134,3 +137,25 @@ def test_labels_that_do_not_fit_are_named(
          "--labels", str(tmp_path / "none.gpkg"), "--out", str(tmp_path / "m")]
     )  # fmt: skip
     assert code == 1 and "none.gpkg does not exist" in capsys.readouterr().err
+
+
+def test_plots_that_trained_a_map_do_not_measure_it(
+    county_tiles: Any, scores: str, tmp_path: Path
+) -> None:
+    """A sample that was drawn first, and plots to train with that were not kept apart from it."""
+    first = qd.sample(scores, str(tmp_path / "first"), plots=60)
+    kept = answered(first.uri, lambda plot: {"Forest": 1.0})
+    more = qd.sample(scores, str(tmp_path / "more"), plots=150, purpose="training")
+    labels = answered(more.uri, lambda plot: {"Developed": 1.0})
+    anew = train(county_tiles, tmp_path, "anew", labels=labels)
+    qd.score(anew.uri, county_tiles.uri, str(tmp_path / "again"))
+    how = {"sample": first.uri, "answers": [kept], "other_map": True}
+    with pytest.raises(InputError, match=r"plots of .*first trained the model of .*again"):
+        qd.area(str(tmp_path / "again"), **how)
+    apart = qd.sample(
+        scores, str(tmp_path / "apart"), plots=150, purpose="training", apart_from=[first.uri]
+    )
+    labels = answered(apart.uri, lambda plot: {"Developed": 1.0})
+    better = train(county_tiles, tmp_path, "better", labels=labels)
+    qd.score(better.uri, county_tiles.uri, str(tmp_path / "third"))
+    assert qd.area(str(tmp_path / "third"), **how).rows

@@ -27,6 +27,7 @@ from quadrat.sampling import frame as frames
 from quadrat.sampling.answers import PlotAnswers, read_answers
 from quadrat.sampling.files import PlotSample, open_sample
 from quadrat.sampling.frame import SamplingFrame
+from quadrat.scores import open_scores
 
 Floats = NDArray[np.float64]
 
@@ -100,10 +101,27 @@ def _same_map(sample: PlotSample, frame: SamplingFrame, other_map: bool) -> None
             "differs); name that one, or say --other-map to use this one beside the sample's own "
             "strata"
         )
+    if other_map:
+        _not_trained_on(sample, frame)
     if len(frame.dates) != len(sample.dates):
         raise InputError(
             f"the sample {name} is of {len(sample.dates)} date(s), {storage.redact(frame.uri)} of "
             f"{len(frame.dates)}; name the map that it was drawn from"
+        )
+
+
+def _not_trained_on(sample: PlotSample, frame: SamplingFrame) -> None:
+    """Refuse a map whose model learned people's labels of the sample's own tiles."""
+    if frame.kind != "scores":
+        return
+    model = open_scores(frame.uri).info.get("model") or {}
+    trained = {(int(r), int(c)) for r, c in (model.get("labels") or {}).get("places", ())}
+    shared = len(trained & set(zip(sample.rows.tolist(), sample.cols.tolist(), strict=True)))
+    if shared:
+        raise InputError(
+            f"{shared:,} plots of {storage.redact(sample.uri)} trained the model of "
+            f"{storage.redact(frame.uri)}, so that its map is right on them by memory; draw "
+            "another sample from this map, or plots to train with --apart-from the first one"
         )
 
 

@@ -14,10 +14,13 @@ from typing import Any
 from quadrat import text
 from quadrat.errors import InputError
 from quadrat.records import Record
+from quadrat.sampling.answers import CHANGES, SETTLED
 
-CHANGES = ("no", "yes", "part")
+__all__ = [
+    "CHANGES", "CONFIDENCES", "SETTLED", "PlotAnswer", "Seen", "check", "check_name", "from_dict",
+    "latest", "now",
+]  # fmt: skip
 CONFIDENCES = (1, 2, 3)  # low, medium, high
-SETTLED = "settled"  # the name under which what interpreters disagree on is settled
 MOST_NOTE = 2000  # characters
 MOST_NAME = 60
 MOST_SECONDS = 1e6

@@ -91,6 +91,47 @@
     });
   }
 
+  function toShares(tenths) { return scaled(tenths, function (n) { return n / TENTHS; }); }
+
+  function toTenths(shares) { return scaled(shares, function (s) { return Math.round(s * TENTHS); }); }
+
+  function scaled(values, by) {
+    return values && Object.fromEntries(Object.entries(values).map(function (e) {
+      return [e[0], by(e[1])];
+    }));
+  }
+
+  // A date with a tenth more of a class, which is taken from the largest other one.
+  function more(seen, name) {
+    const tenths = Object.assign({}, seen.tenths || (seen.main ? { [seen.main]: TENTHS } : {}));
+    const others = Object.keys(tenths).filter(function (k) { return k !== name; });
+    others.sort(function (a, b) { return tenths[b] - tenths[a]; });
+    if (!Object.keys(tenths).length) {
+      tenths[name] = TENTHS;
+    } else if (others.length) {
+      tenths[others[0]] -= 1;
+      if (!tenths[others[0]]) delete tenths[others[0]];
+      tenths[name] = (tenths[name] || 0) + 1;
+    }
+    return { main: largest(tenths, seen.main || name), tenths: tenths, unseen: false };
+  }
+
+  function largest(tenths, usual) {
+    const most = Math.max.apply(null, Object.values(tenths));
+    if (tenths[usual] === most) return usual;
+    return Object.keys(tenths).find(function (k) { return tenths[k] === most; });
+  }
+
+  // What the classes of two dates say of change: null where they say nothing.
+  function guess(a, b) {
+    if (!a.main || !b.main) return null;
+    if (!a.tenths || !b.tenths) return a.main === b.main ? "no" : "yes";
+    const names = new Set(Object.keys(a.tenths).concat(Object.keys(b.tenths)));
+    let moved = 0;
+    names.forEach(function (k) { moved += Math.abs((a.tenths[k] || 0) - (b.tenths[k] || 0)); });
+    return moved === 0 ? "no" : moved === 2 * TENTHS ? "yes" : "part";
+  }
+
   // An answer in words.
   function words(a) {
     const seen = a.seen.map(function (s) {
@@ -105,6 +146,7 @@
     return a.interpreter + ": " + seen.concat([changed, sure, a.note].filter(Boolean)).join("; ");
   }
 
-  quadrat.form = { press: press, keyed: keyed, placeOf: placeOf, dateFields: dateFields,
+  quadrat.form = { TENTHS: TENTHS, toShares: toShares, toTenths: toTenths, more: more,
+    guess: guess, press: press, keyed: keyed, placeOf: placeOf, dateFields: dateFields,
     fillDate: fillDate, words: words };
 }(window.quadrat));

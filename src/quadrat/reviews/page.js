@@ -1,7 +1,6 @@
 "use strict";
 (function () {
   const form = window.quadrat.form;
-  const TENTHS = 10;
   const byId = function (id) { return document.getElementById(id); };
   const embedded = byId("data");
   const server = embedded ? window.quadrat.offline(JSON.parse(embedded.textContent), say)
@@ -15,20 +14,13 @@
   let busy = false;
 
   // ---- the answer
-
   function blank() {
     return session.dates.map(function () { return { main: null, tenths: null, unseen: false }; });
   }
 
-  function largest(tenths, usual) {
-    const most = Math.max.apply(null, Object.values(tenths));
-    if (tenths[usual] === most) return usual;
-    return Object.keys(tenths).find(function (k) { return tenths[k] === most; });
-  }
-
   // A class: all of the plot, or, where shares are not asked for, its main class.
   function choose(date, name) {
-    now.seen[date] = { main: name, tenths: session.shares ? { [name]: TENTHS } : null,
+    now.seen[date] = { main: name, tenths: session.shares ? { [name]: form.TENTHS } : null,
       unseen: false };
     active = date;
     if (session.shares) show();
@@ -42,23 +34,9 @@
     show();
   }
 
-  // A tenth more of a class, taken from the largest other one.
   function more(date, name) {
-    const seen = now.seen[date];
-    const tenths = Object.assign({}, seen.tenths || (seen.main ? { [seen.main]: TENTHS } : {}));
+    now.seen[date] = form.more(now.seen[date], name);
     active = date;
-    if (!Object.keys(tenths).length) {
-      tenths[name] = TENTHS;
-    } else {
-      const others = Object.keys(tenths).filter(function (k) { return k !== name && tenths[k]; });
-      if (others.length) {
-        others.sort(function (a, b) { return tenths[b] - tenths[a]; });
-        tenths[others[0]] -= 1;
-        if (!tenths[others[0]]) delete tenths[others[0]];
-        tenths[name] = (tenths[name] || 0) + 1;
-      }
-    }
-    now.seen[date] = { main: largest(tenths, seen.main || name), tenths: tenths, unseen: false };
     show();
   }
 
@@ -80,14 +58,7 @@
 
   // What the classes say of change, until the interpreter says it: null where they say nothing.
   function guessed() {
-    const a = now.seen[0];
-    const b = now.seen[now.seen.length - 1];
-    if (now.seen.length < 2 || !a.main || !b.main) return null;
-    if (!a.tenths || !b.tenths) return a.main === b.main ? "no" : "yes";
-    const names = new Set(Object.keys(a.tenths).concat(Object.keys(b.tenths)));
-    let moved = 0;
-    names.forEach(function (k) { moved += Math.abs((a.tenths[k] || 0) - (b.tenths[k] || 0)); });
-    return moved === 0 ? "no" : moved === 2 * TENTHS ? "yes" : "part";
+    return now.seen.length < 2 ? null : form.guess(now.seen[0], now.seen[now.seen.length - 1]);
   }
 
   function change() {
@@ -99,10 +70,8 @@
     return {
       plot: now.plot,
       seen: now.seen.map(function (s, i) {
-        const shares = s.tenths && Object.fromEntries(Object.entries(s.tenths).map(function (e) {
-          return [e[0], e[1] / TENTHS];
-        }));
-        return { date: session.dates[i], main: s.main, shares: shares, observable: !s.unseen };
+        return { date: session.dates[i], main: s.main, shares: form.toShares(s.tenths),
+          observable: !s.unseen };
       }),
       change: change(),
       confidence: now.confidence,
@@ -119,10 +88,7 @@
     active = 0;
     if (!given) return;
     now.seen = given.seen.map(function (s) {
-      const tenths = s.shares && Object.fromEntries(Object.entries(s.shares).map(function (e) {
-        return [e[0], Math.round(e[1] * TENTHS)];
-      }));
-      return { main: s.main, tenths: tenths, unseen: !s.observable };
+      return { main: s.main, tenths: form.toTenths(s.shares), unseen: !s.observable };
     });
     if (given.change !== guessed()) now.change = given.change;
     now.confidence = given.confidence;
@@ -130,7 +96,6 @@
   }
 
   // ---- from plot to plot
-
   function fetchPlot(n) {
     if (!ready.has(n)) {
       const pictures = session.dates.map(function (_, date) {
@@ -245,7 +210,6 @@
   }
 
   // ---- what the page shows
-
   function say(text, bad) {
     byId("status").textContent = text;
     byId("status").className = bad ? "bad" : "";
@@ -319,7 +283,6 @@
   }
 
   // ---- keys and buttons
-
   const commands = {
     n: function () { now.change = "no"; show(); },
     p: function () { now.change = "part"; show(); },

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from quadrat.errors import InputError
@@ -16,7 +17,7 @@ from quadrat.reviews import order, store
 from quadrat.reviews.answers import SETTLED, PlotAnswer
 from quadrat.reviews.order import Answered
 from quadrat.reviews.plots import PlotList
-from quadrat.reviews.store import Store
+from quadrat.reviews.store import AnswerLog, Store
 
 Values = dict[str, Any]  # plain JSON values
 
@@ -45,7 +46,12 @@ class ReviewSession:
 
     def answered(self) -> Answered:
         """What counts now, of all interpreters."""
-        return said.latest(store.read(self.kept))
+        return said.latest(self.log.read())
+
+    @cached_property
+    def log(self) -> AnswerLog:
+        """The file's answers, each read once."""
+        return AnswerLog(self.kept)
 
     def describe(self) -> Values:
         """What the page needs once: dates, classes, size of the ground shown, and the state."""
@@ -118,6 +124,6 @@ class ReviewSession:
 
     def _last(self) -> PlotAnswer | None:
         """The interpreter's answer that was kept last and still counts."""
-        every = [a for a in store.read(self.kept) if a.interpreter == self.interpreter]
+        every = [a for a in self.log.read() if a.interpreter == self.interpreter]
         mine = said.latest(every).get(self.interpreter, {})
         return next((a for a in reversed(every) if a.plot in mine and mine[a.plot] is a), None)

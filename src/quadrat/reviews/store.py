@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -154,16 +155,34 @@ def append(store: Store, answers: Sequence[PlotAnswer]) -> tuple[PlotAnswer, ...
 
 def read(store: Store) -> tuple[PlotAnswer, ...]:
     """All answers and their earlier revisions, in the order in which they were kept."""
-    with _opened(store.path) as base:
-        try:
-            rows = base.execute(f"SELECT {_COLUMNS} FROM answers ORDER BY id").fetchall()
-            groups = groupby(rows, key=lambda r: (r["interpreter"], r["plot"], r["revision"]))
-            return tuple(_answer(list(g)) for _, g in groups)
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
-            raise InputError(
-                f"{store.path} has a damaged answer ({type(error).__name__}: {error}); restore it "
-                "from a copy"
-            ) from None
+    return AnswerLog(store).read()
+
+
+class AnswerLog:
+    """The answers of a file as they come; each is read once. For several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._answers: list[PlotAnswer] = []
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def read(self) -> tuple[PlotAnswer, ...]:
+        """As `read`, of what is kept now."""
+        with self._lock, _opened(self.store.path) as base:
+            try:
+                rows = base.execute(
+                    f"SELECT id, {_COLUMNS} FROM answers WHERE id > ? ORDER BY id", (self._last,)
+                ).fetchall()
+                keyed = groupby(rows, key=lambda r: (r["interpreter"], r["plot"], r["revision"]))
+                self._answers += [_answer(list(group)) for _, group in keyed]
+            except (TypeError, ValueError, IndexError, AttributeError) as error:
+                raise InputError(
+                    f"{self.store.path} has a damaged answer ({type(error).__name__}: {error}); "
+                    "restore it from a copy"
+                ) from None
+            self._last = rows[-1]["id"] if rows else self._last
+            return tuple(self._answers)
 
 
 def _rows(answer: PlotAnswer) -> Iterator[tuple[Any, ...]]:

@@ -316,7 +316,7 @@ def _collected(
             f"{sum(r.masked for r in results)} masked, "
             f"{sum(r.skipped for r in results)} unreadable{why}"
         )
-    dates = source_dates(source)
+    dates, reviewed = source_dates(source), bundle.info.head.get("labels")
     return Scores(
         task.out, bundle.legend, source.grid, tuple(r.record for r in results),
         {
@@ -324,6 +324,7 @@ def _collected(
             "model": {
                 "uri": storage.redact(bundle.uri), "digest": bundle.digest,
                 "run_id": bundle.info.run_id,
+                **({"labels": dict(reviewed)} if reviewed else {}),
             },
             "source": {
                 "uri": storage.redact(source.uri), "kind": source.kind, "digest": source.digest,
