@@ -151,7 +151,7 @@ def test_every_tile_is_drawn_as_often_as_its_probability_says(scores: str, desig
     rng, hits = np.random.default_rng(0), np.zeros(120)
     for _ in range(4000):
         if design == "systematic":
-            got = draw.systematic(frame, groups, counts, none, rng)
+            got = draw.systematic(frame, groups, counts, none, int(rng.integers(1 << 30)))
         else:
             got = draw.at_random(groups, counts, none, rng)
         assert len(np.unique(got.places)) == 19
@@ -180,10 +180,11 @@ def test_systematic_plots_spread_over_the_ground(scores: str, tmp_path: Path) ->
 
 def test_the_path_visits_neighbours() -> None:
     rows, cols = square(16)
-    way = draw.path(rows, cols)
-    assert sorted(way.tolist()) == list(range(256))
-    steps = np.abs(np.diff(rows[way])) + np.abs(np.diff(cols[way]))
-    assert (steps == 1).all()
+    for seed in range(5):
+        way = draw.path(rows, cols, seed)
+        assert sorted(way.tolist()) == list(range(256))
+        steps = np.abs(np.diff(rows[way])) + np.abs(np.diff(cols[way]))
+        assert (steps == 1).mean() > 0.9 and steps.mean() < 2
 
 
 def test_clusters_are_whole_blocks(scores: str, tmp_path: Path) -> None:
@@ -234,15 +235,23 @@ def test_an_omission_stratum_holds_what_may_hide_change(changed: str, tmp_path: 
     p = strata.change_probability(frame, strata.wanted_moves(frame, (), ("Developed",)))
     sizes = {s.name: s.tiles for s in made.strata}
     assert sizes["changed"] == (p >= 0.5).sum() > 5
-    assert sizes["omission"] == ((p >= 0.05) & (p < 0.5)).sum() > 5
+    developed = frame.legend.names.index("Developed")
+    assert frame.ends is not None
+    more = np.log(frame.ends[:, 1, developed]) - np.log(frame.ends[:, 0, developed])
+    ranks = [np.argsort(np.argsort(v, kind="stable")) for v in (p, more)]
+    place_of = np.argsort(np.argsort(ranks[0] + ranks[1], kind="stable")) / 899
+    assert sizes["unchanged"] < (place_of < 0.7).sum()  # some lie beside changed tiles
     place = {k: i for i, k in enumerate(zip(frame.rows, frame.cols, strict=True))}
     for row, col, of in zip(made.rows, made.cols, made.stratum, strict=True):
         near = [p[place[row + i, col + j]] for i in (-1, 0, 1) for j in (-1, 0, 1)
                 if (row + i, col + j) in place]  # fmt: skip
-        own, name = p[place[row, col]], made.strata[of].name
+        own, rank = p[place[row, col]], place_of[place[row, col]]
+        name = made.strata[of].name
         assert (name == "changed") == (own >= 0.5)
-        assert (name == "omission") == (0.05 <= own < 0.5)
-        assert (name == "beside changed") == (own < 0.05 and max(near) >= 0.5)
+        hides = rank >= 0.7 or max(near) >= 0.5
+        assert name.startswith("omission") == (hides and own < 0.5)
+        if name == "omission, likeliest 15%":
+            assert 0.85 <= rank < 0.93
     plain = sample(changed, str(tmp_path / "p"), plots=80, omission=False, minimum=10)
     assert [s.name for s in plain.strata] == ["changed", "unchanged"]
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+UNSEEN = 0.5  # of a surprising plot's variance, for one that the sample missed
+
 
 @dataclass(frozen=True)
 class SurveyDesign:
@@ -108,8 +110,9 @@ def standard_error(design: SurveyDesign, values: Floats) -> tuple[Floats, Floats
 
     Where few plots make most of the variance, as with rare classes and with omissions in a large
     stratum, many samples hold none of them: then the estimate is low and its error seems small.
-    So the interval's error counts one more plot, as surprising as the surprising ones are, where a
-    plot stands for most ground; and the degrees of freedom are what the fourth moment leaves.
+    So the interval's error counts half the variance of one more plot, as surprising as the
+    surprising ones are, where a plot stands for most ground; and the degrees of freedom are what
+    the fourth moment leaves.
 
     Returns:
         the standard error by the design, the interval's, and its degrees of freedom.
@@ -130,7 +133,7 @@ def standard_error(design: SurveyDesign, values: Floats) -> tuple[Floats, Floats
         surprising = (residual**4).sum(0)
     squares = (each**2).sum(0)
     own = squares if design.clusters is not None else (residual**2).sum(0)
-    more = most.max() * np.divide(surprising, own, out=np.zeros_like(own), where=own > 0)
+    more = UNSEEN * most.max() * np.divide(surprising, own, out=np.zeros_like(own), where=own > 0)
     rest = (each**4).sum(0) - squares**2 / len(each)
     moment = np.divide(2 * squares**2, rest, out=freedom.copy(), where=rest > 1e-300)
     return np.sqrt(total), np.sqrt(total + more), np.clip(np.minimum(freedom, moment), 2.0, None)

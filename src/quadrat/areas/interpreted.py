@@ -233,7 +233,7 @@ def _design(
     if sample.design != "systematic":
         return SurveyDesign(stratum, sizes)
     # places along the path that the sample was drawn on
-    way = draw.path(frame.rows, frame.cols)
+    way = draw.path(frame.rows, frame.cols, sample.seed)
     keys = grids.tile_keys(frame.rows[way], frame.cols[way])
     return SurveyDesign(stratum, sizes, path=grids.places_of(keys, grids.tile_keys(rows, cols)))
 

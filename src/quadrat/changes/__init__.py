@@ -138,7 +138,7 @@ def change(
         result = replace(
             result, files=files, pictures=tuple(shots), notes=(*result.notes, *failed[:5])
         )
-        return tables.write(result, found, maps, chronology.days[0], question.legend)
+        return tables.write(result, found, maps, chronology.days, question)
 
 
 def _check_dates(dates: Sequence[str], imagery: Sequence[str], evidence_from: str) -> None:

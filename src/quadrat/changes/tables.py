@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from quadrat import geoparquet, storage, text
 from quadrat.areas.tables import ACRES, number
 from quadrat.changes.posterior import Posterior
+from quadrat.changes.question import Question
 from quadrat.changes.result import ChangeResult
-from quadrat.legend import Legend
 from quadrat.metrics import Estimate
 from quadrat.scores import DateScores, columns
 
@@ -24,20 +24,24 @@ Ints = NDArray[np.int64]
 
 
 def write(
-    r: ChangeResult, found: Posterior, maps: Sequence[Ints], first: DateScores, legend: Legend
+    r: ChangeResult,
+    found: Posterior,
+    maps: Sequence[Ints],
+    days: Sequence[DateScores],
+    question: Question,
 ) -> ChangeResult:
     """Write `transitions.parquet`, `change.md`, the CSV tables and, last, `change.json`.
 
     Args:
         maps: (N,) class ids of each date's own map.
-        first: the first date, whose tiles those of the result are.
+        days: the dates, whose tiles those of the result are.
 
     Returns:
         The result with its files.
     """
     files = {**r.files, "transitions": storage.join(r.out, "transitions.parquet")}
-    table = transitions(found, maps, first, legend)
-    geoparquet.write_part(files["transitions"], table, first.grid.crs)
+    table = transitions(found, maps, days, question)
+    geoparquet.write_part(files["transitions"], table, days[0].grid.crs)
     files |= {k: storage.join(r.out, f"change.{k}") for k in ("md", "json")}
     for kind, text_ in (("matrix", matrix_csv(r)), ("areas", areas_csv(r))):
         files[kind] = storage.join(r.out, f"{kind}.csv")
@@ -49,14 +53,16 @@ def write(
 
 
 def transitions(
-    found: Posterior, maps: Sequence[Ints], first: DateScores, legend: Legend
+    found: Posterior, maps: Sequence[Ints], days: Sequence[DateScores], question: Question
 ) -> pa.Table:
     """Each tile's likeliest classes, whether and when it changed, each transition's probability.
 
     `label_t` is the date's own map, `class_t` the class given all dates, `changed_t` the
     probability of a change between dates t and t + 1, `p_<from>_to_<to>` that of a transition from
-    the first date to the last.
+    the first date to the last. `first_p_<class>` and `last_p_<class>` are these dates' own
+    probabilities, before one date says anything of the other; the season is taken out of them.
     """
+    first, legend = days[0], question.legend
     values: dict[str, Any] = {
         "row": pa.array(first.rows, pa.int32()),
         "col": pa.array(first.cols, pa.int32()),
@@ -69,6 +75,10 @@ def transitions(
     for i, j in np.ndindex(len(legend), len(legend)):
         p = np.clip(found.ends[:, i, j], 0, 1).astype(np.float32)
         values[f"p_{legend.names[i]}_to_{legend.names[j]}"] = pa.array(p)
+    for end, day in (("first", first), ("last", days[-1])):
+        own = (day.probabilities.astype(np.float64) @ question.fold).astype(np.float32)
+        for k, name in enumerate(legend.names):
+            values[f"{end}_p_{name}"] = pa.array(own[:, k])
     values["geometry"] = geoparquet.wkb_array(first.grid.wkb(first.rows, first.cols))
     return pa.table(values)
 

@@ -56,12 +56,19 @@ def _drawn(first: Ints, last: Ints, strata: Strata, counts: Ints) -> Drawn:
     return Drawn(places, np.arange(len(places)) >= len(first), counts, probability)
 
 
-def path(rows: Ints, cols: Ints) -> Ints:
+def path(rows: Ints, cols: Ints, seed: int = 0) -> Ints:
     """The tiles' places along a Hilbert curve, (N,): neighbours on it are neighbours on the ground.
 
     D. Hilbert 1891; the steps are those of the usual bitwise walk.
+
+    Args:
+        seed: of where the curve lies and how it is turned.
     """
     y, x = rows - rows.min(), cols - cols.min()
+    length = int(max(y.max(), x.max())) + 1
+    shift = np.random.default_rng([seed, 1891]).integers(0, [length, length, 2])
+    y, x = y + shift[0], x + shift[1]
+    y, x = (x, y) if shift[2] else (y, x)
     bits = max(1, int(max(y.max(), x.max())).bit_length())
     key = np.zeros(len(rows), np.int64)
     x, y = x.copy(), y.copy()
@@ -80,13 +87,13 @@ def path(rows: Ints, cols: Ints) -> Ints:
 
 
 def systematic(
-    frame: SamplingFrame, strata: Strata, counts: Ints, reserve: Ints, rng: np.random.Generator
+    frame: SamplingFrame, strata: Strata, counts: Ints, reserve: Ints, seed: int
 ) -> Drawn:
     """Every k-th tile along a path through the ground, from a random start, in each stratum.
 
     Plots in reserve are drawn at random from the other tiles.
     """
-    way = path(frame.rows, frame.cols)
+    rng, way = np.random.default_rng(seed), path(frame.rows, frame.cols, seed)
     main, spare = [], []
     for h, (n, more) in enumerate(zip(counts.tolist(), reserve.tolist(), strict=True)):
         inside = way[strata.of[way] == h]

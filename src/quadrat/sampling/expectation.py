@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 HELD_OUT = ("test", "validation")
 LEAST_PILOT = 30  # plots; of fewer nothing is learned
+HIDDEN = 0.1  # of the expected change, that each stratum of a map of change may hide
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Pilot:
 
 def expect(
     frame: SamplingFrame, strata: Strata, share: Floats, accuracy: float | None,
-    pilot: Pilot | None, mapped: Flags,
+    pilot: Pilot | None, mapped: Flags, *, hidden: float = 0.0,
 ) -> Expectation:  # fmt: skip
     """What is expected of one target.
 
@@ -47,6 +48,7 @@ def expect(
         share: (N,) the target's share (or probability) of each tile, as the map says it.
         accuracy: the part of plots that the map is right on, where it is stated.
         mapped: (N,) tiles that the map says are of the target.
+        hidden: part of the target's ground that any stratum may hold, whatever the map says.
     """
     if accuracy is not None:
         return _stated(strata, accuracy, mapped)
@@ -74,6 +76,10 @@ def expect(
     total = float(share.mean())
     if pilot is not None:
         total = max(total + float((pilot.values - share[pilot.places]).mean()), 1e-6)
+    if hidden:
+        floor = np.minimum(hidden * total * len(share) / sizes, 0.5)
+        mean = np.maximum(mean, floor * (1 - floor))
+        assumes += f"; each stratum may hide {hidden:.0%} of the change that the map expects"
     return Expectation(total, np.sqrt(mean * factor), assumes)
 
 

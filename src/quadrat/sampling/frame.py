@@ -27,6 +27,7 @@ Flags = NDArray[np.bool_]
 
 CHANGE = products.PRODUCTS["change"].manifest
 LONLAT = "EPSG:4326"
+FLOOR = 1e-4  # of probabilities whose ratio is taken
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class SamplingFrame:
             change the probabilities of the last date's classes.
         has_shares: whether these are shares, or probabilities of the main class.
         moves: (N, K, K) float64, probabilities of each transition; None for scores.
+        ends: (N, 2, K) float64, the first and last date's own probabilities; None for scores.
         split: (N,) of str, "" where a tile is in none.
         label_shares: (N, K) float64, the shares that the label source says, NaN where it does not;
             None where the scores keep none.
@@ -61,6 +63,7 @@ class SamplingFrame:
     shares: Floats
     has_shares: bool = False
     moves: Floats | None = None
+    ends: Floats | None = None
     split: NDArray[np.str_] | None = None
     label_shares: Floats | None = None
 
@@ -75,8 +78,8 @@ class SamplingFrame:
 
         return replace(
             self, rows=self.rows[places], cols=self.cols[places], mapped=self.mapped[places],
-            shares=self.shares[places], moves=some(self.moves), split=some(self.split),
-            label_shares=some(self.label_shares),
+            shares=self.shares[places], moves=some(self.moves), ends=some(self.ends),
+            split=some(self.split), label_shares=some(self.label_shares),
         )  # fmt: skip
 
     def lonlat(self) -> tuple[Floats, Floats]:
@@ -159,7 +162,8 @@ def _of_change(uri: str) -> SamplingFrame:
     ends = [f"p_{a}_to_{b}" for a in legend.names for b in legend.names]
     kinds: dict[str, Any] = {"row": pa.int32(), "col": pa.int32()}
     kinds |= {c: pa.string() for c in ("class_1", f"class_{last}")}
-    kinds |= dict.fromkeys(ends, pa.float32())
+    own = [f"{end}_p_{n}" for end in ("first", "last") for n in legend.names]
+    kinds |= dict.fromkeys([*ends, *own], pa.float32())
     table = geoparquet.read_part(table_uri, list(kinds), schema=pa.schema(kinds))
     if not len(table):
         raise ScoresError(f"{name} has no tiles; run quadrat change again")
@@ -167,6 +171,7 @@ def _of_change(uri: str) -> SamplingFrame:
     order = np.argsort(grids.tile_keys(rows, cols), kind="stable")
     moves = np.stack([table[c].to_numpy() for c in ends], axis=1).reshape(-1, k, k)[order]
     moves = moves.astype(np.float64)
+    alone = np.stack([table[c].to_numpy() for c in own], axis=1).reshape(-1, 2, k)[order]
     mapped = [
         scores.columns.class_ids(table[c], legend, name)[order]
         for c in ("class_1", f"class_{last}")
@@ -175,6 +180,7 @@ def _of_change(uri: str) -> SamplingFrame:
         kind="change", uri=uri, digest=storage.digest_file(table_uri), dates=(days[0], days[-1]),
         legend=legend, grid=grid, rows=rows[order], cols=cols[order],
         mapped=np.stack(mapped, axis=1), shares=moves.sum(1), moves=moves,
+        ends=alone.astype(np.float64),
     )  # fmt: skip
 
 
@@ -207,6 +213,29 @@ def change_probability(frame: SamplingFrame, asked: Flags) -> Floats:
         )
     found: Floats = frame.moves[:, asked].sum(1)
     return found
+
+
+def suspicion(frame: SamplingFrame, asked: Flags) -> Floats:
+    """How likely each tile hides a change that is asked for, as a rank from 0 to 1, (N,).
+
+    The mean of two ranks: of the probability of change, which is of whole tiles, and of how much
+    more a class that is changed to shows on the last date than on the first, which is of parts of
+    tiles too.
+    """
+    p = change_probability(frame, asked)
+    if frame.ends is None:
+        return _rank(p)
+    first, last = np.log(np.maximum(frame.ends, FLOOR)).transpose(1, 0, 2)
+    gained = asked.any(0)
+    more: Floats = np.where(gained, last - first, -np.inf).max(1)
+    return _rank(_rank(p) + _rank(more))
+
+
+def _rank(values: Floats) -> Floats:
+    """Ranks from 0 to 1, equal values in their order, (N,)."""
+    found = np.empty(len(values))
+    found[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return found / max(len(values) - 1, 1)
 
 
 def blocks(frame: SamplingFrame, side: int) -> Ints:

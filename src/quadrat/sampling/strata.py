@@ -1,8 +1,10 @@
 """Strata: groups of tiles that are sampled at rates of their own.
 
-A row of `RULES` is a way to group tiles; several at once are crossed. An omission stratum holds the
-tiles where a map of change is likeliest to miss some: those whose probability of change is
-middling, and those beside changed ones (Olofsson et al. 2020, Remote Sensing of Environment 236).
+A row of `RULES` is a way to group tiles; several at once are crossed. Omission strata hold the
+tiles where a map of change is likeliest to miss some: those that look most like it among the tiles
+that are not mapped as changed, and those beside changed ones (Olofsson et al. 2020, Remote Sensing
+of Environment 236). They go by rank, since small probabilities tell which tiles hide change better
+than how much.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from numpy.typing import NDArray
 
 from quadrat import choices, text, vectors
 from quadrat.errors import InputError
-from quadrat.sampling.frame import SamplingFrame, change_probability, wanted_moves
+from quadrat.sampling.frame import SamplingFrame, change_probability, suspicion, wanted_moves
 
 Ints = NDArray[np.int64]
 
 CERTAIN, UNSURE = 0.9, 0.7  # probabilities of the mapped class
-CHANGED, MIDDLING = 0.5, 0.05  # probabilities of change
+CHANGED = 0.5  # probability of change
+LIKELIEST = (0.01, 0.03, 0.07, 0.15, 0.3)  # parts of all tiles down to which omission strata go
 MOST = 200  # strata; more are a mistake, as a region file with a field of numbers
 OUTSIDE = "elsewhere"
 
@@ -119,23 +122,25 @@ def by_certainty(frame: SamplingFrame, _: StrataOptions) -> Strata:
 
 
 def by_change(frame: SamplingFrame, options: StrataOptions) -> Strata:
-    """Changed, likely to hide change (the omission stratum), unchanged."""
+    """Changed, likely to hide change (omission strata), unchanged."""
     asked = wanted_moves(frame, options.from_classes, options.to_classes)
     p = change_probability(frame, asked)
     changed = p >= CHANGED
-    middling, beside = ~changed & (p >= MIDDLING), frame.beside(changed)
     rules = [f"probability of change from {CHANGED:g}"]
     if not options.omission:
         return Strata(
             np.where(changed, 0, 1), ("changed", "unchanged"), (*rules, f"below {CHANGED:g}")
         )
-    of = np.select([changed, middling, beside], [0, 1, 2], 3).astype(np.int64)
-    rules += [
-        f"probability of change from {MIDDLING:g} to {CHANGED:g}",
-        f"beside a changed tile, probability of change below {MIDDLING:g}",
-        f"not beside a changed tile, probability of change below {MIDDLING:g}",
-    ]
-    return Strata(of, ("changed", "omission", "beside changed", "unchanged"), tuple(rules))
+    rank = suspicion(frame, asked)
+    inside = [~changed & (rank >= 1 - part) for part in LIKELIEST]
+    inside[-1] |= frame.beside(changed)
+    of = np.select([changed, *inside], range(len(inside) + 1), len(inside) + 1).astype(np.int64)
+    names = [f"omission, likeliest {part:.0%}" for part in LIKELIEST]
+    rules += [f"among the likeliest {part:.0%} of all tiles, probability of change below "
+              f"{CHANGED:g}" for part in LIKELIEST]  # fmt: skip
+    rules[-1] += ", or beside a changed tile"
+    rules.append("all others")
+    return Strata(of, ("changed", *names, "unchanged"), tuple(rules))
 
 
 def by_transition(frame: SamplingFrame, _: StrataOptions) -> Strata:
