@@ -46,7 +46,8 @@
     plus.addEventListener("click", function () { acts.more(c.name); });
     const bar = document.createElement("span");
     bar.className = "bar";
-    item.append(main, plus, bar);
+    main.append(bar);
+    item.append(main, plus);
     return item;
   }
 
