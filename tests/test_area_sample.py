@@ -293,6 +293,31 @@ def test_areas_of_ground_hold_the_truth_and_say_what_they_are(
     assert plain.rows[1].adjusted.value == pytest.approx(by_hand * plain.total_ha, rel=1e-4)
 
 
+def test_an_earlier_sample_plans_the_next_one(
+    drawn: tuple[str, PlotSample, np.ndarray], tmp_path: Path
+) -> None:
+    """Plots that were interpreted differ from the map less than its shares allow at most."""
+    scores, plots, true = drawn
+    answers = [answered(tmp_path / "a.csv", plots, true)]
+    goal: dict[str, Any] = {"area": NAMES[0], "half_width": 0.06}
+    own = sample(scores, str(tmp_path / "own"), **goal)
+    piloted = sample(scores, str(tmp_path / "piloted"), pilot=plots.uri, answers=answers, **goal)
+    assert len(piloted) < 0.8 * len(own)
+    assert "170 plots differ from the map's shares" in piloted.info["allocation"]["assumes"]
+    expected = piloted.info["allocation"]["expected_share"]
+    assert expected == pytest.approx(true[:, 0].mean(), abs=0.02)
+    got = area(scores, sample=piloted.uri,
+               answers=[answered(tmp_path / "b.csv", piloted, true)])  # fmt: skip
+    row = got.rows[0].adjusted
+    assert row is not None and (row.high - row.low) / 2 < 0.075 * true[:, 0].mean() * got.total_ha
+    for wrong, match in (
+        ({"pilot": plots.uri}, "go together"),
+        ({"pilot": plots.uri, "answers": answers, "accuracy": 0.8}, "give one of them"),
+    ):
+        with pytest.raises(InputError, match=match):
+            sample(scores, str(tmp_path / "w"), **goal, **wrong)
+
+
 def test_plots_by_main_class_are_another_estimand(
     drawn: tuple[str, PlotSample, np.ndarray], tmp_path: Path
 ) -> None:

@@ -217,7 +217,8 @@ def _table(result: AreaResult, unit: str) -> list[str]:
 
 
 def _survey_table(result: AreaResult, unit: str) -> list[str]:
-    """Rows of an interpreted sample: which estimator, and what it is worth."""
+    """Rows of an interpreted sample: which estimator, what it is worth, and parts of its error."""
+    several = len((result.survey or {}).get("interpreters", ())) > 1
     if unit not in UNITS:
         raise InputError(f"no unit {unit!r}; choose {' or '.join(UNITS)}")
     short, factor = UNITS[unit]
@@ -226,19 +227,20 @@ def _survey_table(result: AreaResult, unit: str) -> list[str]:
         f"Area in {unit}",
         "",
         f"| {what} | Plots with it | Mapped {short} | Estimate {short} | Standard error "
-        f"| {result.level:.0%} interval | Interval of | Estimator | Standard error, plots alone "
-        "| Design effect |",
-        "|---|---:|---:|---:|---:|---:|---|---|---:|---:|",
+        f"| of it, between interpreters | {result.level:.0%} interval | Interval of | Estimator "
+        "| Standard error, plots alone | Design effect |",
+        "|---|---:|---:|---:|---:|---:|---:|---|---|---:|---:|",
     ]
     for row in result.rows:
         cells = [row.name, f"{row.found or 0:,}", number(row.raw_ha * factor)]
         if row.adjusted is None or row.se_ha is None:
             most = "" if row.adjusted is None else f"at most {number(row.adjusted.high * factor)}"
-            lines.append(_line([*cells, "–", "–", most, row.interval or "", "", "", ""]))
+            lines.append(_line([*cells, "–", "–", "", most, row.interval or "", "", "", ""]))
             continue
         effect = "–" if row.design_effect is None else f"{row.design_effect:.2f}"
+        readers = number((row.interpreters_se_ha or 0.0) * factor) if several else "unknown"
         lines.append(_line([
-            *cells, number(row.adjusted.value * factor), number(row.se_ha * factor),
+            *cells, number(row.adjusted.value * factor), number(row.se_ha * factor), readers,
             f"{number(row.adjusted.low * factor)} to {number(row.adjusted.high * factor)}",
             row.interval or "", row.estimator or "",
             number(None if row.plain_se_ha is None else row.plain_se_ha * factor), effect,

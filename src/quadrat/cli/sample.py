@@ -68,6 +68,8 @@ class Fraction(click.ParamType):  # type: ignore[type-arg]
 @click.option("--half-width", type=Fraction(), help="Goal: half-width of its interval, 10% say.")
 @args.level
 @click.option("--accuracy", type=args.SHARE, help="Plan on this accuracy of the map.")
+@click.option("--pilot", metavar="FOLDER", help="Plan on an earlier sample, with its --answers.")
+@click.option("--answers", multiple=True, metavar="FILE", help="Answers to the --pilot.")
 @args.option("reserve", args.COUNT_OR_0, 0, "Plots for those that cannot be observed.")
 @args.option("cluster", args.COUNT, 3, "Side of the blocks of --design clusters, tiles.")
 @click.option(

@@ -30,6 +30,7 @@ from quadrat.errors import InputError
 from quadrat.sampling import draw, exchange, training
 from quadrat.sampling import frame as frames
 from quadrat.sampling import strata as groups
+from quadrat.sampling.answers import PlotAnswers, read_answers
 from quadrat.sampling.draw import Drawn
 from quadrat.sampling.files import (
     ESTIMATION,
@@ -67,6 +68,8 @@ def sample(
     half_width: float | None = None,
     level: float = 0.95,
     accuracy: float | None = None,
+    pilot: str | None = None,
+    answers: Sequence[str] = (),
     reserve: int = 0,
     cluster: int = 3,
     export: Sequence[str] = (),
@@ -100,6 +103,7 @@ def sample(
         half_width: of the goal's interval, as part of its area: 0.1 is +-10%.
         level: of that interval.
         accuracy: the map's accuracy, where the plan is to rest on a stated one.
+        pilot: an earlier sample of the map, where the plan is to rest on it; with its `answers`.
         reserve: plots in reserve, for those that cannot be observed.
         cluster: side of the blocks of `clusters`, tiles.
         export: further files: `ceo` (Collect Earth Online), `kml`, `template` (a CSV to fill in).
@@ -124,6 +128,7 @@ def sample(
         training.refuse(
             design=design, strata=options != StrataOptions(), allocation=allocation,
             minimum=minimum, area=area, half_width=half_width, accuracy=accuracy, reserve=reserve,
+            pilot=pilot,
         )  # fmt: skip
         drawn_to_train = training.draw(frame, out, plots=plots, apart_from=apart_from, seed=seed)
         return _written(drawn_to_train, None, overwrite, export, points)
@@ -131,12 +136,13 @@ def sample(
         raise InputError("--apart-from needs --for training; every tile can be drawn to estimate")
     _check(frame, options, design, plots=plots, allocation=allocation, half_width=half_width,
            area=area, reserve=reserve, accuracy=accuracy)  # fmt: skip
+    earlier = _earlier(pilot, answers, accuracy)
     if not options.by and design == "stratified":
         options = replace(options, by=tuple(groups.usual(frame)))
     made = groups.stratify(frame, options)
     plan = planned(
         frame, made, options, plots=plots, rule=allocation, minimum=minimum, area=area,
-        half_width=half_width, level=level, accuracy=accuracy, reserve=reserve,
+        half_width=half_width, level=level, accuracy=accuracy, reserve=reserve, earlier=earlier,
     )  # fmt: skip
     rng = np.random.default_rng(seed)
     if design == "clusters":
@@ -151,6 +157,20 @@ def sample(
     )
     ground = SampledGround(frame.rows, frame.cols, made.of)
     return _written(result, ground, overwrite, export, points)
+
+
+def _earlier(
+    pilot: str | None, answers: Sequence[str], accuracy: float | None
+) -> tuple[PlotSample, PlotAnswers] | None:
+    """An interpreted sample that a plan rests on."""
+    if (pilot is None) != (not answers):
+        raise InputError("--pilot FOLDER and --answers FILE go together; give both or neither")
+    if pilot is None:
+        return None
+    if accuracy is not None:
+        raise InputError("--accuracy and --pilot both say how much plots differ; give one of them")
+    earlier = open_sample(pilot)
+    return earlier, read_answers(answers, earlier)
 
 
 def _written(

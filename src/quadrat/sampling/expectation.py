@@ -11,8 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import grid as grids
+from quadrat import storage
 from quadrat.errors import InputError
 from quadrat.sampling.allocation import Expectation
+from quadrat.sampling.answers import PlotAnswers
+from quadrat.sampling.files import PlotSample
 from quadrat.sampling.frame import SamplingFrame
 from quadrat.sampling.strata import Strata
 
@@ -31,11 +35,17 @@ class Pilot:
         places: (n,) where they are in the frame.
         values: (n,) the target's share of each plot.
         words: whose plots they are.
+        weights: (n,) what a plot counts; all alike where it is None.
     """
 
     places: NDArray[np.int64]
     values: Floats
     words: str
+    weights: Floats | None = None
+
+    def mean(self, values: Floats) -> float:
+        """Mean of values of the plots, (n,), by their weights."""
+        return float(np.average(values, weights=self.weights))
 
 
 def expect(
@@ -64,8 +74,8 @@ def expect(
                 f"a pilot of {len(pilot.places)} plots tells too little; give at least "
                 f"{LEAST_PILOT}, or state --accuracy"
             )
-        error = float(np.square(pilot.values - share[pilot.places]).mean())
-        factor = error / max(float(doubt[pilot.places].mean()), 1e-9)
+        error = pilot.mean(np.square(pilot.values - share[pilot.places]))
+        factor = error / max(pilot.mean(doubt[pilot.places]), 1e-9)
         assumes = (
             f"{pilot.words}: {len(pilot.places):,} plots differ from the map's shares by "
             f"{np.sqrt(error):.3f} (root mean square), as all plots are taken to, in proportion "
@@ -75,7 +85,7 @@ def expect(
     mean = np.bincount(strata.of, weights=doubt, minlength=len(sizes)) / sizes
     total = float(share.mean())
     if pilot is not None:
-        total = max(total + float((pilot.values - share[pilot.places]).mean()), 1e-6)
+        total = max(total + pilot.mean(pilot.values - share[pilot.places]), 1e-6)
     if hidden:
         floor = np.minimum(hidden * total * len(share) / sizes, 0.5)
         mean = np.maximum(mean, floor * (1 - floor))
@@ -96,6 +106,42 @@ def _stated(strata: Strata, accuracy: float, mapped: Flags) -> Expectation:
         float(p.mean()), np.sqrt(mean * (1 - mean)),
         f"the map is right on {accuracy:.0%} of the plots of every class, and a plot is one class",
     )  # fmt: skip
+
+
+def from_answers(
+    frame: SamplingFrame,
+    sample: PlotSample,
+    answers: PlotAnswers,
+    target: int | None,
+    gained: Flags,
+) -> Pilot:
+    """An earlier sample's answered plots as a pilot.
+
+    Args:
+        target: the class whose area is planned; None for a change.
+        gained: (K,) classes whose gain is the change.
+
+    Raises:
+        InputError: the earlier sample has other classes, or too few of its plots lie in the frame.
+    """
+    if sample.legend.names != frame.legend.names or len(sample.dates) != len(frame.dates):
+        raise InputError(
+            f"the pilot {storage.redact(sample.uri)} has other classes or dates than "
+            f"{storage.redact(frame.uri)}; take a sample of the same map"
+        )
+    counted = answers.counted
+    named = np.eye(len(frame.legend))[answers.main] * (answers.main >= 0)[..., None]
+    shares = np.where(np.isnan(answers.shares), named, answers.shares)  # (J, n, D, K)
+    if target is None:
+        each = np.maximum(shares[:, :, -1] - shares[:, :, 0], 0.0)[..., gained].sum(-1)
+    else:
+        each = shares[:, :, -1, target]
+    values = (each * counted).sum(0) / np.maximum(counted.sum(0), 1)
+    keys = grids.tile_keys(sample.rows, sample.cols)
+    at = grids.places_of(grids.tile_keys(frame.rows, frame.cols), keys)
+    kept = np.flatnonzero((at >= 0) & counted.any(0))
+    words = f"the plots of {storage.basename(sample.uri)} that were interpreted"
+    return Pilot(at[kept], values[kept], words, 1 / sample.probability[kept])
 
 
 def from_labels(frame: SamplingFrame, target: int) -> Pilot | None:

@@ -13,6 +13,8 @@ from quadrat.sampling import expectation
 from quadrat.sampling import frame as frames
 from quadrat.sampling import strata as groups
 from quadrat.sampling.allocation import Expectation, Goal
+from quadrat.sampling.answers import PlotAnswers
+from quadrat.sampling.files import PlotSample
 from quadrat.sampling.frame import SamplingFrame
 from quadrat.sampling.strata import Strata, StrataOptions
 
@@ -76,15 +78,24 @@ def planned(
     level: float,
     accuracy: float | None,
     reserve: int,
+    earlier: tuple[PlotSample, PlotAnswers] | None = None,
 ) -> SamplePlan:
-    """Plots of each stratum, by number or by goal."""
+    """Plots of each stratum, by number or by goal.
+
+    Args:
+        earlier: an interpreted sample, which says how much plots differ from the map.
+    """
     sizes, expected = made.sizes, None
     least = MINIMUM if minimum is None else minimum
     what, share, mapped, target = _target(frame, options, area)
     if area is not None or frame.moves is not None or half_width is not None:
-        pilot = None if accuracy is not None or target is None else (
-            expectation.from_labels(frame, target)
-        )  # fmt: skip
+        pilot = None
+        if earlier is not None:
+            to = options.to_classes if area is None else (area,)
+            gained = np.asarray(frames.wanted_moves(frame, options.from_classes, to).any(0))
+            pilot = expectation.from_answers(frame, *earlier, target, gained)
+        elif accuracy is None and target is not None:
+            pilot = expectation.from_labels(frame, target)
         hidden = 0.0 if frame.moves is None else expectation.HIDDEN
         expected = expectation.expect(frame, made, share, accuracy, pilot, mapped, hidden=hidden)
     spread = expected.spread if expected is not None else _overall(frame, made)

@@ -23,7 +23,7 @@ PLOTS = 200
 # Options of probability samples, and what they are when nobody gave them.
 DESIGN = {
     "design": "stratified", "strata": False, "allocation": "proportional", "minimum": None,
-    "area": None, "half_width": None, "accuracy": None, "reserve": 0,
+    "area": None, "half_width": None, "accuracy": None, "reserve": 0, "pilot": None,
 }  # fmt: skip
 HELD_OUT = ("validation", "test")
 
