@@ -3,6 +3,7 @@
     python benchmarks/sampling.py map SCORES TRUTH [--n 300] [--draws 500] [--seed 0] [--json FILE]
     python benchmarks/sampling.py change CHANGE TRUTH [--tiles 20880] [--n 2500] [--draws 500]
     python benchmarks/sampling.py mass DATA [--n 100] [--draws 500]
+    python benchmarks/sampling.py source SCORES...
 
 SCORES or CHANGE is what `quadrat score` or `quadrat change` made of a composed county
 (`composed.py`), TRUTH its truth.csv. The truth stands for what interpreters would say. A draw is
@@ -17,6 +18,8 @@ change  newly developed ground: plots that +-20% needs, by simple random samplin
 mass    plots that were read twice (`plots.csv`): repeated samples of n of them, the readings of two
         interpreters as answers, against the mean of both readings over all plots. What the map says
         is the shares of a head trained on the images that the plot is not in.
+source  whether areas of ground "as the label source would map it" hold what that source says of all
+        tiles, for each class of each folder of scores.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from quadrat.areas import design as designs
-from quadrat.areas import estimators
+from quadrat.areas import estimators, source
 from quadrat.areas.design import SurveyDesign
 from quadrat.areas.interpreted import Interpretation
 from quadrat.areas.sampled import figures_of
@@ -39,6 +42,7 @@ from quadrat.metrics import block_ids
 from quadrat.sampling import draw, frame, plan, strata
 from quadrat.sampling.frame import SamplingFrame
 from quadrat.sampling.strata import Strata, StrataOptions
+from quadrat.scores import read
 
 LEAST, PURE = 0.02, 0.9
 NAMES = ("regression", "post-stratified", "direct")
@@ -330,7 +334,7 @@ def of_mass(args: argparse.Namespace) -> list[dict]:
     shares, fold = np.zeros_like(plots.shares), mass.folds(plots.image, args.seed)
     for i in range(mass.FOLDS):
         train, test = (plots.take(np.flatnonzero(pick)) for pick in (fold != i, fold == i))
-        strength, held = mass.chosen(train, "shares", 4, args.seed + 1)
+        strength, held = mass.chosen(train, "shares", 4, args.seed + 1, (mass.SHIPPED,))
         scalings = mass.fit_scalings(held)
         head = mass.fitted(train, "shares", 4, strength)
         shares[fold == i] = mass.said(head, test.x, scalings)[1]
@@ -382,6 +386,36 @@ def _readings(data: str) -> np.ndarray:
     return each / each.sum(2, keepdims=True)
 
 
+# The label source
+
+
+def of_source(args: argparse.Namespace) -> list[dict]:
+    """Each class of each county: is the source's own area within the interval?"""
+    rows = []
+    print(
+        "| scores | class | by the source | estimate | interval | held |\n"
+        "|---|---|---:|---:|---|---|"
+    )
+    for uri in args.scores:
+        day = read(uri)
+        own = np.nanmean(day.reference.astype(float), axis=0)
+        got = source.of_ground(day)
+        for row, share in zip(got.rows, own, strict=True):
+            if share == 0:
+                continue
+            ends = row.adjusted.value, row.adjusted.low, row.adjusted.high
+            value, low, high = (v / got.total_ha for v in ends)
+            held = low <= share <= high
+            rows.append({"scores": uri, "class": row.name, "own": float(share), "held": bool(held),
+                         "estimate": value, "low": low, "high": high})  # fmt: skip
+            print(f"| {uri} | {row.name} | {share:.4f} | {value:.4f} | {low:.4f} to {high:.4f} | "
+                  f"{'yes' if held else 'no'} |")  # fmt: skip
+    big = [r for r in rows if r["own"] >= 0.1]
+    print(f"held in {sum(r['held'] for r in rows)} of {len(rows)} cases; classes above 10% are off "
+          f"by {max(abs(r['estimate'] / r['own'] - 1) for r in big):.1%} at most")  # fmt: skip
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -400,9 +434,13 @@ def main() -> None:
         one.add_argument("--to", default="Developed")
         one.add_argument("--work", help="where tiles of the real plots are kept")
         one.add_argument("--json", type=Path)
+    one = kinds.add_parser("source")
+    one.add_argument("scores", nargs="+")
+    one.add_argument("--json", type=Path)
     args = parser.parse_args()
     start = time.perf_counter()
-    rows = {"map": of_map, "change": of_change, "mass": of_mass}[args.kind](args)
+    runs = {"map": of_map, "change": of_change, "mass": of_mass, "source": of_source}
+    rows = runs[args.kind](args)
     print(f"{time.perf_counter() - start:.0f} s")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))

@@ -13,7 +13,7 @@ so in every output. It does not know pixels or models.
 From a sample that people interpreted (`sampled`), the map is what makes intervals narrow:
 
     interpreted  plots as numbers: the reference, the design, what the map says there
-    interpreters what they add to the error
+    interpreters what they add to the error; response: who answered, and who did not
     estimators   plots alone, or with the map; design: the error of a mean
 """
 

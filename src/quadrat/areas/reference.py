@@ -12,7 +12,6 @@ from quadrat import grid as grids
 from quadrat.areas import weighting
 from quadrat.errors import InputError, LabelError
 from quadrat.grid import Grid
-from quadrat.legend import Legend
 from quadrat.scores import DateScores
 
 Ints = NDArray[np.int64]
@@ -137,7 +136,7 @@ def from_table(uri: str, dates: tuple[DateScores, ...], block: int | None = None
     """
     names = ("label",) if len(dates) == 1 else ("label_a", "label_b")
     header, records = _table(uri, dates[0].grid)
-    rows, cols, truth = _read(uri, header, records, names, dates[0].grid, dates[0].legend)
+    rows, cols, truth = _read(uri, header, records, names, dates[0])
     keys = grids.tile_keys(rows, cols)
     if len(np.unique(keys)) < len(keys):
         raise LabelError(f"{storage.redact(uri)} has a tile twice; keep one plot a tile")
@@ -188,10 +187,9 @@ def _read(
     header: list[str],
     records: list[dict[str, str | None]],
     names: tuple[str, ...],
-    grid: Grid,
-    legend: Legend,
+    day: DateScores,
 ) -> tuple[Ints, Ints, Ints]:
-    name = storage.redact(uri)
+    name, grid, legend = storage.redact(uri), day.grid, day.legend
     by_tile = "row" in header and "col" in header
     missing = [n for n in names if n not in header]
     if missing or not (by_tile or ("x" in header and "y" in header)):

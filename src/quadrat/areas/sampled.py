@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from quadrat import choices, raster, storage
 from quadrat import legend as legends
 from quadrat.areas import design as designs
-from quadrat.areas import estimators, interpreters, intervals, tables
+from quadrat.areas import estimators, interpreters, intervals, response, tables
 from quadrat.areas.estimate import Accuracy, Sample
 from quadrat.areas.interpreted import GROUND, Interpretation, empty_strata, interpret
+from quadrat.areas.response import FEWEST
 from quadrat.areas.tables import AreaResult, AreaRow
 from quadrat.errors import InputError
 from quadrat.metrics import Estimate
@@ -30,8 +30,6 @@ from quadrat.sampling.frame import SamplingFrame
 from quadrat.scores import open_scores
 
 Floats = NDArray[np.float64]
-
-FEWEST = 10  # plots that hold any of a row's ground; with fewer its interval is exact
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,16 @@ def estimated(
     tile_ha = float(hectares.mean())
     total = tile_ha * float(counts.sum())
     rows = [
-        _row(i, line, found, figures, counts, tile_ha, total, estimator)
+        _row(
+            i,
+            line,
+            found,
+            figures,
+            counts=counts,
+            tile_ha=tile_ha,
+            total=total,
+            estimator=estimator,
+        )
         for i, line in enumerate(lines)
     ]
     strata = names if not change else tuple(_pair(a, b) for a in names for b in names)
@@ -159,8 +166,10 @@ def estimated(
         names=names, strata=strata, colors=tuple(c.color for c in legend.classes), adjusted=True,
         tile_ha=tile_ha, total_ha=total, level=level, rows=tuple(rows),
         accuracy=None if lost else accuracy(found, level), files={}, estimand=estimand,
-        notes=tuple(_notes(found, sample, said, frame, lost, rows, estimand)),
-        survey=survey(found, sample, said),
+        notes=tuple(response.notes(
+            found, sample, said, frame, lost=lost, rows=rows, estimand=estimand
+        )),
+        survey=response.survey(found, sample, said),
     )  # fmt: skip
 
 
@@ -255,6 +264,7 @@ def _row(
     line: tuple[str, str, Floats],
     found: Interpretation,
     figures: Figures | None,
+    *,
     counts: Floats,
     tile_ha: float,
     total: float,
@@ -307,76 +317,3 @@ def _ratios(
     se, _, freedom = designs.standard_error(design, residual)
     ends = intervals.of_share(value, se, freedom, (bottom > 0).sum(0).astype(np.float64), level)
     return [Estimate(float(v), float(e[0]), float(e[1])) for v, e in zip(value, ends, strict=True)]
-
-
-def survey(found: Interpretation, sample: PlotSample, said: PlotAnswers) -> dict[str, Any]:
-    """Who answered what: plots, answers and nonresponse of each stratum."""
-    answered, observable = said.answered, said.observable
-    seen = said.usable.any(0)
-    blind = (answered & ~observable).any(0) & ~seen
-    strata = []
-    for i, s in enumerate(sample.strata):
-        mine = (sample.stratum == i) & (~sample.reserve | seen | blind)
-        strata.append({
-            "stratum": s.name, "tiles": s.tiles, "plots": int(mine.sum()),
-            "answered": int((mine & seen).sum()), "unobservable": int((mine & blind).sum()),
-            "unanswered": int((mine & ~seen & ~blind).sum()),
-        })  # fmt: skip
-    return {
-        "design": sample.design, "seed": sample.seed, "strata": strata,
-        "interpreters": {
-            n: int(u.sum()) for n, u in zip(said.interpreters, said.usable, strict=True)
-        },
-        "joined_strata": list(found.joined), "answers": list(said.files),
-    }  # fmt: skip
-
-
-def _notes(
-    found: Interpretation,
-    sample: PlotSample,
-    said: PlotAnswers,
-    frame: SamplingFrame,
-    lost: Sequence[str],
-    rows: Sequence[AreaRow],
-    estimand: str,
-) -> list[str]:
-    """What a reader must know."""
-    response = survey(found, sample, said)["strata"]
-    blind, open_ = (sum(s[k] for s in response) for k in ("unobservable", "unanswered"))
-    readers = ", ".join(found.interpreters) or "what was settled"
-    notes = [
-        f"Reference: {len(found.plots):,} plots of {storage.basename(sample.uri)}, interpreted by "
-        f"{readers}."
-    ]
-    if lost:
-        notes.append(
-            f"Not estimable: strata with fewer than two answered plots ({', '.join(lost)}); "
-            "interpret more of their plots, or say --collapse to join them with others."
-        )
-    if blind or open_:
-        notes.append(
-            f"{blind:,} plots could not be observed and {open_:,} have no answer yet; the others "
-            "of a stratum stand for them, as if they were missing at random within it."
-        )
-    if found.joined:
-        notes.append(
-            f"Strata of fewer than two answered plots are estimated together: "
-            f"{', '.join(found.joined)}."
-        )
-    if len(found.interpreters) < 2:
-        notes.append(
-            "One interpreter answered: how much another would differ is not in the intervals."
-        )
-    if frame.digest != sample.source.get("digest"):
-        notes.append("The map is not the one that the sample was drawn from.")
-    if any(r.interval == intervals.EXACT for r in rows):
-        notes.append(
-            f"{intervals.EXACT}: fewer than {FEWEST} plots hold any of the row's ground, or too "
-            "few of its kind; the plots alone are counted, and the interval is exact."
-        )
-    if estimand == GROUND and len(sample.dates) > 1:
-        notes.append(
-            "Within a plot, ground that classes lost is dealt to the classes that gained, in "
-            "proportion: the least change that the shares allow."
-        )
-    return notes

@@ -49,9 +49,14 @@ class Pilot:
 
 
 def expect(
-    frame: SamplingFrame, strata: Strata, share: Floats, accuracy: float | None,
-    pilot: Pilot | None, mapped: Flags, *, hidden: float = 0.0,
-) -> Expectation:  # fmt: skip
+    strata: Strata,
+    share: Floats,
+    mapped: Flags,
+    *,
+    accuracy: float | None = None,
+    pilot: Pilot | None = None,
+    hidden: float = 0.0,
+) -> Expectation:
     """What is expected of one target.
 
     Args:

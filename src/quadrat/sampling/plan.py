@@ -97,7 +97,9 @@ def planned(
         elif accuracy is None and target is not None:
             pilot = expectation.from_labels(frame, target)
         hidden = 0.0 if frame.moves is None else expectation.HIDDEN
-        expected = expectation.expect(frame, made, share, accuracy, pilot, mapped, hidden=hidden)
+        expected = expectation.expect(
+            made, share, mapped, accuracy=accuracy, pilot=pilot, hidden=hidden
+        )
     spread = expected.spread if expected is not None else _overall(frame, made)
     if half_width is not None and expected is not None:
         goal = Goal(what, half_width, level, expected.share)
