@@ -156,11 +156,11 @@ def test_a_master_without_spark_is_wrong_usage() -> None:
         pass
 
 
-# What a command has beside its function's words: where the run is kept, and who is asked.
-OWN = {"train": {"name", "tracking_uri"}, "clean": {"yes"}}
+# What a command has beside its function's words: where the run is kept, who is asked, a browser.
+OWN = {"train": {"name", "tracking_uri"}, "clean": {"yes"}, "review": {"open"}}
 ENGINE = {"engine", "master", "workers", "conf"}
 HERE = {"engine", "workspace"}
-HOOKS = {"on_progress", "on_event", "on_run", "on_step", "run_id"}
+HOOKS = {"on_progress", "on_address", "on_event", "on_run", "on_step", "run_id"}
 # Fine-tuning's options are the fields of two records, which tests/test_finetune_cli.py checks.
 FUNCTIONS = [verb for verb, (room, _) in frame.VERBS.items() if room and verb != "finetune"]
 
