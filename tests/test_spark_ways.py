@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 def test_settings_of_the_command_line_reach_the_engine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import quadrat.scoring  # noqa: F401 - modules bind the engine's maker when first loaded
+
     asked: list[dict[str, Any]] = []
 
     def stop(name: str, **options: Any) -> Any:
@@ -114,7 +116,7 @@ def test_the_file_for_spark_submit_is_the_command_line(tmp_path: Path) -> None:
 def test_spark_submit_as_printed_runs(county_model: str, county_tiles: Any, tmp_path: Path) -> None:
     pyspark = pytest.importorskip("pyspark")
     text = (ROOT / "docs" / "cluster.md").read_text("utf-8")
-    (printed,) = re.findall(r"^    (spark-submit .*(?:\\\n.*)+)$", text, re.MULTILINE)
+    (printed,) = re.findall(r"^    (spark-submit (?:.*\\\n)+.*)$", text, re.MULTILINE)
     printed = re.sub(r"--master yarn", "--master local[1]", printed)
     printed = re.sub(
         r"spark\.pyspark\.python=\S+", f"spark.pyspark.python={sys.executable}", printed
@@ -134,4 +136,4 @@ def test_spark_submit_as_printed_runs(county_model: str, county_tiles: Any, tmp_
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout[done.stdout.index("{") :])
-    assert found["tiles"] == county_tiles.count
+    assert found["tiles"] == county_tiles.tiles
