@@ -2,9 +2,9 @@
 
 A tile's set is its main class and every other class whose probability reaches a threshold. The
 threshold is the one with which the sets of tiles that trained nothing hold their main class as
-often as stated. Tiles of a block are alike, so that blocks, not tiles, are what another block can
-be compared with: the share is raised to level * (1 + 1 / blocks) (Vovk et al. 2005 with whole
-blocks as examples). Pure numpy.
+often as stated. Of n tiles the share is raised to level * (1 + 1 / n), for the next one (Vovk et
+al. 2005). Tiles of a block err alike, so that n is the number of independent tiles that they are
+worth (see `intervals`). Pure numpy.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quadrat.metrics.bootstrap import block_sums
+from quadrat.metrics.intervals import effective
 from quadrat.metrics.matrix import Floats, Ints, fold_probabilities
 
 
@@ -29,19 +31,28 @@ def conformal(
 
     Returns:
         `level`, `threshold`, and the numbers of `tiles` and `blocks` that it rests on; {} where
-        they are too few for the level.
+        they are too few for the level: 9 blocks or fewer for 0.9.
     """
     p, t = np.asarray(probabilities, np.float64), np.asarray(truth, np.int64)
     known = t >= 0
     of_truth = p[known][np.arange(int(known.sum())), t[known]]
-    blocks = len(of_truth) if groups is None else len(np.unique(np.asarray(groups)[known]))
-    wanted = level * (1 + 1 / blocks) if blocks else 1.0
-    if wanted >= 1:
+    block = np.arange(len(of_truth)) if groups is None else np.asarray(groups)[known]
+    blocks = len(np.unique(block))
+    if not blocks or level * (1 + 1 / blocks) >= 1:
         return {}
-    # the largest threshold that so many of the tiles reach
-    reached = int(np.ceil(wanted * len(of_truth)))
-    threshold = float(np.sort(of_truth)[len(of_truth) - reached])
+    n = float(len(of_truth))
+    if groups is not None:
+        held = (of_truth >= _reached(of_truth, level)).astype(np.float64)
+        sums = block_sums(np.stack([held, np.ones(len(held))], axis=1), block)
+        n = float(effective(sums[:, :1], sums[:, 1:], level)[0])
+    wanted = level * (1 + 1 / max(n, blocks))
+    threshold = _reached(of_truth, wanted)
     return {"level": level, "threshold": threshold, "tiles": len(of_truth), "blocks": blocks}
+
+
+def _reached(values: Floats, share: float) -> float:
+    """The largest threshold that so large a share of the values reach."""
+    return float(np.sort(values)[len(values) - int(np.ceil(share * len(values)))])
 
 
 def in_set(probabilities: ArrayLike, threshold: float) -> NDArray[np.bool_]:

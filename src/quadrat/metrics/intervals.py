@@ -9,7 +9,6 @@ covers 64% instead of 95% at 100 tiles. Other figures get the bootstrap's BCa in
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from quadrat.metrics.bootstrap import Estimate
@@ -34,9 +33,7 @@ def ratios(
     share = divide(tops.sum(axis=0), total)
     if len(bottoms) < 2:
         return tuple(Estimate(float(p), np.nan, np.nan) for p in share)
-    worth = total.astype(np.float64)
-    if not independent:
-        worth = total * _worth(tops, bottoms, share, total, blocks, level)
+    worth = total.astype(np.float64) if independent else effective(tops, bottoms, level)
     low, high = exact(share, worth, level)
     few = blocks < 2
     low, high = np.where(few, np.nan, low), np.where(few, np.nan, high)
@@ -45,15 +42,10 @@ def ratios(
     )
 
 
-def _worth(
-    tops: Floats,
-    bottoms: Floats,
-    share: Floats,
-    total: Floats,
-    blocks: NDArray[np.integer],
-    level: float,
-) -> Floats:
-    """What a tile is worth in independent tiles, (V,), at most 1."""
+def effective(tops: Floats, bottoms: Floats, level: float) -> Floats:
+    """How many independent tiles the tiles of blocks are worth, (V,), for shares as in `ratios`."""
+    total, blocks = bottoms.sum(axis=0), (bottoms > 0).sum(axis=0)
+    share = divide(tops.sum(axis=0), total)
     spread = np.square(tops - np.nan_to_num(share) * bottoms).sum(axis=0)
     variance = divide(spread * divide(blocks, blocks - 1), np.square(total))
     alone = divide(share * (1 - share), total)
@@ -62,7 +54,7 @@ def _worth(
     effect = np.maximum(np.nan_to_num(effect, nan=1.0), 1.0)
     q = (1 + level) / 2
     few = (special.ndtri(q) / special.stdtrit(np.maximum(blocks - 1, 1), q)) ** 2
-    worth: Floats = few / effect
+    worth: Floats = total * few / effect
     return worth
 
 
