@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, hypergeom
+from scipy.stats import binomtest, hypergeom, t
 
 from quadrat.areas import estimate, from_confusion, intervals, tables
 from quadrat.areas.estimate import Sample
@@ -131,3 +131,14 @@ def test_tables_say_which_interval_a_row_has() -> None:
     table = list(csv.DictReader(io.StringIO(tables.csv_text(got))))
     assert [r["interval"] for r in table] == [r.interval for r in got.rows]
     assert [r["interval"] for r in got.to_dict()["rows"]] == [r.interval for r in got.rows]
+
+
+def test_few_blocks_take_students_quantile() -> None:
+    """With z the interval of five blocks would be a third too short."""
+    rng = np.random.default_rng(0)
+    block = np.repeat(np.arange(5), 60)
+    truth = (rng.random(300) < np.repeat(rng.uniform(0.3, 0.7, 5), 60)).astype(int)
+    sample = Sample(np.zeros(300, np.int64), np.eye(2)[truth], np.array([1e6]), clusters=block)
+    found = estimate.accuracy(sample, np.zeros(300, np.int64)).overall
+    se = estimate.standard_error(sample, sample.values[:, :1])[0]
+    assert (found.high - found.value) / se == pytest.approx(t.ppf(0.975, 4), rel=1e-6)

@@ -121,11 +121,25 @@ def quantile(level: float) -> float:
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
-def as_estimates(
-    value: Floats, se: Floats, level: float, low: float = -np.inf, high: float = np.inf
-) -> tuple[Estimate, ...]:
-    """Estimates with normal intervals, ends kept within [low, high]."""
+def spread(sample: Sample, level: float) -> float:
+    """Standard errors on either side of an interval of this sample.
+
+    Of the normal distribution; of Student's with one degree of freedom fewer than blocks, where
+    tiles lie in blocks, as few blocks tell the variance badly.
+    """
     z = quantile(level)
+    if sample.clusters is None:
+        return z
+    from scipy.special import stdtrit
+
+    blocks = len(np.unique(sample.clusters))
+    return float(stdtrit(max(blocks - 1, 1), (1 + level) / 2))
+
+
+def as_estimates(
+    value: Floats, se: Floats, z: float, low: float = -np.inf, high: float = np.inf
+) -> tuple[Estimate, ...]:
+    """Estimates with intervals of `z` standard errors, ends kept within [low, high]."""
     return tuple(
         Estimate(
             float(v), float(np.clip(v - z * s, low, high)), float(np.clip(v + z * s, low, high))
@@ -164,11 +178,12 @@ def accuracy(sample: Sample, mapped: Ints, level: float = 0.95) -> Accuracy:
     total = agree.sum(1, keepdims=True)
     users = ratio(sample, agree, shown)
     producers = ratio(sample, agree, sample.values)
-    overall = as_estimates(mean(sample, total), standard_error(sample, total), level, 0.0, 1.0)[0]
+    z = spread(sample, level)
+    overall = as_estimates(mean(sample, total), standard_error(sample, total), z, 0.0, 1.0)[0]
     return Accuracy(
         overall,
-        as_estimates(*users, level, 0.0, 1.0),
-        as_estimates(*producers, level, 0.0, 1.0),
+        as_estimates(*users, z, 0.0, 1.0),
+        as_estimates(*producers, z, 0.0, 1.0),
     )
 
 

@@ -33,7 +33,7 @@ def interval(sample: Sample, values: Floats, level: float) -> tuple[Estimate, fl
         values: (n,) what each reference tile adds: 0 to 1, or below 0 where it is a loss in a net
             sum.
     """
-    z = estimate.quantile(level)
+    z = estimate.spread(sample, level)
     value, se = _mean(sample, values)
     gain, loss = np.maximum(values, 0.0), np.maximum(-values, 0.0)
     net = bool(loss.any())

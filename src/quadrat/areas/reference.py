@@ -75,7 +75,8 @@ def from_scores(
             f"{unlabelled:,} of {int(inside.sum()):,} tiles there have no reference label "
             "(mixed plots, water, unmapped ground); the sample does not represent them."
         )
-    clusters, note = _clusters(first, inside, places, block)
+    own = split_block(first) if named in ("test", "validation") else None
+    clusters, note = _clusters(first, inside, places, own if block is None else block)
     return Reference(
         places, np.stack([d.truth[places] for d in dates], axis=1), clusters, (*notes, *note)
     )
@@ -220,6 +221,16 @@ def _read(
         truth.append([legend.id(w) for w in words])
     table = np.array(truth, np.int64).reshape(len(truth), len(names))
     return np.array(rows, np.int64), np.array(cols, np.int64), table
+
+
+def split_block(day: DateScores) -> int | None:
+    """Side of the blocks that the tile set was split by, tiles; None where it does not say."""
+    options = (day.info.get("provenance") or {}).get("options") or {}
+    split = options.get("split") if isinstance(options, dict) else None
+    if not isinstance(split, dict) or split.get("method") != "block":
+        return None
+    side = split.get("block")
+    return side if isinstance(side, int) and side > 0 else None
 
 
 def _clusters(

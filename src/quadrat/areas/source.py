@@ -20,7 +20,7 @@ from quadrat import scores as dated
 from quadrat.areas import design as designs
 from quadrat.areas import intervals
 from quadrat.areas.design import SurveyDesign
-from quadrat.areas.reference import BLOCK, in_blocks, of_split
+from quadrat.areas.reference import BLOCK, in_blocks, of_split, split_block
 from quadrat.areas.tables import AreaResult, AreaRow
 from quadrat.errors import InputError, LabelError
 from quadrat.metrics import Estimate
@@ -126,16 +126,6 @@ def _plan(
         )
     words = f"They lie in {number} blocks of {side} x {side} tiles; errors are between blocks."
     return SurveyDesign(one, whole, ids), words
-
-
-def split_block(day: DateScores) -> int | None:
-    """Side of the blocks that the tile set was split by, tiles; None where it does not say."""
-    options = (day.info.get("provenance") or {}).get("options") or {}
-    split = options.get("split") if isinstance(options, dict) else None
-    if not isinstance(split, dict) or split.get("method") != "block":
-        return None
-    side = split.get("block")
-    return side if isinstance(side, int) and side > 0 else None
 
 
 def _ground(day: DateScores) -> tuple[float, float, tuple[str, ...]]:

@@ -173,9 +173,10 @@ def _accuracy(held: DateScores) -> Metrics | None:
     shares = None
     if held.reference is not None and held.shares is not None:
         shares = held.reference, held.shares
+    side = reference.split_block(held) or reference.BLOCK
     return metrics.summarise(
         held.truth, held.probabilities, held.legend.names, shares=shares,
-        groups=metrics.block_ids(held.rows, held.cols, reference.BLOCK),
+        groups=metrics.block_ids(held.rows, held.cols, side),
     )  # fmt: skip
 
 
