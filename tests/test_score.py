@@ -1,6 +1,7 @@
 """Scoring: every tile exactly once, however it is read and however often it is killed."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import geopandas
+import geopandas.testing
 import numpy as np
 import onnxruntime
+import pandas
+import pyarrow.parquet
 import pytest
 
 from quadrat import tiles
@@ -67,6 +71,19 @@ def test_scores_open_in_geopandas(county_model: str, county: Any, tmp_path: Path
     frame = geopandas.read_parquet(sorted((tmp_path / "s" / "parts").iterdir())[0])
     assert frame.crs.to_epsg() == 26917
     assert frame.geometry.area.to_numpy() == pytest.approx(224.0**2)
+
+
+def test_all_scores_in_one_file_open_in_geopandas(
+    county_model: str, county_tiles: Any, tmp_path: Path
+) -> None:
+    one = str(tmp_path / "scores.parquet")
+    done = score(county_model, county_tiles.uri, str(tmp_path / "s"), parquet=one)
+    frame = geopandas.read_parquet(one)
+    assert len(frame) == done.tiles and frame.crs.to_epsg() == 26917
+    parts = [geopandas.read_parquet(p) for p in sorted((tmp_path / "s" / "parts").iterdir())]
+    geopandas.testing.assert_geodataframe_equal(frame, pandas.concat(parts, ignore_index=True))
+    about = json.loads(pyarrow.parquet.read_schema(one).metadata[b"geo"])
+    assert about["version"] == "1.0.0"  # GDAL 3.5, of QGIS 3.28, reads it
 
 
 def test_csv_and_a_sample(county_model: str, county_tiles: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tables with an outline a row, as GeoParquet 1.1 files. The only home of pyarrow.parquet.
+"""Tables with an outline a row, as GeoParquet 1.0 files. The only home of pyarrow.parquet.
 
 It does not know what the columns mean.
 """
@@ -51,8 +51,9 @@ def _geo_metadata(crs: str | None, crs_json: Any, kinds: Sequence[str]) -> bytes
     column: dict[str, Any] = {"encoding": "WKB", "geometry_types": list(kinds)}
     # GeoParquet's CRS is PROJJSON; without one it would mean longitude and latitude
     column["crs"] = crs_json if crs else None
+    # nothing of version 1.1 is used, and programs of before it read these files too
     return json.dumps(
-        {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
+        {"version": "1.0.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
     ).encode()
 
 

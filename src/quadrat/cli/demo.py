@@ -41,7 +41,7 @@ def command(out: str, engine: args.EngineArgs, **options: Any) -> common.Answer:
         ("tiles", result.tiles.uri),
         ("models", result.model.uri),
         ("scores", result.scores.uri),
-        *(("files", uri) for uri in (result.map.uri, result.map.certainty, result.map.png) if uri),
+        *(("files", uri) for uri in result.map.files),
     )
     return common.Answer(result, described(result), written)
 

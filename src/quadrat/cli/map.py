@@ -1,4 +1,4 @@
-"""quadrat map: scores -> GeoTIFF, PNG and GeoJSON."""
+"""quadrat map: scores -> GeoTIFF, GeoPackage, PNG and GeoJSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,30 @@ if TYPE_CHECKING:
 
 @common.verb()
 @args.placed("scores", "scores")
-@args.out("", "The GeoTIFF of classes, .tif; its certainty is written beside it.")
+@args.out("", "The GeoTIFF of classes, .tif; certainty and styles are written beside it.")
 @click.option(
     "--shares",
     metavar="URI",
     help="Also write the classes' shares of the ground, a GeoTIFF of one band a class.",
+)
+@click.option(
+    "--entropy", metavar="URI", help="Also write the entropy of the probabilities, a GeoTIFF."
+)
+@click.option(
+    "--sets",
+    metavar="URI",
+    help="Also write how many classes each tile's conformal set has, a GeoTIFF.",
+)
+@click.option(
+    "--gpkg",
+    metavar="URI",
+    help="Also write a styled GeoPackage: a polygon a tile, with class, certainty and shares.",
+)
+@args.flag("dissolve", "In the GeoPackage, adjoining tiles of one class are one polygon.")
+@click.option(
+    "--change",
+    metavar="FOLDER",
+    help="A change whose classes, and candidates to sign off, the GeoPackage has too.",
 )
 @click.option("--png", metavar="URI", help="Also draw a picture with legend, scale and title.")
 @click.option(
@@ -38,8 +57,7 @@ def command(scores: str, out: str, **options: Any) -> common.Answer:
     from quadrat import maps
 
     result = maps.map(scores, out, **options)
-    written = (result.uri, result.certainty, result.shares, result.png, result.geojson)
-    made = tuple(("files", uri) for uri in written if uri)
+    made = tuple(("files", uri) for uri in result.files)
     return common.Answer(result, described(result), made)
 
 
@@ -50,9 +68,12 @@ def described(result: MapResult) -> str:
         f"classes: {words.counts_text(result.counts)}",
         f"certainty: {result.certainty}",
     ]
-    lines += [f"shares: {result.shares}"] if result.shares else []
+    for name in ("entropy", "sets", "shares"):
+        uri = getattr(result, name)
+        lines += [f"{name}: {uri}"] if uri else []
     if result.smoothed:
         lines.append(f"smoothing changed {result.smoothed:,} tiles")
     lines += [f"picture: {result.png}"] if result.png else []
+    lines += [f"GeoPackage: {result.gpkg} ({', '.join(result.layers)})"] if result.gpkg else []
     lines += [f"outlines: {result.geojson}"] if result.geojson else []
     return "\n".join(lines)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @args.sample_frac("Share of the tiles to score, chosen at random.")
 @args.seed
 @click.option("--csv", metavar="URI", help="Also write filepath,pred_label to this file.")
+@click.option("--parquet", metavar="URI", help="Also write all scores to one GeoParquet file.")
 @args.imagery
 @args.flag("resize", "Resize images of another size.")
 @args.overwrite
@@ -50,7 +51,7 @@ def command(
     with common.engine(engine) as made, common.progress("score") as report:
         sources = source[0] if len(source) == 1 else list(source)
         result = score(model, sources, out, engine=made, on_progress=report, **options)
-    files = (("files", result.csv),) if result.csv else ()
+    files = tuple(("files", uri) for uri in (result.csv, result.parquet) if uri)
     return common.Answer(result, described(result), files)
 
 
@@ -67,6 +68,5 @@ def described(result: ScoresSummary) -> str:
         lines.append(f"masked: {result.masked:,}")
     lines += words.skipped_text(result.listed, result.skipped)
     lines += [f"warning: {text}" for text in result.warnings]
-    if result.csv:
-        lines.append(f"table: {result.csv}")
+    lines += [f"table: {uri}" for uri in (result.csv, result.parquet) if uri]
     return "\n".join(lines)

@@ -32,7 +32,7 @@ from quadrat.raster.mosaic import Imagery, ReadFailure, open_imagery, read_block
 from quadrat.raster.opening import environment
 from quadrat.raster.pictures import read_rgb
 from quadrat.raster.placement import source_pixel
-from quadrat.raster.values import ValueRaster, open_values, rasterize
+from quadrat.raster.values import ValueRaster, open_values, polygonize, rasterize
 from quadrat.raster.write import create_geotiff, write_cog, write_geotiff
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "normalise_crs",
     "open_imagery",
     "open_values",
+    "polygonize",
     "projjson",
     "rasterize",
     "read_block",

@@ -111,3 +111,25 @@ def rasterize(
             pairs, out_shape=(height, width), fill=-1, transform=transform, dtype="int32"
         )
     return burnt
+
+
+def polygonize(
+    ids: NDArray[np.int32], transform: files.Transform
+) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    """The outlines of areas of one value, WKB (M,), and the values (M,) int64.
+
+    Args:
+        ids: (H, W); areas touch along sides, not at corners; -1 is no area.
+        transform: from (col, row) of a pixel's corner to x and y.
+    """
+    import shapely
+    from affine import Affine
+    from rasterio.features import shapes
+
+    with opening.environment():
+        found = [
+            (shapely.geometry.shape(outline), int(value))
+            for outline, value in shapes(ids, mask=ids >= 0, transform=Affine(*transform))
+        ]
+    outlines = np.array([shapely.to_wkb(polygon) for polygon, _ in found], dtype=object)
+    return outlines, np.array([value for _, value in found], np.int64)

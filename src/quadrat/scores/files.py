@@ -130,6 +130,19 @@ class Scores:
             raise ScoresError(f"{storage.redact(self.uri)} holds no scores")
         return pa.concat_tables(tables)
 
+    def to_parquet(self, uri: str) -> None:
+        """Write all scores as one GeoParquet file, part after part.
+
+        Raises:
+            ScoresError: there are none. StorageError: it cannot be written.
+        """
+        if not self.names:
+            raise ScoresError(f"{storage.redact(self.uri)} holds no scores")
+        crs = self.grid.crs if self.grid else None
+        with geoparquet.part_writer(uri, self.part(self.names[0]).schema, crs) as writer:
+            for name in self.names:
+                writer.write(self.part(name))
+
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """A DataFrame, one row a tile; all columns but the outlines by default.
 

@@ -59,6 +59,7 @@ class ScoresSummary(Record):
     listed: tuple[Skipped, ...]
     seconds: float
     csv: str | None = None
+    parquet: str | None = None
     warnings: tuple[str, ...] = ()
     bands: tuple[str, ...] = ()
 
@@ -161,6 +162,7 @@ def score(
     sample_frac: float = 1.0,
     seed: int = 0,
     csv: str | None = None,
+    parquet: str | None = None,
     bands: tuple[int, int, int] | None = None,
     nodata: float | None = None,
     stretch: tuple[float, float] | None = None,
@@ -192,6 +194,7 @@ def score(
             takes so many times the time.
         sample_frac: share of the tiles that are scored, chosen at random by `seed`.
         csv: also write `filepath,pred_label` to this URI.
+        parquet: also write all scores to this URI, as one GeoParquet file.
         overwrite: replace other scores in `out`.
         strict: fail at the first tile that cannot be read instead of listing it.
         keep_features: keep the features that the model's last layer reads with the scores; scores
@@ -241,6 +244,8 @@ def score(
             done = files.write_manifest(made)
         if csv:
             _write_csv(done, csv)
+        if parquet:
+            done.to_parquet(parquet)
     return ScoresSummary(
         uri=out,
         tiles=done.tiles,
@@ -252,6 +257,7 @@ def score(
         listed=skips.from_lists(done.info["skipped"]["listed"]),
         seconds=time.perf_counter() - start,
         csv=csv,
+        parquet=parquet,
         bands=tuple(opened.provenance.get("bands", ())),
         warnings=(
             *source_warnings(opened),

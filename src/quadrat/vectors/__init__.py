@@ -25,11 +25,12 @@ from quadrat.vectors.formats import ENDINGS
 from quadrat.vectors.layers import VectorLayer, fields, names, read, split
 from quadrat.vectors.shapes import points, polygons
 from quadrat.vectors.stage import members
-from quadrat.vectors.write import write_layer
+from quadrat.vectors.write import StyledLayer, write_layer, write_layers
 
 __all__ = [
-    "VectorLayer", "at_layer", "digest", "fields", "fingerprint", "is_vector", "points", "polygons",
-    "read", "read_points", "read_polygons", "split", "write_layer",
+    "StyledLayer", "VectorLayer", "at_layer", "digest", "fields", "fingerprint", "is_vector",
+    "names", "points", "polygons", "read", "read_points", "read_polygons", "split", "write_layer",
+    "write_layers",
 ]  # fmt: skip
 
 
