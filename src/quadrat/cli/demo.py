@@ -50,7 +50,11 @@ def described(made: Demo) -> str:
     """Where to look."""
     lines = [
         f"a synthetic county of {made.county.tiles:,} tiles, of which {made.scores.tiles:,} scored",
-        *([words.accuracy_text(made.model.metrics)] if made.model.metrics is not None else []),
+        *(
+            [words.accuracy_text(made.model.metrics, made.model.ground)]
+            if made.model.metrics is not None
+            else []
+        ),
         "",
         "look at",
         f"  {made.map.png}  the map, a picture",

@@ -93,22 +93,22 @@ def accuracy_text(metrics: Any, ground: Any = None) -> str:
     Args:
         metrics: figures of validation tiles. ground: of all held-out ground, where it is known.
     """
-    lines = []
+    measured, what = metrics, "validation plots"
     if ground is not None:
-        lines = ground_text("all held-out ground, pure and mixed plots", ground)
-    validation = ground_text("validation plots", metrics)
-    lines += validation if ground is None else validation[:1]
+        measured, what = ground, "all held-out ground, pure and mixed plots"
+    lines = ground_text(what, measured)
     lines.append("  right means as the labels say, which have errors of their own")
+    after = [] if ground is None else ground_text("validation plots alone", metrics)[:1]
     rows = [
         [
             row["name"],
             f"{row['tiles']:,}",
             *(number_text(row[key]["value"]) for key in ("producers", "users", "f1")),
         ]
-        for row in metrics["classes"]
+        for row in measured["classes"]
     ]
     heads = ["class", "tiles", "producer's", "user's", "F1"]
-    return "\n".join([*lines, table(heads, rows)])
+    return "\n".join([*lines, table(heads, rows), *after])
 
 
 def training_end(result: Any, run: str) -> list[str]:

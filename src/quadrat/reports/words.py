@@ -164,8 +164,8 @@ def _pure(found: Metrics) -> str:
         return ""
     part = found.purity[-1].tiles / sum(b.tiles for b in found.purity)
     return (
-        f"; of those that are pure (one class has {metrics.PURE:.0%} of them or more, which is so "
-        f"for {part:.0%}) {_percent(found.pure)[0]} are"
+        f"; of the pure ones alone ({part:.0%} of them, where one class has {metrics.PURE:.0%} of "
+        f"the tile or more) {_percent(found.pure)[0]} are"
     )
 
 
