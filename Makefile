@@ -13,7 +13,7 @@ SHELL := /bin/bash
 VENV := .venv
 BARE := .venv-base
 BIN := $(VENV)/bin
-EXTRAS := finetune,spark,fetch,azure,s3,notebook,fast-png,test
+EXTRAS := finetune,spark,fetch,azure,s3,notebook,fast-png,runs-ui,test
 DEMO ?= demo
 TESTS ?= tests
 # Two processes, each with whole files: what a file sets up is set up once.

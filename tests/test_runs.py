@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from quadrat import metrics, runs
-from quadrat.errors import QuadratError, RunError
+from quadrat.errors import MissingExtraError, QuadratError, RunError
 from quadrat.runs import origin, store
 
 NAMES = ("Developed", "Forest", "Crops & hay")
@@ -343,3 +343,12 @@ def wait_for(url: str) -> None:
             if time.monotonic() > end:
                 raise
             time.sleep(0.2)
+
+
+def test_pages_without_mlflows_server_name_the_extra(
+    history: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base install has MLflow's client alone, which keeps, lists and compares runs."""
+    monkeypatch.setattr(runs.store, "has_server", lambda: False)
+    with pytest.raises(MissingExtraError, match=r"quadrat\[runs-ui\]"):
+        runs.ui(tracking_uri=history)

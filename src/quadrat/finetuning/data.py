@@ -11,7 +11,6 @@ training tiles.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -290,13 +289,13 @@ def _own_file(path: Path) -> Iterator[Path]:
     removed first.
     """
     for other in path.parent.glob("*.u8"):
-        with contextlib.suppress(OSError), other.open("rb") as left:
-            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove_decoded(other)
+        with contextlib.suppress(OSError), other.open("r+b") as left:
+            if storage.lock_file(left):
+                _remove_decoded(other)
     file = path.open("wb")
     try:
         with contextlib.suppress(OSError):  # a disk without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+            storage.lock_file(file, wait=True)
         yield path
     finally:
         _remove_decoded(path)

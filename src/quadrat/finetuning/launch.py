@@ -123,14 +123,24 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.stdin:
         process.stdin.close()
     if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        _signal(process, "SIGTERM")
         try:
             process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _signal(process, "SIGKILL")
             process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], name: str) -> None:
+    """A signal to a process and all that it started; where there are no groups, the end of it.
+
+    Its workers then end by themselves: the pipe that they listen to is closed.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, getattr(signal, name))
+        else:
+            process.kill()
 
 
 def _failure(folder: Path, code: int) -> QuadratError:

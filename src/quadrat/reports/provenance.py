@@ -70,7 +70,7 @@ def _origin(day: Day, what: str, file: Origin) -> list[str]:
     known = file.fetched
     gsd = known.get("gsd")
     cells = (
-        day.date, what, file.file.rsplit("/", 1)[-1], known.get("item") or "–",
+        day.date, what, storage.basename(file.file), known.get("item") or "–",
         file.date or known.get("date") or "not known",
         f"{gsd:g} m" if isinstance(gsd, int | float) else "–",
         known.get("licence") or "–", known.get("source") or "–",

@@ -28,6 +28,7 @@ import math
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ from typing import Any, NoReturn
 
 from quadrat import storage
 from quadrat import text as texts
-from quadrat.errors import QuadratError, RunError
+from quadrat.errors import MissingExtraError, QuadratError, RunError
 from quadrat.redaction import redact
 from quadrat.runs import charts, history, store
 from quadrat.runs.history import (
@@ -299,10 +300,13 @@ def ui(port: int = 5000, *, host: str = "127.0.0.1", tracking_uri: str | None = 
 
     Raises:
         RunError: the history is a server already.
+        MissingExtraError: MLflow's server is not installed.
     """
     uri = store.resolve(tracking_uri)
     if uri.startswith("http"):
         raise RunError(f"the run history is a server already; open {uri} in a browser")
+    if not store.has_server():
+        raise MissingExtraError("serving the pages of the run history", "runs-ui")
     store.client(uri)  # makes the database, and says in our words what is wrong with it
     command = [sys.executable, "-m", "mlflow", "ui"]
     root = store.artifact_root(uri)
@@ -310,5 +314,7 @@ def ui(port: int = 5000, *, host: str = "127.0.0.1", tracking_uri: str | None = 
         command += ["--default-artifact-root", root]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     # every user of the machine sees a process's arguments; its environment only its own user
-    address = {"MLFLOW_BACKEND_STORE_URI": uri}
-    os.execve(sys.executable, command, {**os.environ, **store.ENVIRONMENT, **address})
+    environment = {**os.environ, **store.ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri}
+    if os.name == "nt":  # there, exec would give the prompt back at once
+        sys.exit(subprocess.call(command, env=environment))
+    os.execve(sys.executable, command, environment)

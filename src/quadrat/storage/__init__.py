@@ -28,6 +28,7 @@ from quadrat.storage.holding import (
     TEMPORARY,
     is_alive,
     lock,
+    lock_file,
     make_dirs,
     owner,
     remove_empty,
@@ -39,10 +40,10 @@ from quadrat.storage.uris import basename, is_local, join, local_path, normalise
 
 __all__ = [
     "MAX_JSON", "atomic_path", "basename", "buffer", "cache_dir", "digest_bytes", "digest_file",
-    "digest_json", "exists", "fingerprint", "is_alive", "is_dir", "is_local", "join", "list_names",
-    "local_path", "lock", "make_dirs", "normalise", "open_read", "parent", "read_bytes",
-    "read_json", "redact", "remove", "remove_empty", "scratch", "size", "sweep", "write_bytes",
-    "write_json",
+    "digest_json", "exists", "fingerprint", "is_alive", "is_dir", "is_local", "join",
+    "list_names", "local_path", "lock", "lock_file", "make_dirs", "normalise", "open_read",
+    "parent", "read_bytes", "read_json", "redact", "remove", "remove_empty", "scratch", "size",
+    "sweep", "write_bytes", "write_json",
 ]  # fmt: skip
 
 MAX_JSON = 32 << 20  # bytes: a manifest of 200,000 parts; as values it takes 20 times that

@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from quadrat import border
 from quadrat.errors import LockedError, StorageError
 from quadrat.storage.systems import translated
 from quadrat.storage.uris import is_local, local_path
@@ -65,13 +67,9 @@ def sweep(uri: str, *, dead: bool = False) -> None:
 
 def is_alive(pid: int) -> bool:
     """Whether a process of this machine runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    return True
+    import psutil  # on Windows, signal 0 would not ask but end
+
+    return bool(psutil.pid_exists(pid))
 
 
 @contextmanager
@@ -118,27 +116,57 @@ def lock(uri: str, *, wait: bool = False, name: str = ".lock") -> Iterator[None]
     if not is_local(uri):
         yield
         return
-    import fcntl
-
     make_dirs(uri)
     path = local_path(uri) / name
     with translated(str(path), "locking"):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+        file = path.open("a+b")
+    with file:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
-            raise LockedError(
-                f"another process ({holder}) is writing {uri}; wait for it or choose another --out"
-            ) from None
+            held = lock_file(file, wait=wait)
         except OSError as error:
+            held = True
             log.warning(
                 "the disk of %s has no locks (%s): start no second command on it meanwhile",
-                uri, error.strerror,
+                uri, border.short(error),
             )  # fmt: skip
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()}".encode(), 0)
+        if not held:
+            raise LockedError(
+                f"another process ({_holder(file)}) is writing {uri}; wait for it or choose "
+                "another --out"
+            )
+        file.truncate(0)
+        file.write(f"pid {os.getpid()}".encode())
+        file.flush()
         yield
-    finally:
-        os.close(handle)
+
+
+def lock_file(file: BinaryIO, *, wait: bool = False) -> bool:
+    """Lock an open file until it is closed; False where another process holds it.
+
+    Args:
+        wait: wait for the other process instead.
+
+    Raises:
+        OSError: the disk has no locks.
+    """
+    import portalocker
+    from portalocker.exceptions import AlreadyLocked, LockException
+
+    flags = portalocker.LockFlags.EXCLUSIVE
+    while True:
+        try:
+            portalocker.lock(file, flags if wait else flags | portalocker.LockFlags.NON_BLOCKING)
+            return True
+        except AlreadyLocked:
+            if not wait:  # Windows gives up waiting after some seconds
+                return False
+        except LockException as error:
+            raise OSError(str(error)) from None
+
+
+def _holder(file: BinaryIO) -> str:
+    """What the holder of a lock wrote in its file; Windows does not let others read it."""
+    with suppress(OSError):
+        file.seek(0)
+        return file.read(64).decode(errors="replace").strip() or "unknown"
+    return "unknown"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from os.path import abspath
 from pathlib import Path
 
 from quadrat import border
 from quadrat.errors import StorageError
 from quadrat.redaction import redact
+
+SEPARATORS = os.sep + (os.altsep or "")  # between the names of a path: both slashes on Windows
+_DRIVE = re.compile(r"/[A-Za-z]:(?:[/\\]|$)")
 
 
 def scheme_of(uri: str) -> str:
@@ -31,12 +35,14 @@ def local_path(uri: str) -> Path:
         raise StorageError(f"{text!r} holds a NUL byte; use another name")
     with border.translated(repr(text), kind=StorageError):
         os.fsencode(text)  # text of JSON may be no file name at all
+        if "\\" in SEPARATORS and _DRIVE.match(text):
+            text = text[1:]  # file:///C:/folder
         return Path(text).expanduser() if text.startswith("~") else Path(text)
 
 
 def normalise(uri: str) -> str:
     """An absolute form: the same place has the same text in every folder and process."""
-    return os.path.abspath(local_path(uri)) if is_local(uri) else uri.rstrip("/")  # noqa: PTH100
+    return str(abspath(local_path(uri))) if is_local(uri) else uri.rstrip("/")  # noqa: PTH100
 
 
 def join(uri: str, *names: str) -> str:
@@ -48,8 +54,9 @@ def join(uri: str, *names: str) -> str:
 
 def basename(uri: str) -> str:
     """The last name of a URI, without a query."""
-    bare = uri if is_local(uri) else redact(uri)
-    return bare.rstrip("/").rsplit("/", 1)[-1]
+    if is_local(uri):
+        return re.split(f"[{re.escape(SEPARATORS)}]", uri.rstrip(SEPARATORS))[-1]
+    return redact(uri).rstrip("/").rsplit("/", 1)[-1]
 
 
 def parent(uri: str) -> str:
