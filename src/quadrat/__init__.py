@@ -27,12 +27,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "finetune": ("finetuning", "Retrain a pretrained network to a chosen depth."),
     "runs": ("", "List, show and compare training runs."),
     "score": ("scoring", "Score tiles, images or rasters with a model."),
-    "map": ("maps", "Draw scores as GeoTIFF, PNG and GeoJSON."),
+    "map": ("maps", "Draw scores as GeoTIFF, GeoPackage, PNG and GeoJSON."),
     "change": ("changes", "Find land-use change between dates."),
     "sample": ("sampling", "Draw a probability sample of plots to interpret."),
     "review": ("reviews", "Interpret plots on a page of this machine."),
     "area": ("areas", "Estimate error-adjusted areas with intervals."),
     "report": ("reports", "Write a self-contained HTML report."),
+    "stac": ("catalogues", "Write a static STAC catalogue of products."),
     "clean": ("workspace", "List and delete what a workspace's runs made."),
 }
 
@@ -69,6 +70,7 @@ NAMES: dict[str, str] = {
 
 if TYPE_CHECKING:
     from quadrat.areas import area as area
+    from quadrat.catalogues import stac as stac
     from quadrat.changes import change as change
     from quadrat.engines import get_engine as get_engine
     from quadrat.errors import QuadratError as QuadratError

@@ -54,7 +54,7 @@ ESTIMANDS = ("ground", "plots")  # shares of ground, or plots by main class
 ESTIMATORS = ("regression", "difference", "ratio", "post-stratified", "direct")
 
 # Kinds of output folders, and what else a working folder notes of what was made.
-PRODUCTS = ("tiles", "models", "scores", "county", "change", "sample", "imagery")
+PRODUCTS = ("tiles", "models", "scores", "county", "change", "sample", "catalogue", "imagery")
 MADE = (*PRODUCTS, "files", "runs", "cache")
 
 # Addresses of public data

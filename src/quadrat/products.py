@@ -95,6 +95,9 @@ PRODUCTS = {
         ),
         format="quadrat-sample",
     ),
+    "catalogue": Product(
+        "a catalogue", "collection.json", (r"collection\.json", r"items/[^/]+\.json", _LOCK)
+    ),
     "imagery": Product("fetched imagery", "fetch.json", (r"(fetch\.json|outline\.geojson)", _LOCK)),
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import raster, storage
+from quadrat import dates, raster, storage
 from quadrat.errors import ScoresError
 from quadrat.legend import LandClass, Legend
 from quadrat.maps import styles
@@ -35,6 +35,8 @@ class Facts:
             tags["SYNTHETIC"] = "yes"
         votes = None if self.smooth is None else f"{self.smooth:g} votes for the centre"
         tags["SMOOTHED"] = "no" if votes is None else f"3x3 plurality, {votes}"
+        if period := dates.period(str(d) for d in info.get("dates") or ()):
+            tags["DATES"] = period
         level = (info.get("conformal") or {}).get("level")
         if level is not None:
             tags["SETS"] = f"conformal, hold the main class of {float(level):.0%} of tiles"

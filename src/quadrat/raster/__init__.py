@@ -32,7 +32,7 @@ from quadrat.raster.mosaic import Imagery, ReadFailure, open_imagery, read_block
 from quadrat.raster.opening import environment
 from quadrat.raster.pictures import read_rgb
 from quadrat.raster.placement import source_pixel
-from quadrat.raster.values import ValueRaster, open_values, polygonize, rasterize
+from quadrat.raster.values import ValueRaster, colour_table, open_values, polygonize, rasterize
 from quadrat.raster.write import create_geotiff, write_cog, write_geotiff
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "ReadFailure",
     "ValueRaster",
     "bands_summary",
+    "colour_table",
     "create_geotiff",
     "crs_unit",
     "environment",

@@ -87,6 +87,18 @@ def open_values(uri: str) -> ValueRaster:
     return ValueRaster(i)
 
 
+def colour_table(uri: str) -> dict[int, tuple[int, int, int, int]]:
+    """Value -> red, green, blue and alpha of a file's first band; RasterError where it has none."""
+    with opening.environment(), opening.open_dataset(uri) as data:
+        try:
+            table: dict[int, tuple[int, int, int, int]] = data.colormap(1)
+        except ValueError:
+            raise RasterError(
+                f"{storage.redact(uri)} has no colour table; name a map that quadrat map wrote"
+            ) from None
+    return table
+
+
 def rasterize(
     shapes: Iterable[tuple[Any, int]], bounds: Bounds, height: int, width: int
 ) -> NDArray[np.int32]:
