@@ -17,7 +17,7 @@ from quadrat.legend import LandClass
 from quadrat.model import open_model
 from quadrat.parts import PartRecord
 from quadrat.scores import SYNTHETIC, is_synthetic, open_scores
-from quadrat.tiles import open_tiles
+from quadrat.tiles import open_tileset
 
 MAP_ENDINGS = (".tif", ".tiff")
 BANDS = ("red", "green", "blue")
@@ -145,7 +145,7 @@ def _said(what: str, info: Mapping[str, Any]) -> str:
 
 
 def _tiles(uri: str, below: str) -> Entry:
-    opened = open_tiles(uri)
+    opened = open_tileset(uri)
     days = sorted({str(i["date"]) for i in _imagery(opened.provenance) if i.get("date")})
     about = {"provenance": opened.provenance}
     return Entry(
