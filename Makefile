@@ -1,6 +1,7 @@
 # make demo    the whole job on a synthetic county, offline, to a map (installs the base package)
 # make test    installs what the tests need and runs all but the slow ones
 # make cluster-demo BASE=NAME@sha256:...   a cluster in containers, with a worker that is killed
+# make site    the documentation site in site/; a broken link is an error
 # make check   what must hold before a change lands: style, types, tests, a run without extras
 #
 # Everything is installed into .venv; stamps there keep a second run from installing again.
@@ -13,7 +14,7 @@ SHELL := /bin/bash
 VENV := .venv
 BARE := .venv-base
 BIN := $(VENV)/bin
-EXTRAS := finetune,spark,fetch,azure,s3,notebook,fast-png,runs-ui,test
+EXTRAS := finetune,spark,fetch,azure,s3,notebook,fast-png,runs-ui,docs,test
 DEMO ?= demo
 TESTS ?= tests
 # Two processes, each with whole files: what a file sets up is set up once.
@@ -34,7 +35,7 @@ FIND_PYTHON = for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python
 	echo "no Python 3.11 or newer with venv: install python3 and python3-venv, or say PYTHON=..." >&2; \
 	exit 1
 
-.PHONY: demo test test-slow check smoke docs system clean cluster-demo
+.PHONY: demo test test-slow check smoke docs site system clean cluster-demo
 
 demo: $(VENV)/.base
 	@$(BIN)/quadrat demo --out $(DEMO)
@@ -75,8 +76,11 @@ docs: $(VENV)/.base
 	$(BIN)/python -m quadrat.cli.$${page/cli/reference} > docs/$$page.md.new; \
 	mv docs/$$page.md.new docs/$$page.md; done
 
+site: $(VENV)/.site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 clean:
-	rm -rf $(BARE) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(BARE) .mypy_cache .ruff_cache .pytest_cache build dist site
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -86,6 +90,11 @@ $(VENV)/.made:
 $(VENV)/.base: pyproject.toml | $(VENV)/.made
 	@echo "installing quadrat into $(VENV)"
 	@$(BIN)/python $(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.site: pyproject.toml | $(VENV)/.made
+	@echo "installing what the documentation site needs into $(VENV)"
+	@$(BIN)/python $(INSTALL) 'mkdocs-material>=9.5'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/.made
