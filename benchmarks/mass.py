@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +72,21 @@ class Plots:
         return Plots(self.x[:, at], self.shares[at], self.image[at])
 
 
-def read(data: str, folder: str, views: int) -> Plots:
+# the folder and the side of a tile set -> the graph for it, and its precision
+Network = Callable[[str, int], tuple[backbones.FeatureGraph, str]]
+
+
+def shipped(uri: str, size_px: int) -> tuple[backbones.FeatureGraph, str]:
+    """The default backbone in float."""
+    return backbones.feature_graph("efficientnet_lite0", size_px=size_px), "fp32"
+
+
+def replaced(graph: backbones.FeatureGraph, onnx: bytes) -> backbones.FeatureGraph:
+    """The same network in another form, made for one size."""
+    return dataclasses.replace(graph, onnx=onnx, any_size=False)
+
+
+def read(data: str, folder: str, views: int, network: Network = shipped) -> Plots:
     """The plots with their features in every view."""
     readings: dict[tuple[int, int], list[dict]] = {}
     with Path(data, "plots.csv").open() as file:
@@ -82,8 +98,8 @@ def read(data: str, folder: str, views: int) -> Plots:
     )
     images = sorted(str(p) for p in Path(data).glob("*.tif"))
     cut = tile(images, f"{folder}/tiles", split=None, max_nodata=0.5)
-    graph = backbones.feature_graph("efficientnet_lite0", size_px=cut.size_px)
-    found = [features.featurize(cut, graph, view=v) for v in range(views)]
+    graph, precision = network(cut.uri, cut.size_px)
+    found = [features.featurize(cut, graph, precision=precision, view=v) for v in range(views)]
     index = found[0].index
     cut_keys = zip(index["row"].to_pylist(), index["col"].to_pylist(), strict=True)
     place = {key: i for i, key in enumerate(cut_keys)}

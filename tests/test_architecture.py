@@ -34,7 +34,7 @@ DEPENDENCIES = {
     "onnx": ("onnx",),
     "the inference runtimes": ("onnxruntime", "openvino"),
     "scikit-learn": ("sklearn",),
-    "torch": ("torch", "torchvision", "timm"),
+    "torch": ("torch", "torchvision", "timm", "torchgeo", "huggingface_hub"),
     "mlflow": ("mlflow",),
     "Starlette": ("starlette", "uvicorn"),
 }

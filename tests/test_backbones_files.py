@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from quadrat import backbones, storage
-from quadrat.backbones import BACKBONES, feature_graph, graph_from_state, load_weights
+from quadrat.backbones import BACKBONES, Given, feature_graph, graph_from_state, load_weights
 from quadrat.errors import BackboneError, MissingExtraError
 
 RESNET18 = "weights/resnet18_imagenet_pq.pth"
@@ -91,10 +91,11 @@ def test_a_cache_that_cannot_be_written_is_no_matter(
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("resnet19",), {}, "no backbone resnet19; there are efficientnet_lite0, resnet18"),
+        (("resnet19",), {}, "no backbone resnet19; there are efficientnet_lite0, "),
         (("mean_colour", "w.pth"), {}, "mean_colour has no weights"),
-        (("efficientnet_lite0",), {"mean": (0.0, 0.0, 0.0)}, "has its own mean"),
-        (("efficientnet_lite0",), {"std": (1.0, 1.0, 1.0)}, "has its own mean"),
+        (("efficientnet_lite0",), {"given": Given(mean=(0.0,))}, "has its own mean"),
+        (("efficientnet_lite0",), {"given": Given(pooling="mean")}, "has its own mean"),
+        (("mean_colour",), {"given": Given(pixels=64)}, "has its own mean"),
         (("alexnet", "w.pth"), {"size_px": 62}, "alexnet needs tiles of at least 63 px, not 62"),
         (("efficientnet_lite0",), {"size_px": 0}, "at least 32 px"),
     ],

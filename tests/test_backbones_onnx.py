@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quadrat import storage
-from quadrat.backbones import IMAGENET_MEAN, IMAGENET_STD, FeatureGraph, feature_graph, foreign
+from quadrat.backbones import FeatureGraph, Given, feature_graph, foreign
+from quadrat.backbones.table import IMAGENET_MEAN, IMAGENET_STD
 from quadrat.errors import BackboneError, StorageError
 
 RNG = np.random.default_rng(0)
@@ -77,6 +79,13 @@ def truth(chips: np.ndarray, mean: Any = IMAGENET_MEAN, std: Any = IMAGENET_STD)
     return np.maximum(np.einsum("nchwij,ocij->nohw", windows, KERNEL), 0).mean((2, 3))
 
 
+GIVEN = Given(mean=IMAGENET_MEAN, std=IMAGENET_STD, range=(0, 255))
+
+
+def opened(path: str, **options: Any) -> FeatureGraph:
+    return feature_graph(path, given=options.pop("given", GIVEN), **options)
+
+
 def run(graph: FeatureGraph, chips: np.ndarray = CHIPS) -> np.ndarray:
     import onnxruntime
 
@@ -96,7 +105,7 @@ def save(tmp_path: Path) -> Any:
 
 def test_float_planes(save: Any) -> None:
     path = save(network())
-    graph = feature_graph(path)
+    graph = opened(path)
     assert (graph.name, graph.size_px, graph.dim, graph.any_size) == ("mine", 8, 5, False)
     assert (graph.mean, graph.std, graph.licence) == (IMAGENET_MEAN, IMAGENET_STD, "")
     assert graph.weights_sha256 == storage.digest_file(path)
@@ -105,21 +114,97 @@ def test_float_planes(save: Any) -> None:
 
 
 def test_float_with_channels_last(save: Any) -> None:
-    graph = feature_graph(save(last_axis(network())))
+    graph = opened(save(last_axis(network())))
     np.testing.assert_allclose(run(graph), truth(CHIPS), atol=1e-5)
 
 
 def test_mean_and_deviation_as_given(save: Any) -> None:
     mean, std = (10.0, 20.0, 30.0), (255.0, 128.0, 64.0)
-    graph = feature_graph(save(network()), mean=mean, std=std)
+    graph = opened(save(network()), given=Given(mean, std, (0, 255)))
     assert (graph.mean, graph.std) == (mean, std)
     np.testing.assert_allclose(run(graph), truth(CHIPS, mean, std), atol=1e-5)
-    half = feature_graph(save(network()), std=std)
-    np.testing.assert_allclose(run(half), truth(CHIPS, IMAGENET_MEAN, std), atol=1e-5)
+    # in the units of the network: 0 to 1, one number for all channels; then -1 to 1
+    graph = opened(save(network()), given=Given((0.5,), (0.25,), (0, 1)))
+    np.testing.assert_allclose(run(graph), truth(CHIPS / 255, 0.5, 0.25), atol=1e-4)
+    graph = opened(save(network()), given=Given((0.0,), (1.0,), (-1, 1)))
+    np.testing.assert_allclose(run(graph), truth(CHIPS / 127.5 - 1, 0, 1), atol=1e-4)
+
+
+def with_notes(model: Any, **notes: str) -> Any:
+    helper.set_model_props(model, notes)
+    return model
+
+
+def test_a_files_own_metadata_are_used(save: Any) -> None:
+    notes = {"mean": "0.1,0.2,0.3", "std": "[0.5, 0.6, 0.7]", "range": "0,1", "licence": "MIT"}
+    graph = feature_graph(save(with_notes(network(), **notes, pixel_m="0.6")))
+    assert (graph.licence, graph.pixel_m) == ("MIT", 0.6)
+    assert graph.mean == pytest.approx((25.5, 51, 76.5))
+    assert graph.std == pytest.approx((127.5, 153, 178.5))
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    np.testing.assert_allclose(run(graph), truth(CHIPS / 255, mean, std), atol=1e-4)
+    said = opened(save(with_notes(network(), **notes)))
+    np.testing.assert_allclose(run(said), truth(CHIPS), atol=1e-5)
+    with pytest.raises(
+        BackboneError, match=r"the mean in mine\.onnx's metadata is no numbers: red"
+    ):
+        feature_graph(save(with_notes(network(), **notes | {"mean": "red"})))
+
+
+def test_a_normalisation_that_nothing_says_is_asked_for(save: Any) -> None:
+    message = "does not say how bytes become these; say it with --mean, --std and --range"
+    for model in (network(), with_notes(network(), mean="0", std="1")):
+        with pytest.raises(BackboneError, match=message):
+            feature_graph(save(model))
+    with pytest.raises(BackboneError, match="--mean, --std and --range LOW,HIGH together"):
+        opened(save(network()), given=Given(mean=(0.0,), std=(1.0,)))
+
+
+def test_a_licence_that_forbids_commerce_has_to_be_accepted(save: Any) -> None:
+    path = save(with_notes(network(), mean="0", std="1", range="0,1", license="cc-by-nc-4.0"))
+    with pytest.raises(BackboneError, match=r"cc-by-nc-4\.0, which forbids .*--accept-licence"):
+        feature_graph(path)
+    assert feature_graph(path, given=Given(accept_licence=True)).licence == "cc-by-nc-4.0"
+
+
+def tokens(prefix: int = 1) -> Any:
+    """Six channels' maps as 64 tokens of 5 numbers, which do without the normalisation."""
+    model = network(flat=False)
+    graph = model.graph
+    graph.node.append(helper.make_node("Flatten", ["features"], ["flat"], axis=2))
+    graph.node[-1].op_type = "Reshape"
+    del graph.node[-1].attribute[:]
+    graph.node[-1].input.append("shape")
+    graph.initializer.append(numpy_helper.from_array(np.array([0, 5, -1], np.int64), "shape"))
+    graph.node.append(helper.make_node("Transpose", ["flat"], ["tokens"], perm=[0, 2, 1]))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("tokens", FLOAT, ("n", None, 5)))
+    return with_notes(model, prefix_tokens=str(prefix))
+
+
+def test_tokens_are_pooled_as_the_user_or_the_file_says(save: Any) -> None:
+    path = save(tokens())
+    with pytest.raises(BackboneError, match=r"gives 36 tokens a tile; say with --pooling token"):
+        opened(path)
+    x = ((CHIPS - np.asarray(IMAGENET_MEAN)) / np.asarray(IMAGENET_STD)).transpose(0, 3, 1, 2)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
+    rows = np.maximum(np.einsum("nchwij,ocij->nohw", windows, KERNEL), 0).reshape(len(x), 5, -1)
+    first, mean = rows[..., 0], rows[..., 1:].mean(-1)
+    for pooling, truth in (
+        ("token", first), ("mean", mean), ("both", np.concatenate([first, mean], 1)),
+    ):  # fmt: skip
+        graph = opened(path, given=dataclasses.replace(GIVEN, pooling=pooling))
+        assert (graph.pooling, graph.dim) == (pooling, truth.shape[1])
+        np.testing.assert_allclose(run(graph), truth, atol=1e-5)
+    noted = tokens()
+    noted.metadata_props.add(key="pooling", value="mean")
+    np.testing.assert_allclose(run(opened(save(noted))), mean, atol=1e-5)
+    with pytest.raises(BackboneError, match="one row a tile; leave --pooling out"):
+        opened(save(network()), given=dataclasses.replace(GIVEN, pooling="mean"))
 
 
 def test_half_precision(save: Any) -> None:
-    graph = feature_graph(save(network(kind=HALF)))
+    graph = opened(save(network(kind=HALF)))
     found = run(graph)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, truth(CHIPS), atol=2e-2)
@@ -140,7 +225,7 @@ def test_uint8_planes(save: Any) -> None:
 
 
 def test_a_map_of_features_is_averaged(save: Any) -> None:
-    graph = feature_graph(save(network(flat=False)))
+    graph = opened(save(network(flat=False)))
     assert graph.dim == 5
     np.testing.assert_allclose(run(graph), truth(CHIPS), atol=1e-5)
 
@@ -148,8 +233,8 @@ def test_a_map_of_features_is_averaged(save: Any) -> None:
 def test_an_open_size(save: Any) -> None:
     path = save(network(("batch", 3, "h", "w")))
     with pytest.raises(BackboneError, match="leaves its tile size open"):
-        feature_graph(path)
-    graph = feature_graph(path, size_px=16)
+        opened(path)
+    graph = opened(path, size_px=16)
     assert graph.size_px == 16 and graph.any_size
     wide = RNG.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     np.testing.assert_allclose(run(graph, wide), truth(wide), atol=1e-5)
@@ -158,7 +243,7 @@ def test_an_open_size(save: Any) -> None:
 
 def test_the_other_runtime_takes_it(save: Any) -> None:
     openvino = pytest.importorskip("openvino")
-    graph = feature_graph(save(network()))
+    graph = opened(save(network()))
     core = openvino.Core()
     options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(graph.onnx), "CPU", options)
@@ -166,7 +251,6 @@ def test_the_other_runtime_takes_it(save: Any) -> None:
 
 
 def test_flipped_bytes_never_escape() -> None:
-    defaults = (IMAGENET_MEAN, IMAGENET_STD)
     data = network().SerializeToString()
     rng = np.random.default_rng(0)
     refused = 0
@@ -175,7 +259,7 @@ def test_flipped_bytes_never_escape() -> None:
         for place in rng.integers(0, len(bad), rng.integers(1, 4)):
             bad[place] = rng.integers(0, 256)
         try:
-            foreign.wrap(bytes(bad), "x", size_px=8, mean=None, std=None, default=defaults)
+            foreign.wrap(bytes(bad), "x", size_px=8, given=GIVEN)
         except BackboneError:
             refused += 1
     assert 0 < refused < 1000
@@ -272,7 +356,7 @@ def loose_end() -> Any:
         (foreign_operator(), "needs operators of evil.ops"),
         (foreign_operator_in_a_branch(), "needs the operator If"),
         (own_function(), "defines functions of its own"),
-        (three_axes(), "has 3 dimensions"),
+        (three_axes(), "gives 5 tokens a tile; say with --pooling"),
         (whole_numbers(), "is not float32"),
         (open_features(), "needs the operator NonZero"),
         (unknown_operator(), "needs the operator Relux"),
@@ -287,7 +371,7 @@ def loose_end() -> Any:
 )
 def test_refused(save: Any, model: Any, message: str) -> None:
     with pytest.raises(BackboneError, match=message) as caught:
-        feature_graph(save(model))
+        opened(save(model))
     text = str(caught.value)
     assert "mine.onnx" in text and "\n" not in text and len(text) < 400
 
@@ -317,7 +401,7 @@ def test_data_of_other_files_is_not_read(save: Any, tmp_path: Path, where: str) 
             )
     says = "the operator If" if where == "branch" else "keeps weights in another file"
     with pytest.raises(BackboneError, match=says):
-        feature_graph(save(model))
+        opened(save(model))
     secret.unlink()
 
 
@@ -327,11 +411,11 @@ def test_options_without_use(save: Any) -> None:
         feature_graph(path, "weights.pth")
     with pytest.raises(BackboneError, match="takes tiles of 8 px, not 9"):
         feature_graph(path, size_px=9)
-    with pytest.raises(BackboneError, match="deviation above 0"):
-        feature_graph(path, std=(1.0, 0.0, 1.0))
+    with pytest.raises(BackboneError, match="must be above 0"):
+        opened(path, given=Given((0.0,), (1.0, 0.0, 1.0), (0, 1)))
     node = helper.make_node("Cast", ["raw"], ["planes"], to=FLOAT)
     bytes_in = save(with_input(network(), ("batch", 3, 8, 8), UINT8, node), "bytes.onnx")
     with pytest.raises(BackboneError, match="takes uint8 and so normalises by itself"):
-        feature_graph(bytes_in, mean=(1.0, 1.0, 1.0))
+        opened(bytes_in)
     with pytest.raises(StorageError, match="does not exist"):
         feature_graph("nowhere/absent.onnx")

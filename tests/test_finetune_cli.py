@@ -68,7 +68,8 @@ def test_two_trainings_one_stopped_and_resumed_make_one_chart(
             assert [p[0] for p in points] == [1, 2, 3]
             assert [p[1] for p in points] == pytest.approx(expected)
     params = runs.show_run(stopped.id).params
-    assert (params["lr"], params["backbone"], params["clip"]) == ("0.005", SMALL[1], "1.0")
+    assert params["backbone"] == f"torchvision:{SMALL[1]}"
+    assert (params["lr"], params["clip"]) == ("0.005", "1.0")
     with Image.open("chart.png") as picture:
         seen = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
     for color in ((0, 114, 178), (230, 159, 0)):  # one a run

@@ -17,9 +17,9 @@ import torchvision  # noqa: E402
 from torch import nn  # noqa: E402
 
 from quadrat import backbones  # noqa: E402
+from quadrat.backbones.exporting import prepared  # noqa: E402
 from quadrat.errors import BackboneError, TrainError  # noqa: E402
 from quadrat.finetuning import networks, recipes  # noqa: E402
-from quadrat.finetuning.augment import prepared  # noqa: E402
 from quadrat.model import compile_network  # noqa: E402
 
 
@@ -130,7 +130,7 @@ def test_a_file_of_weights_cannot_run_code(tmp_path: Path) -> None:
 def test_unknown_and_unfit_networks_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackboneError, match="mean_colour has no torch module"):
         build("mean_colour")
-    with pytest.raises(BackboneError, match="no network 'resnet19'"):
+    with pytest.raises(BackboneError, match="no backbone resnet19; there are"):
         build("resnet19")
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(BackboneError, match=r"resnet19.*pip install 'quadrat\[timm\]'"):

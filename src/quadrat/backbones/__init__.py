@@ -2,17 +2,21 @@
 
 A graph takes `chips` (N, H, W, 3) uint8 and gives `features` (N, D) float32; the normalisation is
 inside. The networks that end in a mean over all places take tiles of any side from `min_px` on with
-one graph (`any_size`); AlexNet's graph is made for one side. Nobody resizes: tiles go in as they
-are cut, and `size_px` says for which side a graph was asked.
+one graph (`any_size`); the others' graphs are made for one side. Nobody resizes without being asked
+(`Given.pixels`): tiles go in as they are cut, and `size_px` says for which side a graph was asked.
 
-torch is not needed and not imported: weights files are read by `weights` (which runs no code of
-theirs) and graphs are put together by `layers` and `networks`. What runs a graph is not known here.
+    table      networks that need no torch: weights files are read by `weights` (which runs no code
+               of theirs), graphs are put together by `layers` and `networks`
+    zoos       networks of torchvision, timm, the hub and torchgeo by name; `modules` gives them
+               their weights, `exporting` makes a graph of them, `exported` keeps it
+    foreign    a feature network in an `.onnx` file
+    given      what the user says of any of them
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -21,24 +25,23 @@ from typing import Any
 
 import numpy as np
 
+from quadrat.backbones.exported import Chips, export, file_name
+from quadrat.backbones.given import Given, Pixels, check_licence
 from quadrat.backbones.layers import Array, Net
 from quadrat.backbones.networks import Built
-from quadrat.backbones.table import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone
+from quadrat.backbones.table import BACKBONES, Backbone
 from quadrat.errors import BackboneError, StorageError
 from quadrat.records import Record
 
 __all__ = [
     "BACKBONES",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
     "Backbone",
     "FeatureGraph",
+    "Given",
     "feature_graph",
     "graph_from_state",
     "load_weights",
 ]
-
-Pixels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class FeatureGraph(Record):
         mean, std: what it normalises the pixels by, in 0..255; None for a user's network that
             takes uint8 and normalises by itself.
         any_size: whether it takes other sides than `size_px`.
+        pooling: how a network of tokens makes one row of a tile; "" where that is its own matter.
+        pixel_m: metres a pixel of the imagery it was trained on; None where nothing says it.
+        parity: how far the graph is from torch (see `exported.Exported`); None for graphs that were
+            not made from torch.
     """
 
     computed = ("digest",)
@@ -68,6 +75,14 @@ class FeatureGraph(Record):
     mean: Pixels | None
     std: Pixels | None
     any_size: bool
+    pooling: str = ""
+    pixel_m: float | None = None
+    parity: Mapping[str, Any] | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Its name as part of a file's."""
+        return file_name(self.name)
 
     @property
     def digest(self) -> str:
@@ -86,30 +101,57 @@ def feature_graph(
     weights: str | None = None,
     *,
     size_px: int | None = None,
-    mean: Pixels | None = None,
-    std: Pixels | None = None,
+    given: Given | None = None,
+    chips: Callable[[], Chips] | None = None,
 ) -> FeatureGraph:
     """The graph of a backbone.
 
     Args:
-        name_or_path: a name in `BACKBONES`, or the path of a feature network (`.onnx`).
+        name_or_path: a name in `BACKBONES`; `torchvision:NAME`, `timm:NAME`, `hf-hub:ORG/NAME`,
+            `torchgeo:Enum.MEMBER`; the path of a feature network (`.onnx`); or a bare name, which
+            is looked for in this order.
         weights: a file of weights in the network's own layout; by default its published ones.
         size_px: the side of the tiles that will go in; by default the one it was trained on.
-        mean, std: for a user's network that takes floating-point numbers: what to subtract and to
-            divide by, in 0..255; ImageNet's by default.
+        given: what the user says of the network where its own metadata do not.
+        chips: real tiles of that side, `(N, S, S, 3) uint8`, to compare a graph that is made from
+            torch with torch on.
 
     Raises:
         BackboneError: no such backbone; weights that cannot be had, are damaged or do not fit;
-            a user's network that is unsound or unfit; an option that it has no use for.
-        MissingExtraError: torchvision's weights must be fetched, and it is not installed.
+            a user's network that is unsound or unfit; a licence that was not accepted; a
+            normalisation that nothing says; an option that it has no use for.
+        MissingExtraError: a library that it comes from is not installed.
         StorageError: a file cannot be read.
     """
+    asked = given or Given()
     if name_or_path not in BACKBONES and name_or_path.lower().endswith(".onnx"):
-        return _users_graph(name_or_path, weights, size_px, mean, std)
-    backbone = _row(name_or_path)
-    if mean is not None or std is not None:
+        return _users_graph(name_or_path, weights, size_px, asked)
+    if name_or_path in BACKBONES:
+        return _own_graph(BACKBONES[name_or_path], weights, size_px, asked)
+    onnx, made = export(name_or_path, weights, size_px, asked, chips)
+    return FeatureGraph(
+        onnx=onnx,
+        name=made.name,
+        size_px=made.size_px,
+        dim=made.dim,
+        weights_sha256=made.weights_sha256,
+        licence=made.licence,
+        mean=made.mean,
+        std=made.std,
+        any_size=False,
+        pooling=made.pooling,
+        pixel_m=made.pixel_m,
+        parity=made.parity,
+    )
+
+
+def _own_graph(
+    backbone: Backbone, weights: str | None, size_px: int | None, given: Given
+) -> FeatureGraph:
+    if given != Given(accept_licence=given.accept_licence):
         raise BackboneError(
-            f"{backbone.name} has its own mean and deviation; leave them out, or give an .onnx file"
+            f"{backbone.name} has its own mean and deviation, pooling and size; leave out --mean, "
+            "--std, --range, --pooling and --pixels"
         )
     side = _side(backbone, size_px)
     state, sha256 = _read(backbone, weights)
@@ -254,9 +296,7 @@ def _cached(backbone: Backbone, state: Mapping[str, Array], sha256: str, side: i
     return graph
 
 
-def _users_graph(
-    path: str, weights: str | None, size_px: int | None, mean: Pixels | None, std: Pixels | None
-) -> FeatureGraph:
+def _users_graph(path: str, weights: str | None, size_px: int | None, given: Given) -> FeatureGraph:
     from quadrat import storage
     from quadrat.backbones import foreign
 
@@ -264,17 +304,18 @@ def _users_graph(
     if weights is not None:
         raise BackboneError(f"{name} carries its weights; leave out the file of weights")
     data = storage.read_bytes(path)
-    wrapped = foreign.wrap(
-        data, name, size_px=size_px, mean=mean, std=std, default=(IMAGENET_MEAN, IMAGENET_STD)
-    )
+    wrapped = foreign.wrap(data, name, size_px=size_px, given=given)
+    check_licence(name, wrapped.licence, given.accept_licence)
     return FeatureGraph(
         onnx=wrapped.onnx,
         name=Path(name).stem,
         size_px=wrapped.size_px,
         dim=wrapped.dim,
         weights_sha256=storage.digest_bytes(data),
-        licence="",
+        licence=wrapped.licence,
         mean=wrapped.mean,
         std=wrapped.std,
         any_size=wrapped.any_size,
+        pooling=wrapped.pooling,
+        pixel_m=wrapped.pixel_m,
     )

@@ -115,6 +115,55 @@ overwrite = flag("overwrite", "Replace what an earlier command wrote to --out.")
 strict = flag("strict", "Fail at the first unreadable file instead of listing it.")
 seed = option("seed", int, 0, "Seed of everything random.")
 
+# Pretrained networks
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Numbers with commas between them: `0.5` or `0.4,0.5,0.6`."""
+
+    name = "numbers"
+
+    def __init__(self, counts: tuple[int, ...]) -> None:
+        self.counts = counts
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        """The numbers."""
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            found = tuple(float(v) for v in value.split(","))
+        except ValueError:
+            found = ()
+        if len(found) not in self.counts:
+            many = " or ".join(map(str, self.counts))
+            self.fail(f"{value!r} is no {many} numbers with commas between them", param, ctx)
+        return found
+
+
+network = in_order(
+    click.option(
+        "--mean",
+        type=Numbers((1, 3)),
+        metavar="R,G,B",
+        help="What the network's input is normalised by, in the units of --range; the network's "
+        "own if not. Needed, with --std and --range, where its file does not say it.",
+    ),
+    click.option("--std", type=Numbers((1, 3)), metavar="R,G,B", help="The deviation, likewise."),
+    click.option(
+        "--range",
+        type=Numbers((2,)),
+        metavar="LOW,HIGH",
+        help="What black and white are before they are normalised: 0,1 or 0,255.",
+    ),
+    click.option(
+        "--pooling",
+        type=click.Choice(choices.POOLINGS),
+        help="Features of a network that gives tokens; its own if not.",
+    ),
+    flag("accept-licence", "Use weights whose licence forbids commercial use."),
+)
+
+
 # Classes and labelled tiles
 
 legend = click.option(

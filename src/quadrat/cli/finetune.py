@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     "backbone",
     str,
     "efficientnet_lite0",
-    "A network by name: torchvision's (alexnet, resnet18, resnet50, ...), or timm's.",
+    "A network by name: torchvision:NAME, timm:NAME, hf-hub:ORG/NAME, torchgeo:Enum.MEMBER; bare "
+    "names (alexnet, resnet18, ...) too.",
 )
+@args.network
 @args.option(
     "depth",
     str,
@@ -47,6 +49,12 @@ if TYPE_CHECKING:
 @args.option("optimizer", choices.OPTIMIZERS, "adamw", "How steps are taken.")
 @click.option("--lr", type=float, help="Peak learning rate; depends on optimizer and depth if not.")
 @args.option("weight-decay", float, 0.01, "Strength of L2 on weights.")
+@args.option(
+    "layer-decay",
+    float,
+    1.0,
+    "Learning rate of a stage as a part of the next one's; transformers like 0.65 to 0.9.",
+)
 @args.option("clip", float, 1.0, "Largest norm of a step's gradient; 0: no limit.")
 @args.option(
     "warmup", float, 1.0, "Epochs in which the learning rate rises, before its cosine fall."
@@ -172,6 +180,7 @@ def described(result: FinetuneResult, run: str) -> str:
     lines = [
         f"{result.uri}: {network['name']} retrained {network['depth']} at {network['pixels']} px, "
         f"epoch {result.best_epoch} of {len(result.history)}",
+        f"weights: {network['weights']}; licence: {network['licence'] or 'none needed'}",
         f"tiles: {words.counts_text(splits)}",
         f"speed: {result.samples_per_s:,.0f} tiles/s ({machine['device']}, {machine['precision']}, "
         f"{machine['processes']} x {machine['threads']} threads)",

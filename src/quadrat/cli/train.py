@@ -51,9 +51,12 @@ class BackboneOption(click.Option):
     default="efficientnet_lite0",
     show_default=True,
     metavar="NAME|FILE",
-    help="A network by name ({}), or an .onnx file from chips to features.",
+    help="A network by name ({}), torchvision:NAME, timm:NAME, hf-hub:ORG/NAME, "
+    "torchgeo:Enum.MEMBER, or an .onnx file from chips to features.",
 )
 @click.option("--weights", metavar="FILE", help="The network's weights; its published ones if not.")
+@args.network
+@click.option("--pixels", type=args.COUNT, help="Resize tiles to this side for the network.")
 @args.option("head", choices.HEADS, "logistic", "The classifier on the features.")
 @args.sample_frac("Share of the training tiles to use.")
 @args.seed
@@ -133,9 +136,12 @@ def command(
 
 def described(result: TrainResult, run: str) -> str:
     """A trained model in words."""
+    network = result.network
     splits = {split: sum(classes.values()) for split, classes in result.tiles.items()}
     lines = [
         f"{result.uri}: {result.backbone} with a {result.head['head']} head, {result.precision}",
+        f"weights: {network['licence'] or 'of a file of yours, licence unknown'}"
+        f"{parity_text(network['parity'])}",
         f"tiles: {words.counts_text(splits)}",
     ]
     if result.metrics is not None:
@@ -147,6 +153,17 @@ def described(result: TrainResult, run: str) -> str:
         )
     lines += [forms_text(result.forms)] if len(result.forms) > 1 else []
     return "\n".join([*lines, *words.training_end(result, run)])
+
+
+def parity_text(parity: Mapping[str, Any] | None) -> str:
+    """How far a graph that was made from torch is from it."""
+    if parity is None:
+        return ""
+    kind = "" if parity["real"] else "synthetic "
+    return (
+        f"; graph and torch within {parity['max_difference']:.1g} of the features on "
+        f"{parity['tiles']} {kind}tiles"
+    )
 
 
 def forms_text(forms: Mapping[str, Mapping[str, Any]]) -> str:

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quadrat.backbones.exporting import prepared
+
 # Luma of ITU-R BT.601, by which contrast and saturation fade to grey.
 GREY = (0.299, 0.587, 0.114)
 
@@ -110,24 +112,6 @@ def plain(
 ) -> Tensor:
     """Whole tiles, `(N, 3, pixels, pixels) float32` normalised, as the exported model sees them."""
     return prepared(_to(chips, device), pixels, mean, std)
-
-
-def prepared(x: Tensor, pixels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """`(N, 3, S, S)` pictures of 0 to 255 -> `(N, 3, pixels, pixels)` normalised.
-
-    Shrinking averages whole blocks of pixels first, so that no pixel is left out; then bilinear.
-    Only operations that every runtime of the exported model has.
-    """
-    x = x.float()
-    side = int(x.shape[-1])
-    block = side // pixels
-    if block > 1:
-        x = F.avg_pool2d(x, block, ceil_mode=False)
-    if int(x.shape[-1]) != pixels:
-        x = F.interpolate(x, size=(pixels, pixels), mode="bilinear", align_corners=False)
-    shift = torch.tensor(mean, dtype=torch.float32, device=x.device).view(1, -1, 1, 1)
-    scale = torch.tensor(std, dtype=torch.float32, device=x.device).view(1, -1, 1, 1)
-    return (x - shift) / scale
 
 
 def _to(chips: NDArray[np.uint8], device: torch.device | None) -> Tensor:

@@ -5,27 +5,20 @@ It does not know bundles or tiles' files: chips in, bytes out.
 
 from __future__ import annotations
 
-import copy
-import io
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quadrat import border
-from quadrat.backbones.layers import averaging
+from quadrat.backbones import exporting
 from quadrat.errors import TrainError
-from quadrat.finetuning.augment import prepared
 from quadrat.finetuning.networks import TorchNetwork
 from quadrat.heads.calibrate import Scalings
 from quadrat.model import OUTPUTS
 from quadrat.records import Record
 
-OPSET = 17
 MAX_DIFFERENCE = 1e-3  # of a probability
 MIN_SAME = 0.999  # share of tiles with the same label
 BATCH = 32
@@ -55,17 +48,14 @@ class Scorer(nn.Module):
 
     def __init__(self, network: TorchNetwork, scalings: Scalings, classes: int) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network.module).cpu().float()
-        for name, part in list(self.network.named_modules()):
-            if isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size not in (1, (1, 1)):
-                self.network.set_submodule(name, AveragePool(part))
+        self.network = exporting.exportable(network.module)
         self.pixels, self.mean, self.std = network.pixels, network.mean, network.std
         self.scalings, self.classes = scalings, classes
         self.eval()  # itself too: the exporter gives all parts the mode of the whole afterwards
 
     def forward(self, chips: Tensor) -> tuple[Tensor, Tensor]:
         """Chips to probabilities and shares."""
-        x = prepared(chips.permute(0, 3, 1, 2), self.pixels, self.mean, self.std)
+        x = exporting.prepared(chips.permute(0, 3, 1, 2), self.pixels, self.mean, self.std)
         logits = self.network(x)
         probabilities, shares = (
             torch.softmax(logits / scaling.temperature, 1)[:, : self.classes]
@@ -74,45 +64,13 @@ class Scorer(nn.Module):
         return probabilities, shares
 
 
-class AveragePool(nn.Module):
-    """`AdaptiveAvgPool2d` as two products with constant matrices, which ONNX has for any size."""
-
-    def __init__(self, pool: nn.AdaptiveAvgPool2d) -> None:
-        super().__init__()
-        size = pool.output_size
-        self.rows, self.columns = size if isinstance(size, tuple) else (size, size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Averages over the output's cells, `(N, C, H, W)` -> `(N, C, rows, columns)`."""
-        height, width = int(x.shape[-2]), int(x.shape[-1])
-        rows = torch.from_numpy(averaging(height, self.rows or height))
-        columns = torch.from_numpy(averaging(width, self.columns or width))
-        return rows @ x @ columns.T
-
-
 def to_onnx(scorer: Scorer, size_px: int) -> bytes:
     """The graph, input `chips`, the outputs of a model, any number of tiles of one size.
 
     Raises:
-        TrainError: the network has an operation that ONNX lacks.
+        BackboneError: the network has an operation that ONNX lacks.
     """
-    chips = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
-    buffer: Any = io.BytesIO()  # a file, which the older exporter takes and its types do not say
-    try:
-        with warnings.catch_warnings():
-            # The tracer warns of sizes taken as constants: they are, the tile size is fixed.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                scorer, (chips,), buffer, dynamo=False, opset_version=OPSET,
-                input_names=["chips"], output_names=list(OUTPUTS),
-                dynamic_axes={name: {0: "N"} for name in ("chips", *OUTPUTS)},
-            )  # fmt: skip
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
-        raise TrainError(
-            f"the network cannot be exported to ONNX ({border.short(error)}); "
-            "train another, such as resnet50"
-        ) from None
-    return bytes(buffer.getvalue())
+    return exporting.to_onnx(scorer, size_px, OUTPUTS)
 
 
 def check(scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8]) -> Parity:

@@ -68,7 +68,7 @@ class FinetuneJob:
             sets = open_sets(self.source, self.validation)
             network = networks.build(
                 settings.backbone, columns(sets, settings), settings.weights, settings.pixels,
-                settings.seed,
+                settings.seed, given=settings.given,
             )  # fmt: skip
             training = networks.retrain(network, settings.depth, settings.batch_norm)
             described = _machine(group, settings, threads)
@@ -140,6 +140,7 @@ class FinetuneJob:
         loop = Training(
             network.module, training, pictures, task, settings, group, checkpoints,
             self.on_event, self.on_progress, run_id=self.run_id or "",
+            steps_to_head=networks.steps_to_head(network),
         )  # fmt: skip
         head = networks.linear(network.module, network.head)
         last_only = settings.depth == "last_only"

@@ -84,6 +84,7 @@ class Training:
     Attributes:
         module: inputs -> logits.
         training: names of the submodules that are in training mode (see `networks.retrain`).
+        steps_to_head: see `networks.steps_to_head`; for a decay of the learning rate by layer.
     """
 
     module: nn.Module
@@ -96,6 +97,7 @@ class Training:
     on_event: OnEvent
     on_progress: OnProgress
     run_id: str = ""
+    steps_to_head: Mapping[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     micro: int = 0
 
@@ -109,7 +111,7 @@ class Training:
         steps = len(plan(self.task.train, self.settings.batch, 0, 0))
         self._check_sizes(steps)
         self.module = networks_shared(self.module, self.group)
-        self.optimizer = make_optimizer(self.module, self.settings)
+        self.optimizer = make_optimizer(self.module, self.settings, self.steps_to_head)
         self.weights = class_weights(self.task.shares(self.task.train), self.settings).to(
             self.group.device
         )
@@ -171,7 +173,7 @@ class Training:
         for batch in self.feed.train(epoch, order, group.rank, group.size):
             rate = learning_rate(settings, (epoch - 1) + batch.step / steps, steps)
             for each in self.optimizer.param_groups:
-                each["lr"] = rate
+                each["lr"] = rate * each["scale"]
             losses[batch.step], errors = self._step(runner, batch)
             wrong += errors
             names.append(TrainBatch(batch.step, batch.size, batch.ids, batch.inputs[:0]))

@@ -6,22 +6,21 @@ linear layer is new. It does not know tiles, training or files of models.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from quadrat import border, storage
-from quadrat.backbones.weights import read_weights
+from quadrat.backbones import modules
+from quadrat.backbones.given import CURE, Given, check_licence
 from quadrat.errors import BackboneError, TrainError
 from quadrat.finetuning.depthwise import in_float
-from quadrat.finetuning.recipes import Recipe, find
+from quadrat.finetuning.recipes import find
 from quadrat.finetuning.settings import FROM, RANDOM
 
 # Containers whose children are the network's stages: `from:features.4`, `from:blocks.10`.
-CONTAINERS = ("features", "blocks", "stages", "layers", "encoder")
+CONTAINERS = ("features", "blocks", "stages", "layers", "encoder", "network")
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ def build(
     weights: str | None = None,
     pixels: int | None = None,
     seed: int = 0,
+    *,
+    given: Given | None = None,
 ) -> TorchNetwork:
     """A pretrained network with a new last layer.
 
@@ -67,51 +68,41 @@ def build(
         weights: a file, "random", or None for the published ones.
         pixels: side of the pictures that it will see; its own when None.
         seed: of the new layer (and of all layers with random weights).
+        given: what the user says of it where its own metadata do not.
 
     Raises:
-        BackboneError: an unknown network, weights that cannot be had or that belong to another.
+        BackboneError: an unknown network, weights that cannot be had or that belong to another, a
+            licence that was not accepted, a normalisation that nothing says.
     """
-    recipe = find(name)
+    recipe, asked = find(name), given or Given()
+    mean, std = asked.statistics or (recipe.mean, recipe.std)
+    if mean is None or std is None:
+        raise BackboneError(
+            f"{recipe.name} does not say how bytes become its input; say it with {CURE}"
+        )
+    if weights is None:
+        check_licence(recipe.name, recipe.licence, asked.accept_licence)
     torch.manual_seed(seed)
-    module = in_float(recipe.make())
-    head = _head_name(recipe.name, module)
-    if weights == RANDOM:
-        digest, described, licence = "", RANDOM, ""
-    elif weights is None:
-        state, digest, described = recipe.fetch()
-        _load(recipe, module, head, state, described)
-        licence = recipe.licence
-    else:
-        arrays, digest = read_weights(weights)
-        described, licence = storage.basename(weights), "unknown: a file of the user's"
-        tensors = {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
-        _load(recipe, module, head, tensors, described)
+    ready = modules.ready(recipe, weights, asked.pooling)
+    module, head = in_float(ready.module), ready.head
     # Seeded again: how many random numbers the discarded initial weights took does not matter.
     torch.manual_seed(seed)
     old = linear(module, head)
     module.set_submodule(head, nn.Linear(old.in_features, classes))
     nn.init.zeros_(linear(module, head).bias)
     side = pixels or recipe.pixels
-    _try(recipe.name, module, classes, side)
-    return TorchNetwork(
-        recipe.name, module.float(), head, head.split(".")[0], side, recipe.mean, recipe.std,
-        described, digest, licence,
-    )  # fmt: skip
-
-
-def _try(name: str, module: nn.Module, classes: int, pixels: int) -> None:
-    """Check that the network takes chips of this size, before any work is done."""
-    try:
-        with torch.inference_mode():
-            shape = tuple(module.eval()(torch.zeros(1, 3, pixels, pixels)).shape)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise BackboneError(
-            f"{name} cannot see pictures of {pixels} px ({border.short(error)}); use other --pixels"
-        ) from None
+    shape = modules.shape_of_row(recipe.name, module, side, "use other --pixels")
     if shape != (1, classes):
         raise BackboneError(
-            f"{name} gives {shape}, not one row of {classes} logits a tile; choose another network"
+            f"{recipe.name} gives {shape}, not one row of {classes} logits a tile: tokens or a "
+            "map; say with --pooling token, mean or both what its features are"
         )
+    licences = {None: recipe.licence, RANDOM: ""}
+    return TorchNetwork(
+        recipe.name, module.float(), head, head.split(".")[0], side, mean, std,
+        ready.described, ready.weights_sha256,
+        licences.get(weights, "unknown: a file of the user's"),
+    )  # fmt: skip
 
 
 def depths(network: TorchNetwork) -> tuple[str, ...]:
@@ -121,12 +112,36 @@ def depths(network: TorchNetwork) -> tuple[str, ...]:
 
 
 def stages(network: TorchNetwork) -> tuple[str, ...]:
-    """Names of the parts with weights, from the picture to the classes, for `from:LAYER`."""
-    names: list[str] = []
-    for child, module in network.module.named_children():
-        inner = [f"{child}.{n}" for n, m in module.named_children() if _count(m)]
-        names += inner if child in CONTAINERS else [child] * bool(_count(module))
-    return tuple(names)
+    """Names of the parts with weights, from the picture to the classes, for `from:LAYER`.
+
+    Containers are opened as far down as they hold others: a transformer's parts are its blocks.
+    """
+    return tuple(_opened(network.module, ""))
+
+
+def _opened(module: nn.Module, above: str) -> Iterator[str]:
+    for child, part in module.named_children():
+        if not _count(part):
+            continue
+        name = _dotted(above, child)
+        inner = {n for n, _ in part.named_children()}
+        if child in CONTAINERS or inner & {"blocks", "layers"}:
+            yield from _opened(part, name)
+        else:
+            yield name
+
+
+def steps_to_head(network: TorchNetwork) -> dict[str, int]:
+    """Parameter -> how many stages lie between it and the last one, for a decay by layer.
+
+    What stands beside the stages (a token, the places' vectors) goes with those before it.
+    """
+    names, at, found = stages(network), 0, {}
+    for parameter, _ in network.module.named_parameters():
+        inside = [i for i, name in enumerate(names) if parameter.startswith(f"{name}.")]
+        at = inside[-1] if inside else at
+        found[parameter] = len(names) - 1 - at
+    return found
 
 
 def retrain(network: TorchNetwork, depth: str, batch_norm: str = "batch") -> tuple[str, ...]:
@@ -180,9 +195,7 @@ def set_training(module: nn.Module, names: tuple[str, ...]) -> None:
 
 def without_head(network: TorchNetwork) -> nn.Module:
     """A copy that gives `(N, dim)` features: the inputs of the last linear layer, in eval mode."""
-    module = copy.deepcopy(network.module)
-    module.set_submodule(network.head, nn.Identity())
-    return module.eval()
+    return modules.without(network.module, network.head)
 
 
 def linear(module: nn.Module, name: str) -> nn.Linear:
@@ -242,43 +255,3 @@ def _listed(names: tuple[str, ...]) -> str:
 
 def _count(module: nn.Module) -> int:
     return sum(1 for _ in module.parameters())
-
-
-def _head_name(name: str, module: nn.Module) -> str:
-    layers = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
-    params = [n for n, _ in module.named_parameters()]
-    if not layers or params[-1] not in (f"{layers[-1]}.weight", f"{layers[-1]}.bias"):
-        raise BackboneError(
-            f"{name} does not end in a linear layer, so it cannot be given new classes; "
-            "choose another, such as resnet50"
-        )
-    return str(layers[-1])
-
-
-def _load(
-    recipe: Recipe, module: nn.Module, head: str, state: Mapping[str, Tensor], what: str
-) -> None:
-    """Load weights into a network; all but those of the last layer must be there and fit."""
-    given = {recipe.rename(k): v for k, v in state.items()}
-    wanted = module.state_dict()
-    skip = {f"{head}.weight", f"{head}.bias"}
-    missing = [
-        k for k in wanted if k not in given and k not in skip and "num_batches_tracked" not in k
-    ]
-    unknown = [k for k in given if k not in wanted and k not in skip]
-    wrong = [
-        k for k in wanted if k in given and k not in skip and given[k].shape != wanted[k].shape
-    ]
-    if missing or unknown or wrong:
-        if wrong:
-            had, has = (tuple(each[wrong[0]].shape) for each in (given, wanted))
-            problem = f"{wrong[0]} has shape {had}, not {has}"
-        elif missing:
-            problem = f"no {missing[0]} ({len(missing)} missing)"
-        else:
-            problem = f"an unknown {unknown[0]}"
-        raise BackboneError(
-            f"{what} does not fit {recipe.name}: {problem}; name the network that it belongs to"
-        )
-    kept = {k: v for k, v in given.items() if k in wanted and k not in skip}
-    module.load_state_dict({**wanted, **kept})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,38 @@ from torch import Tensor, nn
 from quadrat.finetuning.settings import FinetuneSettings
 
 
-def make_optimizer(module: nn.Module, settings: FinetuneSettings) -> torch.optim.Optimizer:
-    """The optimiser of the retrained parameters; only weights decay, not biases and norms."""
-    chosen = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in chosen if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in chosen if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
+def make_optimizer(
+    module: nn.Module,
+    settings: FinetuneSettings,
+    steps_to_head: Mapping[str, int] | None = None,
+) -> torch.optim.Optimizer:
+    """The optimiser of the retrained parameters; only weights decay, not biases and norms.
+
+    Each group has a `scale`, which its learning rate is multiplied by.
+
+    Args:
+        steps_to_head: parameter -> stages between it and the last, for a decay by layer.
+    """
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        steps = (steps_to_head or {}).get(name, 0) if settings.layer_decay < 1 else 0
+        decays = parameter.ndim > 1
+        group = groups.setdefault(
+            (steps, decays),
+            {
+                "params": [],
+                "weight_decay": settings.weight_decay if decays else 0.0,
+                "scale": settings.layer_decay**steps,
+                "lr": settings.peak_lr * settings.layer_decay**steps,
+            },
+        )
+        group["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups, key=lambda key: (key[0], not key[1]))]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, settings.peak_lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, settings.peak_lr)
+        return torch.optim.SGD(ordered, settings.peak_lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(ordered, settings.peak_lr)
 
 
 def learning_rate(settings: FinetuneSettings, passed: float, steps: int) -> float:

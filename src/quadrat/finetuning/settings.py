@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from quadrat import choices
+from quadrat.backbones import Given
 from quadrat.errors import TrainError
 from quadrat.records import Record
 
@@ -29,8 +30,8 @@ class FinetuneSettings(Record):
     """How to train.
 
     Attributes:
-        backbone: a network's name: `efficientnet_lite0`, any classification network of torchvision,
-            or any of timm where timm is installed (`timm:NAME` to prefer timm's).
+        backbone: a network's name: `efficientnet_lite0`, `torchvision:NAME`, `timm:NAME`,
+            `hf-hub:ORG/NAME`, `torchgeo:Enum.MEMBER`; a bare name is looked for in this order.
         depth: what is retrained: `last_only` (a new last layer on the frozen network),
             `fully_connected` (the fully connected layers), `all`, or `from:LAYER` (the named layer
             and all after it).
@@ -42,6 +43,9 @@ class FinetuneSettings(Record):
         optimizer: `adamw` or `sgd` (Nesterov momentum 0.9).
         lr: peak learning rate; None for a default that depends on optimiser, depth and weights.
         weight_decay: L2 strength, on weights alone (not on biases and normalisation).
+        layer_decay: learning rate of a stage as a part of that of the stage after it, from the new
+            last layer back to the picture; 1 for the same everywhere. Transformers are often
+            retrained with 0.65 to 0.9 (Bao et al. 2022, arXiv:2106.08254).
         clip: largest norm of a step's gradient; longer ones are shortened to it; 0 for no limit.
             With frozen batch statistics nothing else holds a network that is pushed too far.
         warmup: epochs of linear warm-up before the cosine decay; may be a fraction.
@@ -66,6 +70,8 @@ class FinetuneSettings(Record):
             and the last, at the foot of the cosine, is the better bet.
         patience: stop after so many epochs without a better validation macro F1; 0 for never.
         precision: `fp32`, `bf16` (mixed) or `auto`: bf16 where the device computes in it.
+        mean, std, range, pooling, accept_licence: what is to be said of a network that does not say
+            it itself (see `backbones.Given`).
         seed: of everything random.
     """
 
@@ -78,6 +84,7 @@ class FinetuneSettings(Record):
     optimizer: str = "adamw"
     lr: float | None = None
     weight_decay: float = 0.01
+    layer_decay: float = 1.0
     clip: float = 1.0
     warmup: float = 1.0
     label_smoothing: float = 0.1
@@ -92,9 +99,18 @@ class FinetuneSettings(Record):
     keep: str = "best"
     patience: int = 0
     precision: str = "auto"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    range: tuple[float, float] | None = None
+    pooling: str | None = None
+    accept_licence: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std", "range"):
+            value = getattr(self, name)
+            if value is not None:  # lists, where a process gets them as JSON
+                object.__setattr__(self, name, tuple(value))
         _choice("depth", self.depth, DEPTHS, prefix=FROM)
         _choice("optimizer", self.optimizer, choices.OPTIMIZERS)
         _choice("class-weight", self.class_weight, choices.CLASS_WEIGHTS)
@@ -108,6 +124,7 @@ class FinetuneSettings(Record):
         _range("seed", self.seed, 0)
         _range("warmup", self.warmup, 0, self.epochs)
         _range("weight-decay", self.weight_decay, 0)
+        _range("layer-decay", self.layer_decay, 0.01, 1)
         _range("clip", self.clip, 0)
         _range("label-smoothing", self.label_smoothing, 0, 0.99)
         _range("sample-frac", self.sample_frac, 1e-9, 1)
@@ -124,6 +141,13 @@ class FinetuneSettings(Record):
                 f"--views {self.views} needs --depth last_only; "
                 "other depths augment every epoch anew"
             )
+
+    @property
+    def given(self) -> Given:
+        """What is said of the network."""
+        return Given(
+            self.mean, self.std, self.range, self.pooling, accept_licence=self.accept_licence
+        )
 
     @property
     def peak_lr(self) -> float:

@@ -166,7 +166,7 @@ def int8_graph(job: Job, light: pa.Table, uses: Samples) -> backbones.FeatureGra
         [job.graph.digest, job.source.digest, job.source.size_px, [str(n) for n in drawn],
          model.CALIBRATION_TILES, model.quantiser()]
     )  # fmt: skip
-    place = str(storage.cache_dir() / "graphs" / f"{job.graph.name}-int8-{key[:16]}.onnx")
+    place = str(storage.cache_dir() / "graphs" / f"{job.graph.file_name}-int8-{key[:16]}.onnx")
     with suppress(StorageError):
         kept = storage.read_bytes(place)
         if storage.digest_bytes(kept[64:]).encode() == kept[:64]:

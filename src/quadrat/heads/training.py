@@ -20,6 +20,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quadrat import backbones, graphs, model, products, storage, tiles
 from quadrat import skipped as skips
 from quadrat.engines import Engine, abilities
@@ -37,6 +40,8 @@ from quadrat.skipped import Skipped
 
 Event = Callable[[str, Mapping[str, Any]], None]
 VIEWS = 4  # of each training tile, where they are few
+PARITY_TILES = 16
+SIZES = 1.5  # times that pixels may be larger or smaller than those a network was trained on
 MOST_VIEWED = 12_000  # tiles in all views, at most, where the number of views is not said
 
 
@@ -54,6 +59,8 @@ class TrainResult:
         precision: what the model is scored in by default.
         forms: precision -> its validation accuracy, the accuracy that precisions were compared by
             (see `forms`), its temperature, and how many tiles trained and measured it.
+        network: the backbone (`backbones.FeatureGraph.to_dict()`): its licence, the normalisation
+            that it was given, how far its graph is from torch.
         views: of each training tile.
         tiles: main class -> tiles, of `train` and `validation`.
         held_out: where validation tiles come from (see `samples.Samples`).
@@ -67,6 +74,7 @@ class TrainResult:
     uri: str
     digest: str
     backbone: str
+    network: Mapping[str, Any]
     head: Mapping[str, Any]
     metrics: Mapping[str, Any] | None
     ground: Mapping[str, Any] | None
@@ -91,6 +99,7 @@ class TrainResult:
             "uri": self.uri,
             "digest": self.digest,
             "backbone": self.backbone,
+            "network": dict(self.network),
             "head": dict(self.head),
             "accuracy": self.accuracy,
             "precision": self.precision,
@@ -126,6 +135,12 @@ def train(
     labels: str | None = None,
     precision: str = "auto",
     split_gap: bool = False,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    range: tuple[float, float] | None = None,
+    pooling: str | None = None,
+    pixels: int | None = None,
+    accept_licence: bool = False,
     engine: Engine | None = None,
     cache: str | None = None,
     run_id: str | None = None,
@@ -137,7 +152,8 @@ def train(
     Args:
         source: labelled tiles: a tile set, a folder of pictures a class, or its URI.
         out: the model's folder.
-        backbone: a name in `BACKBONES`, or an `.onnx` feature network.
+        backbone: a network by name or a feature network as an `.onnx` file (see
+            `backbones.feature_graph`).
         weights: a file of the backbone's weights; its published ones by default.
         head: `logistic` or `forest`.
         sample_frac: share of the training tiles to use, above 0 and at most 1.
@@ -156,6 +172,8 @@ def train(
             `int8` and `bf16` insist that they are tried; `fp32` tries nothing else.
         split_gap: fit a second head on a random split of the same tiles, to say how much accuracy
             such a split would have promised; on this machine only.
+        mean, std, range, pooling, pixels, accept_licence: what is to be said of a network that does
+            not say it itself (see `backbones.Given`).
         engine: where features are computed and, on `spark`, the head is trained (by Spark ML, see
             `heads.spark`); this machine by default.
         cache: where the engine's workers keep features; the user's cache by default.
@@ -195,11 +213,14 @@ def train(
     light = tiles.index(opened)
     uses = sampling.sort(light, legend, where, seed)  # fails before the work, not after it
     select = _selection(light, sample_frac, seed)
-    graph = backbones.feature_graph(backbone, weights, size_px=opened.size_px)
+    said = backbones.Given(mean, std, range, pooling, pixels, accept_licence)
+    graph = backbones.feature_graph(
+        backbone, weights, size_px=opened.size_px, given=said, chips=lambda: _some_chips(opened)
+    )
     seen = views or _views(len(uses.train) * sample_frac)
     told = {"sample_frac": sample_frac, "views": seen, **({"prior": dict(prior)} if prior else {})}
     told |= {} if given is None else {"labels": dict(given.about)}
-    tell("params", {"backbone": graph.name, **told, **settings.to_dict()})
+    tell("params", {"backbone": graph.name, **_network(graph), **told, **settings.to_dict()})
 
     job = Job(
         opened, graph, select, engine, cache, legend, settings, where, views=seen,
@@ -221,6 +242,7 @@ def train(
         *learned.samples.warnings,
         *learned.fitted.warnings,
         *forms.warnings,
+        *_pixel_size(graph, opened),
         *skips.warning(learned.skipped),
     )
     info = model.ModelInfo(
@@ -250,6 +272,7 @@ def train(
         uri=saved.uri,
         digest=saved.digest,
         backbone=graph.name,
+        network=graph.to_dict(),
         head=settings.to_dict(),
         metrics=figures,
         ground=ground,
@@ -266,6 +289,34 @@ def train(
         skipped=learned.skipped,
         warnings=warnings,
         split_gap=gap,
+    )
+
+
+def _some_chips(source: tiles.Source) -> NDArray[np.uint8]:
+    """The first tiles that can be read, to compare a backbone's graph with torch on."""
+    for part in source.parts():
+        for batch in tiles.read_part(part):
+            if len(batch.chips):
+                return np.ascontiguousarray(batch.chips[:PARITY_TILES])
+    raise TrainError(f"{storage.redact(source.uri)} has no tile that can be read")
+
+
+def _network(graph: backbones.FeatureGraph) -> dict[str, Any]:
+    """What a run notes of a backbone."""
+    names = ("weights_sha256", "licence", "mean", "std", "pooling", "parity")
+    return {name: value for name in names if (value := graph.to_dict()[name])}
+
+
+def _pixel_size(graph: backbones.FeatureGraph, source: tiles.Source) -> tuple[str, ...]:
+    """A warning where the network was trained on pixels of another size than the tiles have."""
+    here = None if source.grid is None else source.grid.pixel_m
+    if here is None or graph.pixel_m is None:
+        return ()
+    if 1 / SIZES < here / graph.pixel_m < SIZES:
+        return ()
+    return (
+        f"{graph.name} was trained on imagery of {graph.pixel_m:g} m a pixel, and these tiles have "
+        f"{here:g} m",
     )
 
 
