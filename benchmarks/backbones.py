@@ -6,10 +6,12 @@
 A tile set is NAME=FOLDER, one of two kinds:
 
     pictures, a subfolder a class    each seed draws half of every class to train with and measures
-                                     the other half; in the precision that `train` accepts
+                                     the other half
     images and `plots.csv`           as benchmarks/mass.py: plots that were read by eye, five folds
-                                     of whole images, which each seed deals anew; int8 where the CPU
-                                     has it, with ranges from tiles of all images (not their labels)
+                                     of whole images, which each seed deals anew
+
+Both are computed in int8 where the CPU has it (with ranges from some of all tiles, without their
+labels), else in float. The head is the one of `quadrat train`, with its strength.
 
 Accuracy is the mean over seeds, with the 95% interval of Student's t over them: the seeds share
 tiles, so it says how much the draw of the split matters, not what other ground would give. Within
@@ -31,13 +33,13 @@ from scipy import stats
 
 import mass
 import measure
-from quadrat import backbones, model
+from quadrat import backbones, features, model
 from quadrat.backbones import FeatureGraph, Given
-from quadrat.heads import train
+from quadrat.heads.calibrate import one_hot
+from quadrat.heads.fit import Settings, fit
 from quadrat.tiles import open_tiles, pack, read_part
 
 ROUNDS, ROUND_S, BATCH = 5, 0.5, 16
-WAY = ("shares", 4, 1)  # what `quadrat train` does: shares of all plots, seen four times
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,34 @@ class Result:
 
 def pictures(name: str, folder: str, work: Path, args: argparse.Namespace) -> list[Result]:
     """Half of every class trains, the other half measures."""
-    found: dict[str, list[float]] = {b: [] for b in args.names}
-    precisions: dict[str, set[str]] = {b: set() for b in args.names}
-    for seed in range(args.seeds):
-        tiles = pack(
-            folder, str(work / f"{name}-{seed}"), validation=0.5, seed=seed, keep_duplicates=True
-        )
-        for backbone in args.names:
-            done = train(
-                tiles.uri, str(work / f"model-{name}-{seed}"), backbone=backbone, seed=seed,
-                cache=str(work / "cache"), **args.said,
-            )  # fmt: skip
-            found[backbone].append(done.accuracy)
-            precisions[backbone].add(done.precision)
-            print(f"{name} {seed} {backbone}: {done.accuracy:.4f} {done.precision}", flush=True)
-    return [Result(b, name, "/".join(sorted(precisions[b])), found[b]) for b in args.names]
+    tiles = pack(folder, str(work / name), split=None, keep_duplicates=True)
+    found = []
+    for backbone in args.names:
+        graph, precision = quick_form(backbone, args)(tiles.uri, tiles.size_px)
+        seen = [
+            features.featurize(tiles, graph, precision=precision, view=v) for v in range(args.views)
+        ]
+        names, y = np.unique(seen[0].index["label"].to_pylist(), return_inverse=True)
+        x = np.stack([f.values for f in seen])
+        accuracy = []
+        for seed in range(args.seeds):
+            train = halves(y, seed)
+            rows = np.concatenate(x[:, train])
+            targets = np.tile(one_hot(y[train], len(names)), (args.views, 1))
+            head, _ = fit(rows, targets, len(names), Settings(seed=seed))
+            accuracy.append(float((head.logits(x[0][~train]).argmax(1) == y[~train]).mean()))
+            print(f"{name} {seed} {backbone}: {accuracy[-1]:.4f}", flush=True)
+        found.append(Result(backbone, name, precision, accuracy))
+    return found
+
+
+def halves(y: np.ndarray, seed: int) -> np.ndarray:
+    """Which pictures train: half of every class."""
+    rng, train = np.random.default_rng(seed), np.zeros(len(y), bool)
+    for k in np.unique(y):
+        places = rng.permutation(np.flatnonzero(y == k))
+        train[places[: len(places) // 2]] = True
+    return train
 
 
 def plots(name: str, data: str, work: Path, args: argparse.Namespace) -> list[Result]:
@@ -82,11 +97,11 @@ def plots(name: str, data: str, work: Path, args: argparse.Namespace) -> list[Re
     found = []
     for backbone in args.names:
         read = mass.read(
-            data, str(work / f"{name}-{len(found)}"), WAY[1], quick_form(backbone, args)
+            data, str(work / f"{name}-{len(found)}"), args.views, quick_form(backbone, args)
         )
         accuracy = []
         for seed in range(args.seeds):
-            figures = mass.way(read, *WAY, seed=seed, strengths=(mass.SHIPPED,))
+            figures = mass.way(read, "shares", args.views, 1, seed=seed, strengths=(mass.SHIPPED,))
             accuracy.append(mass.number(figures["accuracy"]))
             print(f"{name} {seed} {backbone}: {accuracy[-1]:.4f}", flush=True)
         found.append(Result(backbone, name, "int8" if model.has_int8() else "fp32", accuracy))
@@ -103,9 +118,10 @@ def quick_form(backbone: str, args: argparse.Namespace) -> mass.Network:
         graph = backbones.feature_graph(
             backbone, size_px=size_px, given=Given(**args.said), chips=lambda: chips[:16]
         )
-        return mass.replaced(
-            graph, model.quantise(graph.onnx, chips[step], size_px=size_px)
-        ), "int8"
+        if not (model.has_int8() and model.can_quantise(graph.onnx)):
+            return graph, "fp32"
+        small = model.quantise(graph.onnx, chips[step], size_px=size_px)
+        return mass.replaced(graph, small), "int8"
 
     return make
 
@@ -159,6 +175,7 @@ def main() -> None:
     parser.add_argument("--tiles", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--backbones", default="efficientnet_lite0", metavar="NAME,...")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--views", type=int, default=4, help="of each training tile")
     parser.add_argument("--size-px", type=int, default=224, help="of the tiles that are timed")
     parser.add_argument("--accept-licence", action="store_true")
     parser.add_argument("--no-speed", action="store_true", help="on a machine that is not idle")

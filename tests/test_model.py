@@ -177,7 +177,9 @@ def test_bf16_differs_from_float_only_by_its_rounding() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"precision": "fp16"}, "no precision 'fp16'"),
+        ({"precision": "fp8"}, "no precision 'fp8'"),
+        ({"precision": "fp16", "runtime": "onnxruntime"}, "fp16 is for GPUs"),
+        ({"precision": "fp16", "runtime": "openvino"}, "fp16 is for GPUs"),
         ({"runtime": "tensorrt"}, "no runtime 'tensorrt'"),
         ({"workers": 0}, "1 or more"),
         ({"precision": "bf16", "runtime": "onnxruntime"}, "does not compute in bf16"),

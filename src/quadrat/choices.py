@@ -32,7 +32,7 @@ SPLITS = ("block", "source", "random")  # how held-out tiles are chosen; None or
 # Training
 HEADS = ("logistic", "forest")
 CLASS_WEIGHTS = ("none", "balanced")
-PRECISIONS = ("auto", "fp32", "bf16", "int8")  # auto: what the model was accepted in
+PRECISIONS = ("auto", "fp32", "bf16", "int8", "fp16")  # auto: what the model was accepted in
 POOLINGS = ("token", "mean", "both")  # of networks that give tokens: the first, the others' mean
 OPTIMIZERS = ("adamw", "sgd")
 BATCH_NORMS = ("auto", "frozen", "batch")

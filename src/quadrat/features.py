@@ -155,7 +155,7 @@ def featurize(
 
     Args:
         graph: the network; for `int8` its quantised graph.
-        precision: what it computes in: `fp32`, `bf16`, `int8`.
+        precision: what it computes in: `fp32`, `bf16`, `int8`, `fp16`.
         select: which tiles; all by default.
         view: in which the network sees them (see `model.views`); each is kept by itself.
         engine: where parts are worked on; the local one by default.

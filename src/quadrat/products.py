@@ -21,7 +21,7 @@ PLAN = "plan.json"
 LOCK = ".lock"
 _PART = r"parts/part-\d{5,9}\.parquet"
 _PLAN, _LOCK = re.escape(PLAN), re.escape(LOCK)
-_MODEL = (r"model\.json", r"model(\.bf16|\.int8)?\.onnx", _LOCK)
+_MODEL = (r"model\.json", r"model(\.bf16|\.int8|\.fp16)?\.onnx", _LOCK)
 _SCORES = (r"scores\.json", _PLAN, _LOCK, _PART)
 
 

@@ -32,7 +32,7 @@ def predict_udf(
         result: `label` (the class name, a string; null for ground that the legend has no class
             for), or `probabilities` of the main class or `shares` of the ground (`array<float>`, in
             the legend's order).
-        precision: `auto`, `fp32`, `bf16` or `int8`.
+        precision: `auto`, `fp32`, `bf16`, `int8` or `fp16`.
         encoding: None for picture files (PNG, JPEG, ...: any size, resized as for folders of
             pictures); a tile set's encoding for its column `image`.
 

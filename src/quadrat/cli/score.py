@@ -58,7 +58,7 @@ def command(
 def described(result: ScoresSummary) -> str:
     """Scores in words."""
     lines = [
-        f"{result.uri}: {result.tiles:,} tiles scored in {result.precision}",
+        f"{result.uri}: {result.tiles:,} tiles scored in {result.precision} on {result.device}",
         f"labels: {words.counts_text(result.counts)}",
     ]
     lines += [f"bands: {text}" for text in result.bands]

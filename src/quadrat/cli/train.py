@@ -139,7 +139,8 @@ def described(result: TrainResult, run: str) -> str:
     network = result.network
     splits = {split: sum(classes.values()) for split, classes in result.tiles.items()}
     lines = [
-        f"{result.uri}: {result.backbone} with a {result.head['head']} head, {result.precision}",
+        f"{result.uri}: {result.backbone} with a {result.head['head']} head, {result.precision}, "
+        f"on {result.device}",
         f"weights: {network['licence'] or 'of a file of yours, licence unknown'}"
         f"{parity_text(network['parity'])}",
         f"tiles: {words.counts_text(splits)}",

@@ -4,7 +4,7 @@ A head is trained on features of the precision that will score. int8 flips about
 hundred against float at about the same accuracy, so what counts is the accuracy of a head trained
 on int8 features, on validation tiles, against that of a head trained on float features, on the same
 tiles. A precision is accepted if it loses no more than half a point; int8 is tried first, then
-bf16, and float is always there.
+bf16, on a GPU fp16 alone, and float is always there.
 
 Float features cost several times the int8 ones. Where there are many tiles the comparison is made
 on `CHECK_TILES` of them, drawn class by class, both heads trained and measured on the same ones;
@@ -29,7 +29,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quadrat import backbones, model, storage, tiles
-from quadrat.errors import StorageError, TrainError
+from quadrat.errors import ModelError, StorageError, TrainError
 from quadrat.heads.learning import Job, Learned, Progress, learn
 from quadrat.heads.samples import Samples
 
@@ -38,10 +38,12 @@ CHECK_TILES = 12_000
 RARE = 50  # tiles of a class that a comparison keeps at least
 CALIBRATION_PARTS = 8
 AUTO = ("int8", "bf16")
+ON_GPU = ("fp16",)
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "auto": AUTO,
     "int8": AUTO,  # where int8 is not accepted, bf16 may be
     "bf16": ("bf16",),
+    "fp16": ("fp16",),
     "fp32": (),
 }
 
@@ -77,7 +79,7 @@ def learn_forms(
     Args:
         job: in float.
         light: index of the source; sorted_light: its uses.
-        precision: `auto`, `fp32`, `bf16` or `int8`.
+        precision: `auto`, `fp32`, `bf16`, `int8` or `fp16`.
 
     Raises:
         TrainError: an unknown precision, or one that this machine or network cannot be asked for.
@@ -95,7 +97,13 @@ def learn_forms(
         same = shares is None and job.views == 1
         tried = dataclasses.replace(job, graph=graph, precision=name, compare=same)
         less = dataclasses.replace(tried, select=select, views=1, calibrate=False, compare=True)
-        full = learn(tried, passes.next())  # all features first: the comparison takes some of them
+        try:
+            full = learn(tried, passes.next())  # all features first: the comparison takes some
+        except ModelError as error:
+            if name != "fp16":
+                raise
+            notes = (*notes, f"fp16 was not accepted: {error}")  # its numbers overflow
+            continue
         alike = full if same else learn(less)
         if _accepted(alike, reference):
             full = dataclasses.replace(full, compared=alike.compared)
@@ -114,6 +122,7 @@ def _candidates(job: Job, precision: str) -> tuple[tuple[str, ...], tuple[str, .
     able = {
         "int8": model.has_int8() and model.can_quantise(job.graph.onnx),
         "bf16": model.has_bf16(),
+        "fp16": model.has_cuda(),
     }
     if precision in able and not able[precision]:
         raise TrainError(
@@ -122,6 +131,8 @@ def _candidates(job: Job, precision: str) -> tuple[tuple[str, ...], tuple[str, .
         )
     if precision == "auto" and not model.can_quantise(job.graph.onnx):
         return (), ()
+    if precision == "auto" and model.has_cuda():
+        return ON_GPU, ()
     notes: tuple[str, ...] = ()
     if precision == "auto" and not model.has_int8():
         notes = ("no int8 form was made: this CPU has no exact int8 arithmetic (no VNNI)",)

@@ -57,6 +57,7 @@ class TrainResult:
             training tiles that a head predicted which had not seen them nor their block. They rest
             on several times the tiles, and are what the model is worth. None without any.
         precision: what the model is scored in by default.
+        device: what computes in it on this machine.
         forms: precision -> its validation accuracy, the accuracy that precisions were compared by
             (see `forms`), its temperature, and how many tiles trained and measured it.
         network: the backbone (`backbones.FeatureGraph.to_dict()`): its licence, the normalisation
@@ -79,6 +80,7 @@ class TrainResult:
     metrics: Mapping[str, Any] | None
     ground: Mapping[str, Any] | None
     precision: str
+    device: str
     views: int
     forms: Mapping[str, Mapping[str, Any]]
     tiles: Mapping[str, Mapping[str, int]]
@@ -103,6 +105,7 @@ class TrainResult:
             "head": dict(self.head),
             "accuracy": self.accuracy,
             "precision": self.precision,
+            "device": self.device,
             "views": self.views,
             "forms": {k: dict(v) for k, v in self.forms.items()},
             "tiles": {k: dict(v) for k, v in self.tiles.items()},
@@ -168,8 +171,9 @@ def train(
             proportion.
         labels: a file of answers to plots that were drawn to train with (see `review`); they
             replace the labels and shares of these tiles.
-        precision: what the model is to be scored in: `auto` tries int8, then bf16 (see `forms`);
-            `int8` and `bf16` insist that they are tried; `fp32` tries nothing else.
+        precision: what the model is to be scored in: `auto` tries int8, then bf16, on a GPU fp16
+            (see `forms`); `int8`, `bf16` and `fp16` insist that they are tried; `fp32` tries
+            nothing else.
         split_gap: fit a second head on a random split of the same tiles, to say how much accuracy
             such a split would have promised; on this machine only.
         mean, std, range, pooling, pixels, accept_licence: what is to be said of a network that does
@@ -277,6 +281,7 @@ def train(
         metrics=figures,
         ground=ground,
         precision=forms.precision,
+        device=model.device(forms.precision),
         views=seen,
         forms=table,
         tiles=counts,

@@ -9,7 +9,7 @@ trained, nor where tiles come from.
 from __future__ import annotations
 
 from quadrat.model.bundle import OUTPUTS, Model, ModelInfo, open_model, save_model
-from quadrat.model.machine import has_bf16, has_cuda, has_int8
+from quadrat.model.machine import device, has_bf16, has_cuda, has_int8
 from quadrat.model.network import Network, Prediction
 from quadrat.model.quantise import CALIBRATION_TILES, can_quantise, quantise, quantiser
 from quadrat.model.runtime import (
@@ -34,6 +34,7 @@ __all__ = [
     "can_quantise",
     "choose",
     "compile_network",
+    "device",
     "has_bf16",
     "has_cuda",
     "has_int8",

@@ -27,7 +27,13 @@ VERSION = 2
 READABLE = (1, 2)  # format versions; a model of version 1 has one output and masks nothing
 OUTPUTS = ("probabilities", "shares")  # of a graph, in this order; the second may be missing
 # the file of each precision; a bundle cannot choose its files
-FILES = {"fp32": "model.onnx", "bf16": "model.bf16.onnx", "int8": "model.int8.onnx"}
+FILES = {
+    "fp32": "model.onnx",
+    "bf16": "model.bf16.onnx",
+    "int8": "model.int8.onnx",
+    "fp16": "model.fp16.onnx",
+}
+SAME_GRAPH = ("bf16", "fp16")  # the float graph, which a runtime computes in this precision
 
 
 @dataclass(frozen=True)
@@ -165,9 +171,9 @@ class Model:
     def onnx(self, precision: str = "fp32") -> bytes:
         """The graph of one precision, with the digest that was stated; ModelError otherwise.
 
-        `bf16` runs the float graph where the bundle has no graph of its own for it.
+        `bf16` and `fp16` run the float graph where the bundle has no graph of its own for them.
         """
-        if precision == "bf16" and "bf16" not in self.info.forms:
+        if precision in SAME_GRAPH and precision not in self.info.forms:
             precision = "fp32"
         if precision not in self.info.forms:
             raise ModelError(
@@ -186,7 +192,7 @@ def save_model(
         onnx: the float graph: chips `(N, size_px, size_px, 3) uint8` -> the outputs
             `probabilities` and `shares`, or the first alone, each `(N, K) float32`.
         info: the rest; `outputs`, `forms` and `created` are filled in here.
-        forms: further graphs by precision (`int8`, `bf16`).
+        forms: further graphs by precision (`int8`, `bf16`, `fp16`).
 
     Raises:
         ModelError: a graph that `open_model` would refuse, or a precision without a form.

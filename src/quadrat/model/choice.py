@@ -27,7 +27,7 @@ def choose_runtime(data: bytes, info: graphs.GraphInfo, precision: str) -> str:
     """The name of the runtime for a checked graph, `openvino`, `onnxruntime` or `cuda`."""
     if precision == "bf16":
         return "openvino"
-    if precision == "fp32" and machine.has_cuda():
+    if precision == "fp16" or (precision == "fp32" and machine.has_cuda()):
         return "cuda"
     place = str(storage.cache_dir() / "runtimes" / f"{_key(info, precision)}.json")
     known = _read(place)

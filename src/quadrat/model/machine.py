@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 INT8_FLAGS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"))
+GPU_PROVIDER = "CUDAExecutionProvider"  # of ONNX Runtime
+GPU_PRECISIONS = ("fp32", "fp16")
 CPU_FACTS = ("model name", "flags", "Features")  # lines of /proc/cpuinfo, on x86 and ARM
 
 
@@ -73,4 +75,9 @@ def has_cuda() -> bool:
     """Whether ONNX Runtime has a GPU to run on."""
     import onnxruntime as ort
 
-    return "CUDAExecutionProvider" in ort.get_available_providers()
+    return GPU_PROVIDER in ort.get_available_providers()
+
+
+def device(precision: str) -> str:
+    """What computes in a precision on this machine, in words."""
+    return "GPU (CUDA)" if precision in GPU_PRECISIONS and has_cuda() else "CPU"

@@ -14,7 +14,7 @@ from quadrat.model import views
 from quadrat.model.runtimes import Chips, Compiled, Rows
 
 # how far a row of shares may sum from 1: bf16 keeps 8 bits of each of them
-TOLERANCE = {"fp32": 1e-3, "int8": 1e-3, "bf16": 1e-2}
+TOLERANCE = {"fp32": 1e-3, "int8": 1e-3, "bf16": 1e-2, "fp16": 1e-2}
 
 
 class Prediction(NamedTuple):
@@ -51,7 +51,7 @@ class Network:
 
     Attributes:
         compiled: the graph as a runtime computes it.
-        precision: the precision that it computes in: `fp32`, `bf16` or `int8`.
+        precision: the precision that it computes in: `fp32`, `bf16`, `int8` or `fp16`.
         info: input and outputs of the graph.
         classes: K of a network that gives probabilities; None for one that gives other rows.
         open: whether rows of probabilities and shares may sum to less than 1, the rest being

@@ -18,7 +18,7 @@ from quadrat.model.choice import choose_runtime
 from quadrat.model.network import Network
 from quadrat.model.runtimes import RUNTIMES
 
-PRECISIONS = ("fp32", "bf16", "int8")
+PRECISIONS = ("fp32", "bf16", "int8", "fp16")
 KEPT = 8  # compiled networks of a process; what was used longest ago goes first
 
 
@@ -40,11 +40,12 @@ def compile_network(
     Args:
         onnx: an ONNX file's bytes, chips `(N, H, W, 3) uint8` -> rows `(N, D) float32`, of two
             outputs where `classes` is given. For `int8` the quantised graph.
-        precision: `fp32`, `bf16` (CPUs that have it, through OpenVINO) or `int8`.
+        precision: `fp32`, `bf16` (CPUs that have it, through OpenVINO), `int8`, or `fp16` (GPUs).
         threads: threads that one call computes on.
         workers: calls at the same time; by default one a core that this process may use.
         runtime: `openvino`, `onnxruntime`, `cuda`, or `auto`: CUDA where there is a GPU and the
-            graph is float, else the faster of the two by a short measurement that is kept on disk.
+            precision is fp32 or fp16, else the faster of the two by a short measurement that is
+            kept on disk.
         size_px: the side of the tiles, for a graph that takes any.
         classes: K of a graph that gives probabilities, which are checked as such; None for one
             that gives other rows, which must be finite.
@@ -81,12 +82,18 @@ def resolve_precision(model: Model, precision: str = "auto") -> str:
     """The precision that a model is run in on this machine.
 
     `auto` is what the training accepted, or `fp32` where the machine cannot compute in that: bf16
-    or int8 on a CPU without it, anything but float on a GPU.
+    or int8 on a CPU without it or on a GPU, fp16 on a CPU.
     """
     if precision == "auto":
         accepted = model.info.precision
-        able = {"fp32": True, "bf16": machine.has_bf16(), "int8": machine.has_int8()}
-        return accepted if able[accepted] and not machine.has_cuda() else "fp32"
+        gpu = machine.has_cuda()
+        able = {
+            "fp32": True,
+            "bf16": machine.has_bf16() and not gpu,
+            "int8": machine.has_int8() and not gpu,
+            "fp16": gpu,
+        }
+        return accepted if able[accepted] else "fp32"
     if precision not in PRECISIONS:
         raise ModelError(f"no precision {precision!r}; choose one of auto, {', '.join(PRECISIONS)}")
     if precision == "int8" and "int8" not in model.info.forms:
@@ -122,7 +129,7 @@ def runner(
     """The network of a bundle, chips -> probabilities, checked; compiled once in a process.
 
     Args:
-        precision: `auto` (see `resolve_precision`), `fp32`, `bf16` or `int8`.
+        precision: `auto` (see `resolve_precision`), `fp32`, `bf16`, `int8` or `fp16`.
         workers: calls at the same time; by default one a core that this process may use.
         features: whether predictions have the features that the last layer reads as well.
 
@@ -161,7 +168,7 @@ def choose(onnx: bytes, precision: str, size_px: int | None = None) -> str:
 
     Runtimes differ in the last bits; a job of many machines gives one answer when it names one.
     """
-    if precision == "fp32" and machine.has_cuda():
+    if precision in machine.GPU_PRECISIONS and machine.has_cuda():
         return "auto"
     proto, info = graphs.checked(onnx, "the network", size_px, len(OUTPUTS))
     return choose_runtime(graphs.serialise(proto), info, precision)

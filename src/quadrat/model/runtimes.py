@@ -1,4 +1,4 @@
-"""OpenVINO and ONNX Runtime: a checked graph becomes a function. The only home of both.
+"""OpenVINO and ONNX Runtime on CPUs: a checked graph becomes a function. `gpu` is the third.
 
 A function takes chips and gives rows, those of several outputs side by side; what they mean and
 whether they are sound is judged by `network`. It may be called from several threads at the same
@@ -29,7 +29,6 @@ Chips = NDArray[np.uint8]
 Rows = NDArray[np.float32]
 
 BATCH = 4
-GPU_BATCH = 64
 MAX_OPENVINO = 2500  # operators; half a minute to compile
 QUEUED = 16  # blocks of one call that wait or are computed at the same time
 
@@ -45,6 +44,7 @@ class Compiled(NamedTuple):
 def _openvino(
     data: bytes, info: graphs.GraphInfo, precision: str, threads: int, workers: int
 ) -> Compiled:
+    _check_cpu(precision)
     if precision == "bf16" and not machine.has_bf16():
         raise ModelError("this CPU does not compute in bf16; choose --precision fp32 or int8")
     if info.operators > MAX_OPENVINO:
@@ -60,7 +60,7 @@ def _openvino(
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "PERFORMANCE_HINT": "THROUGHPUT",
     }
-    with _translated("OpenVINO"):
+    with translated("OpenVINO"):
         model = machine.openvino_core().read_model(data)
         model.reshape([batch, info.size_px, info.size_px, 3])
         compiled = machine.openvino_core().compile_model(model, "CPU", settings)
@@ -101,12 +101,12 @@ class _Requests:
             one, start, n, _ = at_work.popleft()
             one.wait()
             found = [one.get_output_tensor(place).data for place in self.places]
-            out[start : start + n] = _rows(found, self.batch, self.dims)[:n]
+            out[start : start + n] = checked_rows(found, self.batch, self.dims)[:n]
             self.idle.put(one)
 
         try:
-            with _translated("OpenVINO"):
-                for start, block, n in _blocks(chips, self.batch):
+            with translated("OpenVINO"):
+                for start, block, n in blocks(chips, self.batch):
                     if len(at_work) == QUEUED:
                         collect()
                     one = self._request()
@@ -125,55 +125,42 @@ class _Requests:
 def _onnxruntime(
     data: bytes, info: graphs.GraphInfo, precision: str, threads: int, workers: int
 ) -> Compiled:
-    return _ort(data, info, precision, threads, "CPUExecutionProvider")
+    import onnxruntime as ort
+
+    _check_cpu(precision)
+    if precision == "bf16":
+        raise ModelError("ONNX Runtime does not compute in bf16 on CPUs; use --runtime openvino")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what fails is raised, and need not be printed too
+    with translated("ONNX Runtime"):
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    batch, names, dims = info.batch or BATCH, list(info.outputs), lengths(session, info)
+
+    def compute(chips: Chips) -> Rows:
+        rows = []
+        with translated("ONNX Runtime"):
+            for _, block, n in blocks(chips, batch, pad=info.batch is not None):
+                found = session.run(names, {info.input: block})
+                rows.append(checked_rows(found, len(block), dims)[:n])
+        length = sum(dim or 0 for dim in dims)
+        return np.concatenate(rows) if rows else np.empty((0, length), np.float32)
+
+    return Compiled("onnxruntime", batch, compute)
 
 
 def _cuda(
     data: bytes, info: graphs.GraphInfo, precision: str, threads: int, workers: int
 ) -> Compiled:
-    if precision != "fp32":
-        raise ModelError(f"on a GPU models run in fp32, not {precision}; leave --precision out")
-    if not machine.has_cuda():
-        raise ModelError(
-            "no GPU for ONNX Runtime here; install onnxruntime-gpu on a machine with CUDA, or use "
-            "--runtime auto"
-        )
-    return _ort(data, info, precision, threads, "CUDAExecutionProvider")
+    from quadrat.model import gpu
+
+    return gpu.compiled(data, info, precision, threads)
 
 
-def _ort(
-    data: bytes, info: graphs.GraphInfo, precision: str, threads: int, provider: str
-) -> Compiled:
-    import onnxruntime as ort
-
-    if precision == "bf16":
-        raise ModelError("ONNX Runtime does not compute in bf16 on CPUs; use --runtime openvino")
-    cuda = provider == "CUDAExecutionProvider"
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what fails is raised, and need not be printed too
-    # TF32 would keep 10 bits of the mantissa and still be called fp32
-    providers: list[Any] = [(provider, {"use_tf32": "0"})] if cuda else [provider]
-    with _translated("ONNX Runtime"):
-        session = ort.InferenceSession(data, options, providers=providers)
-    if provider not in session.get_providers():
-        raise ModelError("the GPU cannot be used: CUDA or cuDNN did not load; use a CPU runtime")
-    batch = info.batch or (GPU_BATCH if cuda else BATCH)
-    names = list(info.outputs)
-    shown = {o.name: _length(o.shape) for o in session.get_outputs()}
-    dims = [dim or shown[name] for name, dim in zip(names, info.dims, strict=True)]
-
-    def compute(chips: Chips) -> Rows:
-        rows = []
-        with _translated("ONNX Runtime"):
-            for _, block, n in _blocks(chips, batch, pad=info.batch is not None):
-                found = session.run(names, {info.input: block})
-                rows.append(_rows(found, len(block), dims)[:n])
-        length = sum(dim or 0 for dim in dims)
-        return np.concatenate(rows) if rows else np.empty((0, length), np.float32)
-
-    return Compiled("cuda" if cuda else "onnxruntime", batch, compute)
+def _check_cpu(precision: str) -> None:
+    if precision == "fp16":
+        raise ModelError("fp16 is for GPUs, and there is none here; use --precision fp32")
 
 
 RUNTIMES: dict[str, Callable[[bytes, graphs.GraphInfo, str, int, int], Compiled]] = {
@@ -183,12 +170,16 @@ RUNTIMES: dict[str, Callable[[bytes, graphs.GraphInfo, str, int, int], Compiled]
 }
 
 
-def _length(shape: Sequence[int | str | None]) -> int | None:
-    """The length of a row where the runtime knows it."""
-    return last if len(shape) == 2 and isinstance(last := shape[1], int) else None
+def lengths(session: Any, info: graphs.GraphInfo) -> list[int | None]:
+    """Length of a row of each output, where the graph or ONNX Runtime knows it."""
+    shown = {
+        o.name: last if len(o.shape) == 2 and isinstance(last := o.shape[1], int) else None
+        for o in session.get_outputs()
+    }
+    return [dim or shown[name] for name, dim in zip(info.outputs, info.dims, strict=True)]
 
 
-def _rows(given: Sequence[Rows], tiles: int, dims: Sequence[int | None]) -> Rows:
+def checked_rows(given: Sequence[Rows], tiles: int, dims: Sequence[int | None]) -> Rows:
     """What a runtime gave for a block, if it is one float32 row a tile; ModelError otherwise."""
     for found, dim in zip(given, dims, strict=True):
         if (
@@ -203,7 +194,7 @@ def _rows(given: Sequence[Rows], tiles: int, dims: Sequence[int | None]) -> Rows
     return given[0] if len(given) == 1 else np.concatenate(given, axis=1)
 
 
-def _blocks(chips: Chips, batch: int, pad: bool = True) -> Iterator[tuple[int, Chips, int]]:
+def blocks(chips: Chips, batch: int, pad: bool = True) -> Iterator[tuple[int, Chips, int]]:
     """(start, block, tiles of it that count), each block `batch` long if `pad`."""
     for start in range(0, len(chips), batch):
         block = chips[start : start + batch]
@@ -216,7 +207,7 @@ def _blocks(chips: Chips, batch: int, pad: bool = True) -> Iterator[tuple[int, C
 
 
 @contextmanager
-def _translated(runtime: str) -> Iterator[None]:
+def translated(runtime: str) -> Iterator[None]:
     """Both runtimes raise their own trees, some of them bare RuntimeError."""
     try:
         yield

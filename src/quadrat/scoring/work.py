@@ -44,6 +44,7 @@ class ScoresSummary(Record):
         dropped: tiles left out for nodata. masked: tiles left out because they are mostly ground
             that the legend has no class for. skipped: tiles that could not be read, of which
             `listed` names some with the reason.
+        device: what computed, on this machine.
         seconds: of this run; tiles that an earlier run had scored are in `tiles` all the same.
         warnings: what a user should know, a sentence each.
         bands: which bands of imagery were read as red, green and blue, and how that is known.
@@ -58,6 +59,7 @@ class ScoresSummary(Record):
     skipped: int
     listed: tuple[Skipped, ...]
     seconds: float
+    device: str = "CPU"
     csv: str | None = None
     parquet: str | None = None
     warnings: tuple[str, ...] = ()
@@ -256,6 +258,7 @@ def score(
         skipped=done.info["skipped"]["count"],
         listed=skips.from_lists(done.info["skipped"]["listed"]),
         seconds=time.perf_counter() - start,
+        device=models.device(chosen),
         csv=csv,
         parquet=parquet,
         bands=tuple(opened.provenance.get("bands", ())),
