@@ -14,7 +14,7 @@ SHELL := /bin/bash
 VENV := .venv
 BARE := .venv-base
 BIN := $(VENV)/bin
-EXTRAS := finetune,spark,fetch,azure,s3,notebook,fast-png,runs-ui,docs,test
+EXTRAS := finetune,spark,fetch,azure,s3,notebook,fast-png,runs-ui,docs,explore,test
 DEMO ?= demo
 TESTS ?= tests
 # Two processes, each with whole files: what a file sets up is set up once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from PIL import Image
 
 import quadrat as qd
 from made_scores import GRID, square, write_scores
+from quadrat import metrics
 
 NAMES = qd.load_legend("nlcd6").names
 
@@ -93,3 +96,48 @@ def test_pictures_without_a_place_have_a_data_frame_alone(tmp_path: Path) -> Non
         pytest.importorskip(package)
         with pytest.raises(qd.QuadratError, match=r"without a place; use to_pandas\(\)"):
             getattr(scores, f"to_{package}")()
+
+
+def png(picture: Any) -> np.ndarray:
+    """What a notebook shows."""
+    data = picture._repr_png_()
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def test_a_notebook_shows_the_tiles_in_their_colours(written: Any, tmp_path: Path) -> None:
+    scores, made = written
+    picture = scores.plot()
+    pixels = png(picture)
+    found = {
+        n for n, c in zip(NAMES, qd.load_legend("nlcd6").classes, strict=True)
+        if (np.abs(pixels - c.rgb).sum(-1) < 6).sum() > 300
+    }  # fmt: skip
+    assert found == {NAMES[k] for k in made["p"].argmax(1)}
+    picture.save(str(tmp_path / "seen.png"))
+    assert (tmp_path / "seen.png").read_bytes() == picture.png
+    assert repr(picture).startswith("<Chart") and len(repr(picture)) < 80
+
+
+def test_scores_are_explored_on_a_map_with_their_colours(written: Any) -> None:
+    pytest.importorskip("folium", reason="needs quadrat[explore]")
+    scores, made = written
+    page = scores.explore(tiles=None).get_root().render()
+    there = {NAMES[k] for k in made["p"].argmax(1)}
+    for c in qd.load_legend("nlcd6").classes:
+        assert (c.color in page) == (c.name in there)
+    assert page.count('"type": "Polygon"') == 30
+
+
+def test_exploring_without_folium_names_the_extra(
+    written: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "folium", None)
+    with pytest.raises(qd.QuadratError, match=r"quadrat\[explore\]"):
+        written[0].explore()
+
+
+def test_the_confusion_matrix_is_a_picture() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 60)
+    found = metrics.summarise(truth, truth, ("a", "b", "c"))
+    assert png(found.plot()).shape[0] > 200

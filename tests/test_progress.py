@@ -6,6 +6,7 @@ import io
 import itertools
 import re
 import threading
+import time
 
 import pytest
 
@@ -222,3 +223,18 @@ def test_durations_in_words(seconds: float, text: str) -> None:
 )
 def test_rates_in_words(rate: float, text: str) -> None:
     assert rate_text(rate) == text
+
+
+def test_below_a_notebooks_cell_a_bar_is_drawn_over() -> None:
+    """ipykernel's stream is no terminal, but takes a carriage return as one does."""
+
+    class OutStream(io.StringIO):
+        pass
+
+    OutStream.__module__ = "ipykernel.iostream"
+    stream = OutStream()
+    with Reporter("score", stream=stream) as bar:
+        bar(0, 100)
+        time.sleep(0.3)
+        bar(50, 100)
+    assert "\r" in stream.getvalue() and "[" in stream.getvalue()

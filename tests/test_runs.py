@@ -352,3 +352,41 @@ def test_pages_without_mlflows_server_name_the_extra(
     monkeypatch.setattr(runs.store, "has_server", lambda: False)
     with pytest.raises(MissingExtraError, match=r"quadrat\[runs-ui\]"):
         runs.ui(tracking_uri=history)
+
+
+def test_the_list_finds_the_histories_of_commands_in_this_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after `quadrat demo`, which keeps its history with its files."""
+    from quadrat import workspace
+    from quadrat.cli import run
+
+    monkeypatch.chdir(tmp_path)
+    assert run(["runs", "list"]) == 0
+    assert "no runs yet" in capsys.readouterr().out
+    demo = str(tmp_path / "demo" / "runs.db")
+    with runs.start("train", name="demo", tracking_uri=demo) as made:
+        made.record("metrics", {"split": "validation", **figures()})
+    workspace.note("runs", made.tracking_uri, run=made.id)
+    assert run(["runs", "list"]) == 0
+    out = capsys.readouterr().out
+    assert "demo" in out and str(Path("demo", "runs.db")) in out
+    assert run(["runs", "show", "demo"]) == 0
+    with runs.start("train", name="mine") as own:
+        own.record("metrics", {"split": "validation", **figures()})
+    capsys.readouterr()
+    assert run(["runs", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    assert [r["name"] for r in listed] == ["mine", "demo"]
+    assert listed[1]["tracking_uri"] == made.tracking_uri
+    assert run(["runs", "compare", "demo", "--out", "c.png"]) == 0
+    assert run(["runs", "show", "nowhere"]) == 1
+    assert "no run 'nowhere'" in capsys.readouterr().err
+
+
+def test_the_page_is_that_of_quadrats_experiment(tmp_path: Path) -> None:
+    uri = str(tmp_path / "runs.db")
+    with runs.start("train", name="a", tracking_uri=uri):
+        pass
+    assert runs.page(8000, tracking_uri=uri) == "http://127.0.0.1:8000/#/experiments/1"
+    assert runs.page(tracking_uri="http://host:5000") == "http://host:5000"

@@ -224,8 +224,9 @@ def time_text(seconds: float) -> str:
 
 
 def _is_terminal(stream: TextIO) -> bool:
+    """Whether a line can be drawn over: on a terminal, and below a notebook's cell."""
     try:
-        return stream.isatty()
+        return stream.isatty() or type(stream).__module__.startswith("ipykernel")
     except (AttributeError, ValueError):
         return False
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from quadrat.records import plain
@@ -13,6 +15,27 @@ from quadrat.text import printable
 MOST = 5  # values on the line
 LONGEST = 120  # characters of a value in the table
 ENTRIES = 30  # of a mapping or list in the table
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture that a notebook shows; `save` writes it to a file.
+
+    Attributes:
+        png: its bytes.
+    """
+
+    png: bytes
+
+    def __repr__(self) -> str:
+        return f"<Chart {len(self.png):,} bytes of PNG; save(path) keeps it>"
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def save(self, path: str) -> None:
+        """Write it to a file."""
+        Path(path).write_bytes(self.png)
 
 
 class HasValues(Protocol):

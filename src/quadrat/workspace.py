@@ -109,6 +109,13 @@ def note(kind: str, uri: str, *, run: str | None = None, workspace: str = ".") -
         ledger.write(json.dumps(entry) + "\n")
 
 
+def histories(workspace: str = ".") -> tuple[str, ...]:
+    """Run histories on this machine that commands in a folder wrote to, the newest first."""
+    noted = (e["uri"] for e in reversed(_entries(workspace)) if e["kind"] == "runs")
+    files = (u for u in dict.fromkeys(noted) if u.startswith("sqlite:///"))
+    return tuple(u for u in files if storage.exists(u.removeprefix("sqlite:///")))
+
+
 def inventory(workspace: str = ".", *, only: Sequence[str] = ()) -> tuple[WorkspaceItem, ...]:
     """What was made in a working folder and is still there.
 

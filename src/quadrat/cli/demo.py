@@ -61,7 +61,7 @@ def described(made: Demo) -> str:
         f"  {made.map.uri}  the map, one pixel a tile, for QGIS",
         f"  {made.out}/scores/parts  every tile's probabilities, GeoParquet, for QGIS or GeoPandas",
         f"  {made.county.imagery[0]}  the imagery",
-        f"  quadrat runs list --tracking-uri {made.tracking_uri}  the run history",
+        f"  quadrat runs list  the run history, {made.tracking_uri}",
     ]
     if len(made.county.imagery) > 1:
         out, change = made.out, f"{made.out}/change"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -11,6 +12,8 @@ from quadrat.cli import args, common, words
 
 if TYPE_CHECKING:
     from quadrat.runs import Comparison, RunRecord
+
+T = TypeVar("T")
 
 
 @click.group()
@@ -29,13 +32,27 @@ def list_(
     """List runs, newest first, or best first with --sort."""
     from quadrat.runs import list_runs
 
-    found = list_runs(kind=kind, sort=sort, limit=limit, tracking_uri=tracking_uri)
+    places = _histories(tracking_uri)
+    found = [
+        (r, uri)
+        for uri in places
+        for r in list_runs(kind=kind, sort=sort, limit=limit, tracking_uri=uri)
+    ]
+    if len(places) > 1:
+        low = float("-inf")
+        found.sort(key=lambda f: f[0].started, reverse=True)
+        found.sort(key=lambda f: f[0].metrics.get(sort, low) if sort else 0.0, reverse=True)
+    found = found[:limit]
     heads = ["id", "name", "kind", "status", "started", "seconds", "overall", "macro F1"]
-    rows = [[*_about(r), *_figures(r, sort)] for r in found]
+    rows = [[*_about(r), *_figures(r, sort)] for r, _ in found]
     if sort:
         heads[-2:] = [sort]
+    if len({uri for _, uri in found}) > 1 or any(uri != tracking_uri for _, uri in found):
+        heads.append("history")
+        rows = [[*row, _short(uri)] for row, (_, uri) in zip(rows, found, strict=True)]
     text = words.table(heads, rows) if rows else "no runs yet; `quadrat train` makes one"
-    return common.Answer({"runs": [r.to_dict() for r in found]}, text)
+    listed = [{**r.to_dict(), "tracking_uri": uri} for r, uri in found]
+    return common.Answer({"runs": listed}, text)
 
 
 @common.verb(command, "show")
@@ -48,7 +65,7 @@ def show(run: str, tracking_uri: str | None) -> common.Answer:
     """
     from quadrat.runs import show_run
 
-    record = show_run(run, tracking_uri=tracking_uri)
+    record = _first(tracking_uri, lambda uri: show_run(run, tracking_uri=uri))
     return common.Answer(record, _described(record))
 
 
@@ -72,7 +89,10 @@ def compare(
     """
     from quadrat.runs import compare_runs
 
-    found = compare_runs(runs, out=out, metrics=metrics, tracking_uri=tracking_uri)
+    found = _first(
+        tracking_uri,
+        lambda uri: compare_runs(runs, out=out, metrics=metrics, tracking_uri=uri),
+    )
     return common.Answer(found, _compared(found), (("files", out),))
 
 
@@ -81,11 +101,50 @@ def compare(
 @args.option("host", str, "127.0.0.1", "Address to listen on.")
 @args.tracking
 def ui(port: int, host: str, tracking_uri: str | None) -> None:
-    """Open MLflow's own pages on the run history, until stopped."""
+    """Open MLflow's own pages on the run history, until stopped.
+
+    Needs pip install 'quadrat[runs-ui]'.
+    """
+    from quadrat.runs import page
     from quadrat.runs import ui as run_ui
 
-    click.echo(f"http://{host}:{port} (Ctrl-C stops it)", err=True)
-    run_ui(port, host=host, tracking_uri=tracking_uri)
+    uri = _histories(tracking_uri)[0]
+    click.echo(f"{page(port, host=host, tracking_uri=uri)} (Ctrl-C stops it)", err=True)
+    run_ui(port, host=host, tracking_uri=uri)
+
+
+def _histories(tracking_uri: str | None) -> tuple[str | None, ...]:
+    """The history that is named; else the default one, and those of commands in this folder."""
+    from quadrat import storage, workspace
+    from quadrat.runs import store
+
+    if tracking_uri is not None:
+        return (tracking_uri,)
+    default = store.resolve(None)
+    there = storage.exists(default.removeprefix("sqlite:///"))
+    others = tuple(uri for uri in workspace.histories() if uri != default)
+    return ((None, *others) if there else others) or (None,)
+
+
+def _first(tracking_uri: str | None, find: Callable[[str | None], T]) -> T:
+    """What the first history that has it answers; the error of the first where none does."""
+    from quadrat.errors import RunError
+
+    failed: RunError | None = None
+    for uri in _histories(tracking_uri):
+        try:
+            return find(uri)
+        except RunError as error:
+            failed = failed or error
+    raise failed or RunError("no run history; `quadrat train` makes one")
+
+
+def _short(uri: str | None) -> str:
+    """A history as a user would name it: by its file, from here."""
+    from quadrat.runs import store
+
+    path = Path(store.resolve(uri).removeprefix("sqlite:///"))
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _about(record: RunRecord) -> list[str]:

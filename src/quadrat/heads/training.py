@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import backbones, graphs, model, products, storage, tiles
+from quadrat import backbones, charts, graphs, model, products, storage, tiles
 from quadrat import skipped as skips
 from quadrat.engines import Engine, abilities
 from quadrat.errors import TrainError
@@ -35,7 +35,7 @@ from quadrat.heads.forms import Forms, learn_forms
 from quadrat.heads.learning import Job, Learned, Progress
 from quadrat.legend import Legend
 from quadrat.model import views as turns
-from quadrat.shown import shown
+from quadrat.shown import Chart, shown
 from quadrat.skipped import Skipped
 
 Event = Callable[[str, Mapping[str, Any]], None]
@@ -94,6 +94,17 @@ class TrainResult:
     def accuracy(self) -> float | None:
         """Overall accuracy on the validation tiles."""
         return None if self.metrics is None else float(self.metrics["overall"]["value"])
+
+    def plot(self) -> Chart:
+        """The confusion matrix of the validation tiles, as a picture for notebooks.
+
+        Raises:
+            TrainError: there are no validation tiles.
+        """
+        if self.metrics is None:
+            raise TrainError("there are no validation tiles, so there is no confusion matrix")
+        names = [c["name"] for c in self.metrics["classes"]]
+        return Chart(charts.confusion(names, self.metrics["confusion"], "Validation plots"))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from quadrat import charts
 from quadrat.errors import InputError
 from quadrat.metrics.bootstrap import (
     DRAWS,
@@ -59,7 +60,7 @@ from quadrat.metrics.matrix import (
     users,
     weighted_f1,
 )
-from quadrat.shown import shown
+from quadrat.shown import Chart, shown
 
 __all__ = [
     "BINS", "CLASS_SCORES", "DRAWS", "PURE", "SCORES", "Calibration", "Estimate", "Metrics",
@@ -108,6 +109,10 @@ class Metrics:
     def overall(self) -> Estimate:
         """Overall accuracy."""
         return self.scores["overall"]
+
+    def plot(self, title: str = "Confusion matrix") -> Chart:
+        """The confusion matrix as a picture for notebooks: counts, shaded by share of each row."""
+        return Chart(charts.confusion(self.names, self.confusion.tolist(), title))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

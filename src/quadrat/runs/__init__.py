@@ -36,11 +36,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from quadrat import storage
+from quadrat import charts, storage
 from quadrat import text as texts
 from quadrat.errors import MissingExtraError, QuadratError, RunError
 from quadrat.redaction import redact
-from quadrat.runs import charts, history, store
+from quadrat.runs import history, store
 from quadrat.runs.history import (
     Comparison,
     RunRecord,
@@ -60,6 +60,7 @@ __all__ = [
     "delete_run",
     "files_of",
     "list_runs",
+    "page",
     "show_run",
     "start",
     "ui",
@@ -293,6 +294,19 @@ def _key(name: str) -> str:
 def _text(value: Any) -> str:
     text = redact(str(value))
     return text if len(text) <= 5000 else text[:5000] + "..."
+
+
+def page(port: int = 5000, *, host: str = "127.0.0.1", tracking_uri: str | None = None) -> str:
+    """The address of MLflow's page on Quadrat's own experiment, as `ui` serves it.
+
+    Raises:
+        RunError: the history cannot be read.
+    """
+    uri = store.resolve(tracking_uri)
+    if uri.startswith("http"):
+        return uri
+    found = store.experiment_id(store.client(uri), uri, store.EXPERIMENT)
+    return f"http://{host}:{port}/#/experiments/{found}"
 
 
 def ui(port: int = 5000, *, host: str = "127.0.0.1", tracking_uri: str | None = None) -> NoReturn:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quadrat import storage
+from quadrat import charts, storage
 from quadrat.errors import RunError
 from quadrat.metrics import SCORES
 from quadrat.records import Record
-from quadrat.runs import charts, store
+from quadrat.runs import store
 from quadrat.shown import shown
 
 ID = re.compile(r"[0-9a-f]{32}")

@@ -20,7 +20,7 @@ from quadrat.legend import Legend
 from quadrat.parts import PartRecord
 from quadrat.scores import columns as named
 from quadrat.scores import frames
-from quadrat.shown import shown
+from quadrat.shown import Chart, shown
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -142,6 +142,26 @@ class Scores:
         with geoparquet.part_writer(uri, self.part(self.names[0]).schema, crs) as writer:
             for name in self.names:
                 writer.write(self.part(name))
+
+    def plot(self, title: str | None = None) -> Chart:
+        """The main classes of the tiles on the ground, as a picture for notebooks.
+
+        Raises:
+            ScoresError: pictures without a place, or tiles too far apart for one picture.
+        """
+        return frames.plot(self, title)
+
+    def explore(self, **options: Any) -> Any:
+        """The tiles on a map in a browser, in the classes' colours: GeoPandas' `explore`.
+
+        Args:
+            options: of GeoPandas' `explore`, such as `tiles` for the map below.
+
+        Raises:
+            MissingExtraError: folium is not installed.
+            ScoresError: pictures without a place, or more tiles than a browser shows.
+        """
+        return frames.explore(self, options)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """A DataFrame, one row a tile; all columns but the outlines by default.

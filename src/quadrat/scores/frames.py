@@ -9,15 +9,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quadrat import charts, storage
 from quadrat import grid as grids
-from quadrat import storage
 from quadrat.errors import MissingExtraError, ScoresError
 from quadrat.grid import Grid
 from quadrat.scores import columns as named
+from quadrat.shown import Chart
 
 if TYPE_CHECKING:
     from quadrat.scores.files import Scores
 
+Ints = NDArray[np.int64]
+MOST_PIXELS = 50_000_000  # of a picture
+MOST_SHOWN = 20_000  # tiles on a map in a browser
 MOST_VALUES = 500_000_000  # of an array of probabilities: 2 GB
 
 
@@ -89,8 +93,50 @@ def to_xarray(scores: Scores) -> Any:
     )
 
 
-def _need(package: str) -> Any:
+def plot(scores: Scores, title: str | None) -> Chart:
+    """The main classes on the ground; see `Scores.plot`."""
+    rows, cols, ids = _places(scores)
+    area = (int(np.ptp(rows)) + 1) * (int(np.ptp(cols)) + 1)
+    if area > MOST_PIXELS:
+        raise ScoresError(
+            f"{storage.redact(scores.uri)}: tiles lie too far apart for one picture; use map()"
+        )
+    dates = " ".join(str(d) for d in scores.info.get("dates") or ())
+    named = title or f"Main class of {len(rows):,} tiles {dates}".strip()
+    return Chart(charts.tiles(rows, cols, ids, scores.legend, named))
+
+
+def explore(scores: Scores, options: dict[str, Any]) -> Any:
+    """The tiles on folium's map; see `Scores.explore`."""
+    _need("folium", "a map to explore", "explore")
+    _need("mapclassify", "a map to explore", "explore")
+    if scores.tiles > MOST_SHOWN:
+        raise ScoresError(
+            f"{scores.tiles:,} tiles are more than a browser shows ({MOST_SHOWN:,}); use map() "
+            "with gpkg, or explore a part of to_geopandas()"
+        )
+    light = ["row", "col", "label", *scores.probability_columns, *scores.share_columns]
+    frame = to_geopandas(scores.table([*light, "geometry"]), scores.grid, scores.uri)
+    used = set(frame["label"])
+    there = [c for c in scores.legend.classes if c.name in used]
+    looks = {
+        "column": "label", "categorical": True, "categories": [c.name for c in there],
+        "cmap": [c.color for c in there], "style_kwds": {"weight": 0.3, "fillOpacity": 0.6},
+    }  # fmt: skip
+    return frame.explore(**(looks | options))
+
+
+def _places(scores: Scores) -> tuple[Ints, Ints, Ints]:
+    name = storage.redact(scores.uri)
+    if scores.grid is None:
+        raise ScoresError(f"{name} scores pictures without a place; use to_pandas()")
+    table = scores.table(["row", "col", "label"])
+    rows, cols = (table[c].to_numpy().astype(np.int64) for c in ("row", "col"))
+    return rows, cols, named.class_ids(table["label"], scores.legend, name)
+
+
+def _need(package: str, what: str = "", extra: str = "frames") -> Any:
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise MissingExtraError(f"a table of {package}", "frames") from None
+        raise MissingExtraError(what or f"a table of {package}", extra) from None

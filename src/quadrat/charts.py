@@ -1,10 +1,18 @@
-"""Pictures of runs: confusion matrices and comparisons. Matplotlib without its global state."""
+"""Charts as PNG: confusion matrices, runs compared, tiles on the ground.
+
+Matplotlib without its global state. It draws numbers; it does not know scores or runs.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat.legend import Legend
 
 # Okabe and Ito's colours, told apart with the common colour-vision deficiencies.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
@@ -69,9 +77,44 @@ def comparison(
     for i, (name, runs) in enumerate(curves.items()):
         row, column = divmod(i, columns)
         _draw_curves(figure.add_subplot(grid[row + (1 if bars else 0), column]), name, runs)
-    handles = [_swatch(label, i) for i, label in enumerate(labels)]
+    handles = [_swatch(label, COLORS[i % len(COLORS)]) for i, label in enumerate(labels)]
     if panels:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(labels)))
+    return _png(figure)
+
+
+def tiles(
+    rows: NDArray[np.integer[Any]],
+    cols: NDArray[np.integer[Any]],
+    classes: NDArray[np.integer[Any]],
+    legend: Legend,
+    title: str,
+) -> bytes:
+    """Tiles where they lie, in their classes' colours, north up, as PNG.
+
+    Args:
+        rows, cols: (N,) on the grid. classes: (N,) ids.
+    """
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+
+    r, c = rows - rows.min(), cols - cols.min()
+    picture = np.ones((int(r.max()) + 1, int(c.max()) + 1, 3))
+    picture[r, c] = np.array([to_rgb(k.color) for k in legend.classes])[classes]
+    high, wide = picture.shape[:2]
+    scale = 5.0 / max(high, wide)
+    figure = Figure(figsize=(max(2.5, wide * scale) + 2.2, max(2.0, high * scale) + 0.6),
+                    layout="constrained")  # fmt: skip
+    axes = figure.add_subplot()
+    axes.imshow(picture, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=10)
+    counts = np.bincount(classes, minlength=len(legend))
+    marks = [
+        _swatch(f"{k.name}  {n / len(classes):.0%}", k.color)
+        for k, n in zip(legend.classes, counts, strict=True) if n
+    ]  # fmt: skip
+    figure.legend(handles=marks, loc="outside right upper", frameon=False, fontsize=8)
     return _png(figure)
 
 
@@ -108,10 +151,10 @@ def _draw_curves(axes: Any, name: str, runs: Sequence[Sequence[tuple[int, float]
     axes.grid(alpha=0.3)
 
 
-def _swatch(label: str, i: int) -> Any:
+def _swatch(label: str, color: str) -> Any:
     from matplotlib.patches import Patch
 
-    return Patch(color=COLORS[i % len(COLORS)], label=label)
+    return Patch(color=color, label=label)
 
 
 def _png(figure: Any) -> bytes:
