@@ -18,7 +18,7 @@ import numpy as np
 from quadrat import graphs
 from quadrat.errors import ModelError
 from quadrat.model import machine
-from quadrat.model.runtimes import Chips, Compiled, Rows, blocks, checked_rows, lengths, translated
+from quadrat.model.blocks import Chips, Compiled, Rows, blocks, checked_rows, lengths, translated
 
 BATCH = 128
 # TF32 off; no search of minutes for the fastest convolution of each shape

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quadrat.errors import ModelError
 from quadrat.graphs import GraphInfo
 from quadrat.model import views
-from quadrat.model.runtimes import Chips, Compiled, Rows
+from quadrat.model.blocks import Chips, Compiled, Rows
 
 # how far a row of shares may sum from 1: bf16 keeps 8 bits of each of them
 TOLERANCE = {"fp32": 1e-3, "int8": 1e-3, "bf16": 1e-2, "fp16": 1e-2}

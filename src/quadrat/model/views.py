@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from quadrat.errors import ModelError
-from quadrat.model.runtimes import Chips
+from quadrat.model.blocks import Chips
 
 MOST = 8
 
