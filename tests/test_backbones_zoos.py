@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -470,3 +471,49 @@ def test_finetune_and_score(name: str, pictures: str, weights: Any, tmp_path: Pa
     assert result.network["mean"] == pytest.approx([255 * v for v in config.mean])
     scores = quadrat.score(str(tmp_path / "model"), pictures, str(tmp_path / "scores"))
     assert scores.tiles == 48
+
+
+# ---- from the command line -------------------------------------------------------------------
+
+
+def test_a_file_without_metadata_from_the_command_line(
+    pictures: str, weights: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from quadrat import cli
+
+    network = timm.create_model("test_resnet")
+    network.load_state_dict(torch.load(weights("timm:test_resnet"), weights_only=True))
+    network.reset_classifier(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network.eval(), (torch.zeros(2, 3, 224, 224),), str(tmp_path / "net.onnx"),
+            dynamo=False, input_names=["x"], output_names=["y"],
+            dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+        )  # fmt: skip
+    capsys.readouterr()
+    words = ["train", pictures, "--out", str(tmp_path / "model"), "--views", "1", "--backbone",
+             str(tmp_path / "net.onnx"), "--tracking-uri", str(tmp_path / "runs.db")]  # fmt: skip
+    assert cli.run(words) != 0
+    assert "say it with --mean, --std and --range" in capsys.readouterr().err
+    said = ["--mean", "0.5", "--std", "0.25,0.25,0.5", "--range", "0,1", "--json"]
+    assert cli.run([*words, *said]) == 0
+    found = json.loads(capsys.readouterr().out)["network"]
+    assert found["mean"] == [127.5] * 3 and found["std"] == [63.75, 63.75, 127.5]
+
+
+def test_pixels_of_another_size_are_warned_of() -> None:
+    from quadrat.heads.training import _pixel_size
+
+    def warned(trained: float | None, here: float | None) -> tuple[str, ...]:
+        grid = None if here is None else types.SimpleNamespace(pixel_m=here)
+        graph = types.SimpleNamespace(name="net", pixel_m=trained)
+        return _pixel_size(graph, types.SimpleNamespace(grid=grid))  # type: ignore[arg-type]
+
+    assert warned(10.0, 1.0) == (
+        "net was trained on imagery of 10 m a pixel, and these tiles have 1 m",
+    )
+    assert warned(1.0, 0.6) and not warned(1.0, 0.7) and not warned(0.8, 1.0)
+    assert not warned(None, 1.0) and not warned(1.0, None)

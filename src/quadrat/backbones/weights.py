@@ -30,7 +30,7 @@ Array = NDArray[Any]
 State = dict[str, Array]
 Order = Literal["<", ">"]
 
-MAX_FILE = 1 << 30  # bytes; the networks here have 20 to 250 MB, three times that with an optimiser
+MAX_FILE = 1 << 31  # bytes; what a graph can hold of them (see `graphs.MAX_BYTES`)
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.")  # data-parallel and compiled networks add them
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx
 
 STANDARD_DOMAINS = ("", "ai.onnx")
-MAX_BYTES = 1 << 30  # of a file
+MAX_BYTES = (1 << 31) - 1  # of a file: what protobuf holds, and a ViT of 300 million weights needs
 MAX_NODES = 20_000  # the largest of common networks have about 6,000, constants among them
 MAX_INPUTS = 256  # of one node
 MAX_NUMBER = 1 << 20  # of an attribute that is a whole number
@@ -73,7 +73,7 @@ def parse(data: bytes, what: str) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     if len(data) > MAX_BYTES:
-        raise ModelError(f"{what} is larger than {MAX_BYTES >> 30} GiB; give a smaller network")
+        raise ModelError(f"{what} is larger than 2 GiB; give a smaller network")
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
