@@ -24,9 +24,10 @@ Even-numbered pictures are of date 1 and odd-numbered ones of date 2: no model h
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -156,9 +157,8 @@ def make(data: str | Path, out: str | Path, **options: object) -> dict:
     """Make a county; returns what county.json holds. See `Options`."""
     data, out, how = Path(data), Path(out), Options(**options)
     out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([how.seed, 77])
-    cells = layout(data, how, rng)
-    ground = Ground(drawn := textures(cells, how, rng), drawn.copy(), *_nothing(how))
+    cells, drawn, rng = _layout(data, replace(how, redrawn=0))
+    rng, ground = copy.deepcopy(rng), Ground(drawn, drawn.copy(), *_nothing(how))
     if how.dates > 1:
         change(ground, how, rng)
     labels, wrong = labelled(cells, shares(ground.first, how), how, rng)
@@ -170,6 +170,14 @@ def make(data: str | Path, out: str | Path, **options: object) -> dict:
     told = {**asdict(how), "plots": how.rows * how.cols}
     (out / "county.json").write_text(json.dumps(told, indent=1))
     return told
+
+
+@lru_cache(maxsize=1)  # another drawing of the same ground takes them: they are most of the work
+def _layout(data: Path, how: Options) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+    """Cells, texture ids, and what draws the rest."""
+    rng = np.random.default_rng([how.seed, 77])
+    cells = layout(data, how, rng)
+    return cells, textures(cells, how, rng), rng
 
 
 def _nothing(how: Options) -> tuple[np.ndarray, ...]:
@@ -329,23 +337,30 @@ def composited(
     """A plot on both dates, (224, 224, 3) float32; a picture for each of its textures."""
     g1, g2 = plot(ground.first, p, how), plot(ground.second, p, how)
     one, two = (np.zeros((TILE, TILE, 3), np.float32) for _ in range(2))
-    for g in np.union1d(g1, g2).tolist():
+    for g in np.flatnonzero(_each(g1) + _each(g2)).tolist():
         even, odd = pics.paths[g]
         path, turn = even[own.integers(len(even))], int(own.integers(8))
         dy, dx = own.integers(4, 28, 2)
         gain = own.uniform(0.9, 1.1) * (1 + own.normal(0, 0.03, 3))
-        one[g1 == g] = (pics.crop(path, turn, dy, dx) * gain)[g1 == g]
+        mask = g1 == g
+        one[mask] = pics.crop(path, turn, dy, dx)[mask] * gain
         if how.dates < 2:
             continue
-        if ground.different[p] or not (g1 == g).any():
+        if ground.different[p] or not mask.any():
             path, turn = odd[own.integers(len(odd))], int(own.integers(8))
             at = own.integers(4, 28, 2)
         else:
             at = np.clip(np.add([dy, dx], own.integers(-3, 4, 2)), 0, 31)
         tone, k = np.array(SEASON[int(CLASS[g])]), how.season * own.uniform(0.4, 1.3)
         hue = 1 + k * (tone[:3] - 1) + how.season * own.normal(0, 0.03, 3)
-        two[g2 == g] = (pics.crop(path, turn, *at) * gain * hue + k * tone[3])[g2 == g]
+        mask = g2 == g
+        two[mask] = pics.crop(path, turn, *at)[mask] * gain * hue + k * tone[3]
     return one, two if how.dates > 1 else None
+
+
+def _each(ground: np.ndarray) -> np.ndarray:
+    """How many pixels each texture has, (10,)."""
+    return np.bincount(ground.ravel(), minlength=len(TEXTURES))
 
 
 def seen_later(pixels: np.ndarray, how: Options, own: np.random.Generator) -> np.ndarray:

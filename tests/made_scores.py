@@ -11,7 +11,7 @@ from quadrat import geoparquet, parts
 from quadrat.grid import Grid
 from quadrat.legend import Legend, load_legend
 from quadrat.parts import PartRecord
-from quadrat.scores import Scores, columns
+from quadrat.scores import Scores, columns, likeness
 from quadrat.scores.files import write_manifest
 
 GRID = Grid("EPSG:26917", 224.0, 1.0)
@@ -33,11 +33,13 @@ def write_scores(
     shares: np.ndarray | None = None,
     reference: np.ndarray | None = None,
     threshold: float | None = None,
+    distance: np.ndarray | None = None,
     **info: Any,
 ) -> str:
     """Scores of N tiles; truth (N,) class ids, -1 for none; split (N,) words, "" for none.
 
-    Expected shares and those of the label source are (N, K); a threshold is that of 90% sets.
+    Expected shares and those of the label source are (N, K); a threshold is that of 90% sets;
+    distances from the training tiles are (N,).
     """
     legend = legend or load_legend("nlcd6")
     names, n = legend.names, len(rows)
@@ -63,9 +65,13 @@ def write_scores(
         inside = probabilities.astype(np.float32) >= threshold
         values[columns.SET_SIZE] = np.maximum(inside.sum(1), 1)
         info["conformal"] = {"level": 0.9, "threshold": threshold}
+    if distance is not None:
+        values[columns.DISTANCE] = distance.astype(np.float32)
+        counts = likeness.counted(pa.chunked_array([values["source"]]), distance)
+        info["distance"] = likeness.summary([counts], 0.99)
     layout = columns.schema(
         names, shares=shares is not None, references=reference is not None,
-        sets=threshold is not None,
+        sets=threshold is not None, distance=distance is not None,
     )  # fmt: skip
     table = pa.table(
         [v if isinstance(v := values[f.name], pa.Array) else pa.array(v, f.type) for f in layout],

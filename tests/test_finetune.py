@@ -94,6 +94,21 @@ def test_a_bundle_is_written_that_scores_as_the_training_said(small: Any, tmp_pa
     assert again["epochs"] == 3 and len(again["history"]) == 3
 
 
+@pytest.mark.parametrize("depth", ["last_only", "all"])
+def test_the_model_says_how_unlike_its_training_tiles_a_tile_is(tmp_path: Path, depth: str) -> None:
+    """Held-out tiles tell the unit: the network has learned from the others."""
+    made = write_tiles(tmp_path, {"train": 60, "validation": 60})
+    result = finetune(made.uri, str(tmp_path / "model"), settings(epochs=1, depth=depth), ONE)
+    loaded = model.open_model(result.uri)
+    assert loaded.info.outputs == ("probabilities", "shares", "distance")
+    assert loaded.info.distance["held_out"] == 60
+    run = model.runner(loaded, "fp32", workers=1)
+    held = run.predict(by_split(made, "validation")[0]).distance
+    near = run.predict(by_split(made, "train")[0]).distance
+    assert held is not None and held.max() == pytest.approx(1, abs=1e-3)
+    assert near is not None and np.median(near) < np.median(held)  # they are what is known
+
+
 def test_a_fine_tuned_model_scores_without_torch(small: Any, tmp_path: Path) -> None:
     result = finetune(small.uri, str(tmp_path / "model"), settings(epochs=1), ONE)
     code = (

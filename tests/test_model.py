@@ -16,7 +16,7 @@ from quadrat.errors import ModelError, QuadratError
 from quadrat.graphs import describe, join_graphs
 from quadrat.grid import Grid
 from quadrat.model import (
-    OUTPUTS,
+    CLASS_OUTPUTS,
     RUNTIMES,
     ModelInfo,
     compile_network,
@@ -379,7 +379,7 @@ def test_a_bundle_comes_back_as_it_was_saved(bundle: Path) -> None:
     json.loads((bundle / "model.json").read_text(), parse_constant=lambda c: pytest.fail(c))
 
 
-def two_outputs(names: tuple[str, str] = OUTPUTS, sharpness: float = 10.0) -> bytes:
+def two_outputs(names: tuple[str, str] = CLASS_OUTPUTS, sharpness: float = 10.0) -> bytes:
     """A head whose second output is softer than its first, and sums to less than 1."""
     nodes = [
         helper.make_node("MatMul", ["x", "v"], ["z"]),
@@ -406,7 +406,7 @@ def test_a_model_of_two_outputs_gives_probabilities_and_shares(
 ) -> None:
     uri, graph = str(tmp_path / "two"), join_graphs(mean_colour(), two_outputs())
     model = save_model(uri, graph, info(masks=True, conformal={"threshold": 0.2}))
-    assert open_model(uri).info.outputs == model.info.outputs == OUTPUTS
+    assert open_model(uri).info.outputs == model.info.outputs == CLASS_OUTPUTS
     assert open_model(uri).info.conformal == {"threshold": 0.2} and open_model(uri).info.masks
     chips, network = random_chips(7), runner(open_model(uri), "fp32", runtime=runtime)
     np.testing.assert_allclose(network(chips), expected(chips), atol=1e-6)

@@ -44,11 +44,12 @@ def test_scores_are_what_the_model_file_says(
     for part in county_tiles.parts():
         for batch in tiles.read_part(part):
             want = session.run(None, {session.get_inputs()[0].name: batch.chips})
-            for row, p, share in zip(batch.index.to_pylist(), *want, strict=True):
+            for row, p, share, far in zip(batch.index.to_pylist(), *want, strict=True):
                 got = scores[row["row"], row["col"]]
                 # runtimes add up a tile's 50,176 pixels in orders of their own
                 assert [got[f"p_{n}"] for n in names] == pytest.approx(p, abs=5e-4)
                 assert [got[f"share_{n}"] for n in names] == pytest.approx(share, abs=5e-4)
+                assert got["distance"] == pytest.approx(far[0], abs=5e-3)
                 assert [got[f"frac_{n}"] for n in names] == [row[f"frac_{n}"] for n in names]
                 assert got["label"] == names[int(p.argmax())] or np.sort(p)[-2:].ptp() < 1e-3
                 assert got["truth"] == row["label"] and got["split"] == row["split"]

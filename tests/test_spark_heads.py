@@ -219,6 +219,7 @@ def test_train_on_spark_makes_a_bundle_that_scores_without_spark(
     info = open_model(done.uri).info
     assert info.head["trainer"] == "Spark ML"
     assert info.head["max_iter"] == 10
+    assert info.outputs[-1] == "distance" and info.distance["held_out"] >= 50
     assert done.accuracy is not None and done.accuracy > 0.5
     summary = score(done.uri, county_tiles.uri, str(tmp_path / "scores"))
     assert summary.tiles > 200

@@ -436,7 +436,7 @@ def test_shares_are_learned_from_all_tiles_and_both_outputs_are_calibrated(
     counted = opened.info["audit"]["tiles"]
     assert sum(result.tiles["train"].values()) == counted["train"]  # mixed ones too
     model = open_model(result.uri)
-    assert model.info.outputs == ("probabilities", "shares") and not model.info.masks
+    assert model.info.outputs == ("probabilities", "shares", "distance") and not model.info.masks
     said, true = [], []
     for part in opened.parts():
         for batch in tiles.read_part(part):

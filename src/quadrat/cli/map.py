@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     help="Also write how many classes each tile's conformal set has, a GeoTIFF.",
 )
 @click.option(
+    "--distance",
+    metavar="URI",
+    help="Also write how unlike the training tiles each tile is, a GeoTIFF; above 1 is unlike.",
+)
+@click.option(
     "--gpkg",
     metavar="URI",
     help="Also write a styled GeoPackage: a polygon a tile, with class, certainty and shares.",
@@ -68,7 +73,7 @@ def described(result: MapResult) -> str:
         f"classes: {words.counts_text(result.counts)}",
         f"certainty: {result.certainty}",
     ]
-    for name in ("entropy", "sets", "shares"):
+    for name in ("entropy", "sets", "distance", "shares"):
         uri = getattr(result, name)
         lines += [f"{name}: {uri}"] if uri else []
     if result.smoothed:

@@ -8,6 +8,7 @@
     cached       `last_only`: features once, then a layer on them
     loop         epochs, validation, the best epoch kept; `checkpoint` after every one
     distributed  several processes as one; `launch` or `on_spark` starts them, `worker` is one
+    likeness     how unlike its training tiles another tile is to the trained network
     export       the trained network as a graph, checked against torch
     job          all of it, in order
 

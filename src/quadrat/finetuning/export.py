@@ -12,14 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quadrat import graphs
 from quadrat.backbones import exporting
 from quadrat.errors import TrainError
 from quadrat.finetuning.networks import TorchNetwork
 from quadrat.heads.calibrate import Scalings
-from quadrat.model import OUTPUTS
+from quadrat.heads.distance import Distance
+from quadrat.model import CLASS_OUTPUTS
 from quadrat.records import Record
 
 MAX_DIFFERENCE = 1e-3  # of a probability
+MAX_FURTHER = 1e-2  # of a distance
 MIN_SAME = 0.999  # share of tiles with the same label
 BATCH = 32
 
@@ -70,14 +73,34 @@ def to_onnx(scorer: Scorer, size_px: int) -> bytes:
     Raises:
         BackboneError: the network has an operation that ONNX lacks.
     """
-    return exporting.to_onnx(scorer, size_px, OUTPUTS)
+    return exporting.to_onnx(scorer, size_px, CLASS_OUTPUTS)
 
 
-def check(scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8]) -> Parity:
+@dataclass(frozen=True)
+class Graph:
+    """A model's graph, and the distance that it gives, if any."""
+
+    onnx: bytes
+    distance: Distance | None
+
+
+def with_distance(onnx: bytes, distance: Distance | None) -> Graph:
+    """The graph with a third output, where there are distances and a layer that reads features."""
+    more = None if distance is None else graphs.add_head(onnx, distance.export())
+    return Graph(onnx, None) if more is None else Graph(more, distance)
+
+
+def check(
+    scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8], distances: NDArray[np.float64]
+) -> Parity:
     """Compare the exported graph with the torch module on tiles.
 
+    Args:
+        distances: (N,) of the tiles; empty for a graph without them.
+
     Raises:
-        TrainError: they differ by more than `MAX_DIFFERENCE` or agree on less than `MIN_SAME`.
+        TrainError: they differ by more than `MAX_DIFFERENCE`, their distances by more than
+            `MAX_FURTHER`, or they agree on less than `MIN_SAME`.
         ModelError: the graph cannot be run at all.
     """
     from quadrat.model import compile_network
@@ -85,7 +108,7 @@ def check(scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8]) -> Parity:
     run = compile_network(
         onnx, runtime="onnxruntime", workers=1, classes=scorer.classes, open_rows=True
     )
-    largest, same = 0.0, 0
+    largest, further, same = 0.0, 0.0, 0
     with torch.inference_mode():
         for start in range(0, len(chips), BATCH):
             some = np.ascontiguousarray(chips[start : start + BATCH])
@@ -94,6 +117,9 @@ def check(scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8]) -> Parity:
             for mine, other in zip(ours, (theirs.probabilities, theirs.shares), strict=True):
                 if other is not None:
                     largest = max(largest, float(np.abs(mine - other).max()))
+            if theirs.distance is not None:
+                off = np.abs(theirs.distance[:, 0] - distances[start : start + BATCH])
+                further = max(further, float(off.max()))
             same += int((ours[0].argmax(1) == theirs[0].argmax(1)).sum())
     parity = Parity(len(chips), largest, same / max(1, len(chips)))
     if not (parity.max_difference <= MAX_DIFFERENCE and parity.same_labels >= MIN_SAME):
@@ -102,5 +128,10 @@ def check(scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8]) -> Parity:
             f"{parity.max_difference:.2g} (at most {MAX_DIFFERENCE:g}), the same label on "
             f"{parity.same_labels:.2%} of {parity.tiles} tiles (at least {MIN_SAME:.1%}); "
             "no model was written; train another network, such as resnet50"
+        )
+    if not further <= MAX_FURTHER:
+        raise TrainError(
+            f"the exported graph gives distances that differ by up to {further:.2g} from the "
+            "trained network's; no model was written; train another network, such as resnet50"
         )
     return parity

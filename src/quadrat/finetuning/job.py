@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from quadrat import metrics, model, products, storage, tiles
 from quadrat.engines.local import available_cpus
 from quadrat.errors import TrainError
-from quadrat.finetuning import cached, export, networks
+from quadrat.finetuning import cached, export, likeness, networks
 from quadrat.finetuning.checkpoint import Checkpoints
 from quadrat.finetuning.data import TileData, columns, loaded
 from quadrat.finetuning.distributed import Group, joined
@@ -29,6 +29,7 @@ from quadrat.finetuning.loop import Outcome, Task, Training, resolve_precision
 from quadrat.finetuning.result import FinetuneResult, from_dict
 from quadrat.finetuning.sets import Sets, open_sets
 from quadrat.finetuning.settings import CHECKPOINTS, RANDOM, RUN_FILE, FinetuneSettings, Machine
+from quadrat.heads import distance as distances
 from quadrat.heads.calibrate import HeldOut, Scaling, fit_scalings, fit_temperature
 from quadrat.heads.learning import LEVEL
 
@@ -227,9 +228,16 @@ class FinetuneJob:
             p_test, shares = scalings.probabilities(logits), scalings.shares(logits)
             test = _figures(p_test, shares, data, loop.task, data.test, settings.seed)
         scorer = export.Scorer(network, scalings, len(data.legend))
-        graph = export.to_onnx(scorer, data.size_px)
-        some = data.validation[:: -(-len(data.validation) // PARITY_TILES)]
-        parity = export.check(scorer, graph, data.chips[some])
+        step = -(-len(data.validation) // PARITY_TILES)
+        like = likeness.measure(
+            network, loop.feed, data.train, data.validation, exact, loop.group.device
+        )
+        graph = export.with_distance(export.to_onnx(scorer, data.size_px), like.distance)
+        if graph.distance is None:
+            self.warnings.append(distances.TOO_FEW)
+        parity = export.check(
+            scorer, graph.onnx, data.chips[data.validation[::step]], like.of_held[::step]
+        )
         described = _described(network, settings)
         info = model.ModelInfo(
             legend=data.legend,
@@ -243,9 +251,10 @@ class FinetuneJob:
             temperature=scalings.probabilities.temperature,
             masks=data.masks,
             conformal=metrics.conformal(p, held.main, held.blocks, LEVEL),
+            distance={} if graph.distance is None else graph.distance.to_dict(),
             warnings=tuple(self.warnings),
         )
-        saved = model.save_model(self.out, graph, info)
+        saved = model.save_model(self.out, graph.onnx, info)
         self.on_event("metrics", {"split": "validation", **figures})
         if test is not None:
             self.on_event("metrics", {"split": "test", **test})

@@ -14,6 +14,7 @@ from __future__ import annotations
 from quadrat.graphs.build import KINDS, assemble, constant, node, tensor
 from quadrat.graphs.check import MAX_BYTES, GraphInfo, checked, describe, fix_size, opset, parse
 from quadrat.graphs.join import (
+    add_head,
     before_head,
     cut_after,
     enclose,
@@ -28,6 +29,7 @@ __all__ = [
     "KINDS",
     "MAX_BYTES",
     "GraphInfo",
+    "add_head",
     "assemble",
     "before_head",
     "check_sizes",

@@ -41,26 +41,57 @@ def join_graphs(feature_onnx: bytes, head_onnx: bytes, size_px: int | None = Non
             f"the feature graph uses ONNX opset {opset(feature)}; export it at opset {OPSET} or "
             "later"
         )
-    foreign = {n.op_type for n in head.graph.node} - STABLE
-    if foreign and opset(head) != opset(feature):
-        raise ModelError(f"the head uses {sorted(foreign)[0]}, which differs between ONNX opsets")
     if not head.graph.output or len(head.graph.input) != 1:
         raise ModelError("a head has one input, the features, and at least one output")
-    taken = {name for node in feature.graph.node for name in (*node.input, *node.output)}
     given = [output.name for output in head.graph.output]
     called = given if len(given) > 1 else ["probabilities"]
-    for name in sorted(taken.intersection(called)):
-        raise ModelError(f"the feature graph has a tensor named `{name}`; rename it")
-    prefix = HEAD
-    while any(name.startswith(prefix) for name in taken):
-        prefix = f"_{prefix}"
-    names = {head.graph.input[0].name: info.output, **dict(zip(given, called, strict=True))}
-
     joined = onnx.ModelProto()
     joined.CopyFrom(feature)
     joined.producer_name, joined.producer_version = "quadrat", ""
     joined.graph.name = "tiles to classes"
     joined.graph.ClearField("value_info")
+    del joined.graph.output[:]
+    _append(joined, head, info.output, called)
+    return serialise(joined)
+
+
+def add_head(model_onnx: bytes, head_onnx: bytes) -> bytes | None:
+    """A model's graph with one more head, which reads what the model's last layer reads.
+
+    Args:
+        head_onnx: as in `join_graphs`; its outputs come after those of the model.
+
+    Returns:
+        The ONNX file's bytes; None for a model without a last layer (see `before_head`).
+    """
+    model, head = parse(model_onnx, "the model"), parse(head_onnx, "the head")
+    features = before_head(model)
+    if features is None:
+        return None
+    _append(model, head, features, [output.name for output in head.graph.output])
+    return serialise(model)
+
+
+def _append(
+    joined: onnx.ModelProto, head: onnx.ModelProto, features: str, called: list[str]
+) -> None:
+    """Put a head's nodes behind those of a graph.
+
+    Args:
+        features: the tensor that the head reads.
+        called: what its outputs are called.
+    """
+    foreign = {n.op_type for n in head.graph.node} - STABLE
+    if foreign and opset(head) != opset(joined):
+        raise ModelError(f"the head uses {sorted(foreign)[0]}, which differs between ONNX opsets")
+    taken = {name for node in joined.graph.node for name in (*node.input, *node.output)}
+    for name in sorted(taken.intersection(called)):
+        raise ModelError(f"the feature graph has a tensor named `{name}`; rename it")
+    prefix = HEAD
+    while any(name.startswith(prefix) for name in taken):
+        prefix = f"_{prefix}"
+    given = [output.name for output in head.graph.output]
+    names = {head.graph.input[0].name: features, **dict(zip(given, called, strict=True))}
     for weight in head.graph.initializer:
         joined.graph.initializer.add().CopyFrom(weight)
         joined.graph.initializer[-1].name = prefix + weight.name
@@ -70,11 +101,9 @@ def join_graphs(feature_onnx: bytes, head_onnx: bytes, size_px: int | None = Non
         copy.name = f"{prefix}{node.op_type}{i}"
         copy.input[:] = [names.get(n, prefix + n) if n else n for n in node.input]
         copy.output[:] = [names.get(n, prefix + n) for n in node.output]
-    del joined.graph.output[:]
-    joined.graph.output.extend(head.graph.output)
-    for output, name in zip(joined.graph.output, called, strict=True):
-        output.name = name
-    return serialise(joined)
+    for output, name in zip(head.graph.output, called, strict=True):
+        joined.graph.output.add().CopyFrom(output)
+        joined.graph.output[-1].name = name
 
 
 def serialise(proto: onnx.ModelProto) -> bytes:

@@ -61,7 +61,7 @@ FOLDED = _names(
 # operators whose meaning has not changed since opset 13: a head of these joins any backbone
 STABLE = _names(
     """
-    Add Div Flatten Gather GatherElements Gemm Identity LessOrEqual MatMul Mul Pow ReduceSum
-    Softmax Sub Where
+    Add Div Flatten Gather GatherElements Gemm GlobalMaxPool Identity LessOrEqual MatMul Mul Pow
+    ReduceSum Softmax Sqrt Sub Unsqueeze Where
     """
 )

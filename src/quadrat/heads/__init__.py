@@ -4,6 +4,7 @@
     regression  softmax regression to class shares
     fit         logistic heads and random forests; the only home of scikit-learn
     calibrate   from logits to shares and probabilities
+    distance    how unlike the training tiles a tile is
     reviewed    labels that people gave
     samples     which tiles train, which validate
     learning    features of one precision -> a head, calibrated and measured

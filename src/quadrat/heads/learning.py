@@ -21,8 +21,10 @@ from quadrat.engines import Engine, abilities
 from quadrat.engines.local import available_cpus
 from quadrat.errors import TrainError
 from quadrat.features import Features, Selection, cached, featurize, featurize_parts
+from quadrat.heads import distance as distances
 from quadrat.heads import samples as sampling
 from quadrat.heads.calibrate import HeldOut, Scaling, Scalings, fit_scalings
+from quadrat.heads.distance import Distance
 from quadrat.heads.fit import Floats, Head, Settings, fit, one_thread
 from quadrat.legend import Legend
 from quadrat.skipped import Skipped
@@ -76,6 +78,7 @@ class Fitted:
         accuracy: share of the validation tiles whose main class is right; None without any.
         held_out: what the scalings were fitted to; None without calibration.
         conformal: the sets of classes (see `metrics.conformal`); empty where nothing is known.
+        distance: how unlike the training tiles another is; None where they are too few.
     """
 
     head: Head
@@ -85,6 +88,7 @@ class Fitted:
     accuracy: float | None
     held_out: HeldOut | None = None
     conformal: Mapping[str, Any] = field(default_factory=dict)
+    distance: Distance | None = None
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -222,7 +226,8 @@ def _on_spark(job: Job, on_progress: Progress | None) -> Learned:
     begun = time.perf_counter()
     done = spark.fit(parts, job.legend, job.settings, job.engine, job.where)
     held_out = done.held_out if job.calibrate else None
-    fitted = judged(done.head, done.logits, done.samples, held_out, (), job)
+    near = distances.fit(*done.drawn, job.settings.seed) if job.calibrate else None
+    fitted = judged(done.head, done.logits, done.samples, held_out, near, (), job)
     took = time.perf_counter() - begun
     seconds = sum(p.seconds for p in parts)
     return Learned(done.samples, fitted, fitted.accuracy, done.skipped, seconds, took, "Spark ML")
@@ -265,15 +270,16 @@ def fit_form(
     """
     targets, k = samples.targets(samples.train), samples.columns
     held_out: HeldOut | None = None
+    near: Distance | None = None
     with one_thread(), ThreadPoolExecutor(2 if available_cpus() > 1 else 1) as pool:
         every = np.concatenate(x), np.tile(targets, (len(x), 1))
         whole = pool.submit(fit, *every, k, job.settings)
         if job.calibrate:
             held_out = pool.submit(_held_out, x, targets, samples, job.settings).result()
+            near = distances.fit(x[0], sampling.folds(samples, job.settings.seed)[0])
         head, notes = whole.result()
-    return judged(
-        head, head.logits(features.values[samples.validation]), samples, held_out, notes, job
-    )
+    logits = head.logits(features.values[samples.validation])
+    return judged(head, logits, samples, held_out, near, notes, job)
 
 
 def judged(
@@ -281,6 +287,7 @@ def judged(
     logits: Floats,
     samples: sampling.Samples,
     held_out: HeldOut | None,
+    near: Distance | None,
     notes: tuple[str, ...],
     job: Job,
 ) -> Fitted:
@@ -289,6 +296,7 @@ def judged(
     Args:
         logits: of the validation tiles.
         held_out: predictions that calibrate; None where nothing is to be.
+        near: distances from the training tiles; None where nothing is to be said of them.
         notes: what a user should know of the fit.
     """
     scalings, conformal = Scalings(), {}
@@ -322,7 +330,8 @@ def judged(
         accuracy=float(right.mean()) if len(right) else None,
         held_out=held_out,
         conformal=conformal,
-        warnings=notes,
+        distance=near,
+        warnings=notes if near is not None or not job.calibrate else (*notes, distances.TOO_FEW),
     )
 
 

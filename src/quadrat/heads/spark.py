@@ -3,7 +3,8 @@
 LogisticRegression and RandomForestClassifier, whose numbers become the same heads as those that are
 trained on one machine. A tile of several classes is a row for each, weighted by its share. What
 comes to the driver is small: shares and splits, the model, what it says of validation tiles and of
-at most `CALIBRATION_TILES` held-out ones; no features. It does not know networks or bundles.
+at most `CALIBRATION_TILES` held-out ones, and the features of about `DRAWN` training tiles, which
+tell what imagery is like them. It does not know networks or bundles.
 
 Workers read the features by this package's own storage, so that every URI serves; Spark's own file
 systems (hadoop-aws, hadoop-azure) are not needed.
@@ -45,6 +46,7 @@ from quadrat.tiles.types import INDEX
 
 MAX_ITER = 10  # of logistic regression, as in the system that this one replaces
 CALIBRATION_TILES = 20_000
+DRAWN = 2000  # training tiles whose features come to the driver
 ENOUGH = 2000  # held-out predictions that fix one number well enough
 LIGHT = ("row", "col", "path", "label", "split")
 NO_USE, TRAIN, VALIDATION = -1, 0, 1
@@ -61,6 +63,7 @@ class SparkFit:
             other.
         logits: (validation tiles, columns).
         held_out: predictions for training tiles by heads of the other folds; None without any.
+        drawn: features (n, D) of some training tiles, and their folds (n,).
         skipped: name and reason of each tile that could not be read.
         model: Spark's own, on the column `features`.
     """
@@ -69,6 +72,7 @@ class SparkFit:
     samples: sampling.Samples
     logits: Floats
     held_out: HeldOut | None
+    drawn: tuple[NDArray[np.float32], Ints]
     skipped: tuple[Skipped, ...]
     model: Any
 
@@ -138,7 +142,18 @@ def _fit(
         )
     head, model = _train(train, present, k, dim, settings)
     _, logits = _predicted(model, frame.where(f"use = {VALIDATION}"), head, present, k)
-    return SparkFit(head, samples, logits, held_out, skipped, model)
+    drawn = _drawn(train.where("one = 1"), len(samples.train))
+    return SparkFit(head, samples, logits, held_out, drawn, skipped, model)
+
+
+def _drawn(frame: Any, tiles: int) -> tuple[NDArray[np.float32], Ints]:
+    """Features and folds of one in so many of the training tiles that about DRAWN are taken."""
+    arrays = spark_errors.import_pyspark("pyspark.ml.functions")
+    some = frame.where(f"place % {max(1, tiles // DRAWN)} = 0")
+    rows = some.select("place", "fold", arrays.vector_to_array("features").alias("v")).collect()
+    rows = sorted(rows, key=lambda row: int(row.place))
+    folds = np.array([row.fold for row in rows], np.int64)
+    return np.array([row.v for row in rows], np.float32).reshape(len(rows), -1), folds
 
 
 def _predicted(model: Any, frame: Any, head: Head, present: Ints, k: int) -> tuple[Ints, Floats]:

@@ -31,7 +31,7 @@ from quadrat.features import Selection
 from quadrat.heads import reviewed, worth
 from quadrat.heads import samples as sampling
 from quadrat.heads.fit import Settings
-from quadrat.heads.forms import Forms, learn_forms
+from quadrat.heads.forms import Form, Forms, learn_forms
 from quadrat.heads.learning import Job, Learned, Progress
 from quadrat.legend import Legend
 from quadrat.model import views as turns
@@ -272,6 +272,7 @@ def train(
         temperature=learned.fitted.scalings.probabilities.temperature,
         masks=learned.samples.masks,
         conformal=learned.fitted.conformal,
+        distance=_distance(forms, learned),
         precision=forms.precision,
         warnings=warnings,
     )
@@ -348,18 +349,26 @@ def _form(learned: Learned) -> dict[str, Any]:
     }
 
 
+def _distance(forms: Forms, learned: Learned) -> dict[str, Any]:
+    """What a model's file says of distances; nothing where a form is without them."""
+    every = [form.learned.fitted.distance for form in forms.kept.values()]
+    own = learned.fitted.distance
+    return own.to_dict() if own is not None and None not in every else {}
+
+
+def _joined(form: Form, info: model.ModelInfo) -> bytes:
+    """The network and the head of a precision, with the distance where the model has that."""
+    fitted = form.learned.fitted
+    head = fitted.head.export(fitted.scalings.outputs(), len(info.legend))
+    joined = graphs.join_graphs(form.job.graph.onnx, head, size_px=info.size_px)
+    if not info.distance or fitted.distance is None:
+        return joined
+    return graphs.add_head(joined, fitted.distance.export()) or joined
+
+
 def _save(out: str, forms: Forms, info: model.ModelInfo) -> model.Model:
     """Each precision's network and head, joined."""
-    joined = {
-        name: graphs.join_graphs(
-            form.job.graph.onnx,
-            form.learned.fitted.head.export(
-                form.learned.fitted.scalings.outputs(), len(info.legend)
-            ),
-            size_px=info.size_px,
-        )
-        for name, form in forms.kept.items()
-    }
+    joined = {name: _joined(form, info) for name, form in forms.kept.items()}
     with products.hold("models", out):
         return model.save_model(out, joined.pop("fp32"), info, joined)
 

@@ -45,6 +45,7 @@ MOST_OUTLINES = 100_000
 EXTRA: dict[str, Callable[[TileMap, str, Facts], tuple[str, ...]]] = {
     "entropy": rasters.write_entropy,
     "sets": rasters.write_sets,
+    "distance": rasters.write_distance,
     "shares": rasters.write_shares,
 }
 
@@ -56,7 +57,7 @@ class MapResult:
 
     Attributes:
         uri: the GeoTIFF of classes; `certainty`: of the probability of the class shown; `entropy`,
-            `sets`, `shares`: those asked for.
+            `sets`, `distance`, `shares`: those asked for.
         styles: the files beside the GeoTIFFs: styles of QGIS, names of classes.
         layers: of the GeoPackage `gpkg`.
         counts: tiles of each class of `legend`.
@@ -68,6 +69,7 @@ class MapResult:
     certainty: str
     entropy: str | None
     sets: str | None
+    distance: str | None
     shares: str | None
     styles: tuple[str, ...]
     gpkg: str | None
@@ -84,8 +86,8 @@ class MapResult:
     @property
     def files(self) -> tuple[str, ...]:
         """All files that were written."""
-        named = (self.uri, self.certainty, self.entropy, self.sets, self.shares, self.gpkg,
-                 self.png, self.geojson)  # fmt: skip
+        named = (self.uri, self.certainty, self.entropy, self.sets, self.distance, self.shares,
+                 self.gpkg, self.png, self.geojson)  # fmt: skip
         return (*(uri for uri in named if uri), *self.styles)
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,6 +103,7 @@ def map(
     shares: str | None = None,
     entropy: str | None = None,
     sets: str | None = None,
+    distance: str | None = None,
     gpkg: str | None = None,
     dissolve: bool = False,
     change: str | None = None,
@@ -120,6 +123,7 @@ def map(
         shares: a GeoTIFF of the expected shares of the ground, one float32 band a class.
         entropy: a GeoTIFF of the entropy of the probabilities, bits.
         sets: a GeoTIFF of the number of classes in each tile's conformal set.
+        distance: a GeoTIFF of how unlike the training tiles each tile is; above 1 is unlike them.
         gpkg: a GeoPackage with styles: a polygon a tile, its class, certainty and shares.
         dissolve: in the GeoPackage, adjoining tiles of one class become one polygon.
         change: a folder that `change` wrote: the GeoPackage also has how tiles changed, and the
@@ -135,12 +139,12 @@ def map(
 
     Raises:
         ScoresError: no scores, pictures without a place, a tile twice, too many for `limit`, no
-            shares or sets in the scores, or no change of the same grid.
+            shares, sets or distances in the scores, or no change of the same grid.
         LegendError: a class has no place in `legend`.
         InputError: `smooth` is not a number from 0 on, two outputs have one name, or the
             GeoPackage has candidates that people signed off.
     """
-    extra = {"entropy": entropy, "sets": sets, "shares": shares}
+    extra = {"entropy": entropy, "sets": sets, "distance": distance, "shares": shares}
     _check(out, extra, gpkg, png, geojson, smooth)
     if gpkg is None and (dissolve or change is not None):
         raise InputError(
@@ -226,7 +230,7 @@ def outlines(tiles: TileMap) -> bytes:
             "class": names[k],
             "probability": round(float(p), 4),
             "entropy": round(float(e), 4),
-            **({} if tiles.set_size is None else {"set_size": int(tiles.set_size.flat[n])}),
+            **_more(tiles, n),
         }
         for r, c, k, p, e, n in zip(
             rows, cols, tiles.classes.ravel()[at], tiles.probability.ravel()[at],
@@ -234,3 +238,13 @@ def outlines(tiles: TileMap) -> bytes:
         )
     ]  # fmt: skip
     return geojson(tiles.grid, rows, cols, properties)
+
+
+def _more(tiles: TileMap, at: int) -> dict[str, float]:
+    """What the scores may say of a tile beside its class."""
+    found: dict[str, float] = {}
+    if tiles.set_size is not None:
+        found["set_size"] = int(tiles.set_size.flat[at])
+    if tiles.distance is not None:
+        found["distance"] = round(float(tiles.distance.flat[at]), 4)
+    return found

@@ -72,6 +72,8 @@ def _tiles(tiles: TileMap, scores: Scores, moved: Mapping[str, Any]) -> StyledLa
     }
     if tiles.set_size is not None:
         columns["set_size"] = tiles.set_size.ravel()[at].astype(np.int32)
+    if tiles.distance is not None:
+        columns["distance"] = tiles.distance.ravel()[at]
     looks = _looks(tiles, moved)
     if scores.has_shares:
         shares = share_rows(scores, tiles.legend)

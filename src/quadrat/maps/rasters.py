@@ -95,6 +95,21 @@ def write_sets(tiles: TileMap, uri: str, facts: Facts) -> tuple[str, ...]:
     return _write_bands(tiles, uri, named, facts, styles.palette(there))
 
 
+def write_distance(tiles: TileMap, uri: str, facts: Facts) -> tuple[str, ...]:
+    """How unlike the training tiles a tile is, one float32 band; the URI of its style.
+
+    Raises:
+        ScoresError: the scores have no distances.
+    """
+    if tiles.distance is None:
+        raise ScoresError(
+            f"{storage.redact(facts.scores.uri)} has no distances from the training tiles: its "
+            "model gives none; train and score again"
+        )
+    named = {"distance from the training tiles; above 1 is unlike them": tiles.distance}
+    return _write_bands(tiles, uri, named, facts, styles.ramp(1, 0, 2))
+
+
 def write_shares(tiles: TileMap, uri: str, facts: Facts) -> tuple[str, ...]:
     """Shares of the ground, a float32 band a class; the URI of a style of the largest one.
 

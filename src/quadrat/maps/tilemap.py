@@ -28,6 +28,8 @@ class TileMap:
         probability: (R, C) float32, of the class shown; NaN where there is no tile.
         entropy: (R, C) float32, bits; NaN where there is no tile.
         set_size: (R, C) float32, classes in the tile's conformal set; None where scores have none.
+        distance: (R, C) float32, how unlike the training tiles a tile is; None where scores have
+            none.
         changed: tiles whose class smoothing changed.
     """
 
@@ -38,6 +40,7 @@ class TileMap:
     probability: NDArray[np.float32]
     entropy: NDArray[np.float32]
     set_size: NDArray[np.float32] | None = None
+    distance: NDArray[np.float32] | None = None
     changed: int = 0
 
     @property
@@ -73,11 +76,13 @@ def tile_map(scores: Scores, *, legend: str | None = None, smooth: float | None 
             "score imagery or tiles cut from it to get a map"
         )
     shown = legends.load_legend(legend) if legend else scores.legend
-    rows, cols, probabilities, sizes = [], [], [], []
-    for table, fine, p in parts_of(scores, shown, ()):
+    rows, cols, probabilities, sizes, far = [], [], [], [], []
+    for table, fine, p in parts_of(scores, shown, (columns.DISTANCE,) if scores.distance else ()):
         probabilities.append(p)
         rows.append(table["row"].to_numpy())
         cols.append(table["col"].to_numpy())
+        if scores.distance:
+            far.append(table[columns.DISTANCE].to_numpy())
         if scores.threshold is not None:
             inside = metrics.in_set(fine, scores.threshold)
             if shown.names != scores.legend.names:
@@ -88,6 +93,7 @@ def tile_map(scores: Scores, *, legend: str | None = None, smooth: float | None 
     return from_arrays(
         np.concatenate(rows), np.concatenate(cols), np.concatenate(probabilities),
         shown, scores.grid, smooth, np.concatenate(sizes) if sizes else None,
+        np.concatenate(far) if far else None,
     )  # fmt: skip
 
 
@@ -122,11 +128,13 @@ def from_arrays(
     grid: Grid,
     smooth: float | None = None,
     sizes: NDArray[np.float32] | None = None,
+    distances: NDArray[np.float32] | None = None,
 ) -> TileMap:
     """The map of tiles (N,) with the probabilities (N, K) of the legend's classes.
 
     Args:
         sizes: (N,) classes in each tile's conformal set.
+        distances: (N,) from the training tiles.
     """
     where = frame(rows, cols)
     cls, entropy = summarise(probabilities)
@@ -142,6 +150,7 @@ def from_arrays(
         probability=where.place(shown.astype(np.float32), np.nan),
         entropy=where.place(entropy, np.nan),
         set_size=None if sizes is None else where.place(sizes, np.nan),
+        distance=None if distances is None else where.place(distances, np.nan),
         changed=int((classes != before).sum()),
     )
 

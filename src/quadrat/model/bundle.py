@@ -25,7 +25,9 @@ from quadrat.shown import shown
 FORMAT = products.PRODUCTS["models"].format
 VERSION = 2
 READABLE = (1, 2)  # format versions; a model of version 1 has one output and masks nothing
-OUTPUTS = ("probabilities", "shares")  # of a graph, in this order; the second may be missing
+CLASS_OUTPUTS = ("probabilities", "shares")  # of a number a class
+DISTANCE = "distance"  # of one number
+OUTPUTS = (*CLASS_OUTPUTS, DISTANCE)  # of a graph, in this order; the last ones may be missing
 # the file of each precision; a bundle cannot choose its files
 FILES = {
     "fp32": "model.onnx",
@@ -56,6 +58,8 @@ class ModelInfo:
             than 1, and tiles that are mostly such ground are masked.
         conformal: `level` and `threshold` of the sets of classes (see `metrics.conformal`), and
             what they were calibrated on; empty where they were not.
+        distance: what distances from the training tiles were made with (see `heads.distance`);
+            empty for a model without them.
         precision: what `--precision auto` takes where the machine can: the form whose validation
             accuracy was accepted.
         forms: precision -> SHA-256 of its graph; filled in by `save_model`.
@@ -75,6 +79,7 @@ class ModelInfo:
     outputs: tuple[str, ...] = OUTPUTS[:1]
     masks: bool = False
     conformal: Mapping[str, Any] = field(default_factory=dict)
+    distance: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
     forms: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -103,6 +108,7 @@ class ModelInfo:
             "masks": self.masks,
             "temperature": self.temperature,
             "conformal": plain(self.conformal),
+            "distance": plain(self.distance),
             "precision": self.precision,
             "forms": {p: {"file": FILES[p], "sha256": s} for p, s in self.forms.items()},
             "warnings": list(self.warnings),
@@ -190,7 +196,8 @@ def save_model(
     Args:
         uri: the folder, made when missing. A bundle that stands there is replaced.
         onnx: the float graph: chips `(N, size_px, size_px, 3) uint8` -> the outputs
-            `probabilities` and `shares`, or the first alone, each `(N, K) float32`.
+            `probabilities` and `shares`, or the first alone, each `(N, K) float32`, and
+            `distance`, `(N, 1) float32`, where it has that.
         info: the rest; `outputs`, `forms` and `created` are filled in here.
         forms: further graphs by precision (`int8`, `bf16`, `fp16`).
 
@@ -260,15 +267,15 @@ def _read_form(uri: str, precision: str, stated: str) -> bytes:
 def _check_graph(data: bytes, info: ModelInfo, what: str) -> tuple[str, ...]:
     """The outputs of a model's graph, of OUTPUTS; ModelError where it is none."""
     _, found = graphs.checked(data, what, info.size_px, len(OUTPUTS))
-    for dim in found.dims:
-        if dim not in (None, len(info.legend)):
+    for name, dim in zip(found.outputs, found.dims, strict=True):
+        if dim not in (None, 1 if name == DISTANCE else len(info.legend)):
             raise ModelError(
                 f"{what} gives {dim} probabilities and the legend has {len(info.legend)} classes"
             )
-    if len(found.outputs) > 1 and found.outputs != OUTPUTS:
+    if len(found.outputs) > 1 and found.outputs != OUTPUTS[: len(found.outputs)]:
         raise ModelError(
             f"{what} has the outputs {', '.join(map(graphs.printable, found.outputs))}; a model "
-            f"has {' and '.join(OUTPUTS)}, or the first alone: export it again"
+            f"has {', '.join(OUTPUTS)}, or the first of these: export it again"
         )
     return OUTPUTS[: len(found.outputs)]
 
@@ -317,13 +324,20 @@ def _info(data: Mapping[str, Any], name: str) -> ModelInfo:
 def _outputs(take: Callable[..., Any], name: str) -> dict[str, Any]:
     """What a model of format version 2 says of its outputs."""
     outputs = tuple(take("outputs", list))
-    if outputs not in (OUTPUTS[:1], OUTPUTS):
+    if not outputs or outputs != OUTPUTS[: len(outputs)]:
         raise ModelError(f"{name}: outputs are not {', '.join(OUTPUTS)}; train again")
     conformal = take("conformal", dict)
     threshold = conformal.get("threshold", 0.0)
     if isinstance(threshold, bool) or not isinstance(threshold, int | float):
         raise ModelError(f"{name}: the threshold of conformal is no number; train again")
-    return {"outputs": outputs, "masks": take("masks", bool), "conformal": conformal}
+    found = {"outputs": outputs, "masks": take("masks", bool), "conformal": conformal}
+    if DISTANCE not in outputs:
+        return found
+    distance = take("distance", dict)
+    level = distance.get("level")
+    if not isinstance(level, float) or not 0 < level < 1:
+        raise ModelError(f"{name}: the level of distance is no share of tiles; train again")
+    return {**found, "distance": distance}
 
 
 def _forms(values: Mapping[str, Any], name: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from quadrat.errors import ModelError
 from quadrat.graphs import GraphInfo
 from quadrat.model import views
 from quadrat.model.blocks import Chips, Compiled, Rows
+from quadrat.model.bundle import DISTANCE
 
 # how far a row of shares may sum from 1: bf16 keeps 8 bits of each of them
 TOLERANCE = {"fp32": 1e-3, "int8": 1e-3, "bf16": 1e-2, "fp16": 1e-2}
@@ -25,11 +26,14 @@ class Prediction(NamedTuple):
         shares: (N, K) float32, the expected part of the tile's ground that a class has; None for a
             model without that output.
         features: (N, D) float32, what the model's last layer reads; None where not asked for.
+        distance: (N, 1) float32, how unlike the training tiles it is: 99% of tiles of their ground
+            stay within 1; None for a model without that output.
     """
 
     probabilities: Rows
     shares: Rows | None
     features: Rows | None = None
+    distance: Rows | None = None
 
     @property
     def mapped(self) -> NDArray[np.bool_]:
@@ -41,7 +45,7 @@ class Prediction(NamedTuple):
 
     def take(self, keep: NDArray[np.bool_]) -> Prediction:
         """Of some of the tiles."""
-        rest = (None if rows is None else rows[keep] for rows in (self.shares, self.features))
+        rest = (None if rows is None else rows[keep] for rows in self[1:])
         return Prediction(self.probabilities[keep], *rest)
 
 
@@ -99,19 +103,24 @@ class Network:
         for view in range(1, seen):
             rows = rows + self._rows(views.seen(chips, view))
         rows = rows / np.float32(seen) if seen > 1 else rows
-        k, end = rows.shape[1] // self._outputs, rows.shape[1]
-        if self.features and self.classes is not None:
-            k, end = self.classes, self.classes * self._outputs
+        outputs, far = self._outputs, int(self._has_distance)
+        k = self.classes or (rows.shape[1] - far) // outputs
+        end = k * outputs
         return Prediction(
             rows[:, :k],
-            rows[:, k:end] if self._outputs > 1 else None,
-            rows[:, end:] if self.features else None,
+            rows[:, k:end] if outputs > 1 else None,
+            rows[:, end + far :] if self.features else None,
+            rows[:, end : end + far] if far else None,
         )
 
     @property
     def _outputs(self) -> int:
         """Outputs of a number a class."""
-        return len(self.info.outputs) - self.features
+        return len(self.info.outputs) - self.features - self._has_distance
+
+    @property
+    def _has_distance(self) -> bool:
+        return DISTANCE in self.info.outputs
 
     def _rows(self, chips: Chips) -> Rows:
         size = self.info.size_px
@@ -141,10 +150,11 @@ class Network:
         if self.classes is None:
             return
         k, count = self.classes, self._outputs
-        if rows.shape[1] <= k * count if self.features else rows.shape[1] != k * count:
+        given = rows.shape[1] - self._has_distance
+        if given <= k * count if self.features else given != k * count:
             raise ModelError(
-                f"{self.what} gives {rows.shape[1] // len(self.info.outputs)} probabilities and "
-                f"its legend has {k} classes; train it again"
+                f"{self.what} gives {given // count} probabilities and its legend has {k} classes; "
+                "train it again"
             )
         for start in range(0, k * count, k):
             self._check_shares(rows[:, start : start + k])

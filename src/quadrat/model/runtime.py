@@ -38,8 +38,8 @@ def compile_network(
     """Make a graph ready to run on this machine.
 
     Args:
-        onnx: an ONNX file's bytes, chips `(N, H, W, 3) uint8` -> rows `(N, D) float32`, of two
-            outputs where `classes` is given. For `int8` the quantised graph.
+        onnx: an ONNX file's bytes, chips `(N, H, W, 3) uint8` -> rows `(N, D) float32`, of the
+            outputs of a model where `classes` is given. For `int8` the quantised graph.
         precision: `fp32`, `bf16` (CPUs that have it, through OpenVINO), `int8`, or `fp16` (GPUs).
         threads: threads that one call computes on.
         workers: calls at the same time; by default one a core that this process may use.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quadrat import maps
 from quadrat.errors import ScoresError
@@ -15,6 +16,7 @@ from quadrat.reports.images import Layer
 from quadrat.reports.transitions import colors_of
 
 UNCHANGED = "#dedede"
+UNLIKE = "#b0307a"
 MOST_KINDS = 250  # of classes or changes that the page can tell apart
 
 
@@ -65,7 +67,21 @@ def _day(day: Day, frame: Frame) -> list[Layer]:
                 f"{day.date}, classes in doubt", about, sizes, words, images.ramp(len(words))
             )
         )
+    if tiles.distance is not None:
+        made.append(_likeness(day, tiles.distance, at, frame))
     return made
+
+
+def _likeness(
+    day: Day, distance: NDArray[np.float32], at: NDArray[np.int64], frame: Frame
+) -> Layer:
+    """Where tiles are unlike those that the model was trained on."""
+    ids = np.full(frame.shape, images.EMPTY, np.uint8)
+    ids.ravel()[at] = distance > 1
+    level = float(day.info["distance"]["level"])
+    about = f"Tiles that are further from the training tiles than {level:.0%} of their own ground."
+    words = ("like the training tiles", "unlike them")
+    return images.layer(f"{day.date}, likeness", about, ids, words, (UNCHANGED, UNLIKE))
 
 
 def _change(found: Content, frame: Frame) -> Layer:

@@ -21,7 +21,9 @@ from quadrat.reports.markup import (
     text,
     three,
 )
+from quadrat.scores.likeness import warning
 
+MOST_IMAGES = 10  # listed
 NO_LABELS = (
     '<p class="warn"><strong>No reference labels.</strong> Nothing is known of this map’s errors: '
     "score tiles that have labels to learn how far it can be trusted.</p>"
@@ -37,9 +39,9 @@ def each(days: Sequence[Day], body: Sequence[str], *, several: bool) -> str:
 
 def accuracy(day: Day) -> str:
     """Overall figures and those of each class."""
-    found = day.accuracy
+    found, unlike = day.accuracy, likeness(day)
     if found is None:
-        return NO_LABELS + notes(n for n in day.notes if not n.startswith("No accuracy"))
+        return unlike + NO_LABELS + notes(n for n in day.notes if not n.startswith("No accuracy"))
     lines = [[SCORES[name].title, share(figure)] for name, figure in found.scores.items()]
     if found.pure is not None and len(found.purity) > 1:
         lines.insert(1, [f"Overall accuracy, pure plots alone ({PURE:.0%})", share(found.pure)])
@@ -61,10 +63,30 @@ def accuracy(day: Day) -> str:
         "Class", "Tiles", "Producer’s accuracy<br>(recall)", "User’s accuracy<br>(precision)", "F1"
     ]  # fmt: skip
     return (
-        f'<div class="tables">{table(["Figure", "Value"], lines, caption)}'
+        f'{unlike}<div class="tables">{table(["Figure", "Value"], lines, caption)}'
         f"{table(heads, classes, 'Each class, on the same tiles')}{_purity(found)}</div>"
         f"{notes(day.notes)}"
     )
+
+
+def likeness(day: Day) -> str:
+    """A warning where imagery is unlike what the model was trained on, with the images."""
+    distance = day.info.get("distance") or {}
+    said = warning(distance)
+    if not said:
+        return ""
+    first = said[0][0].upper() + said[0][1:]
+    listed = [i for i in distance["images"] if i["unlike"]]
+    rows = [
+        [text(i["source"]), f"{n:,}", f"{b:,}", f"{b / n:.0%}"]
+        for i in listed[:MOST_IMAGES]
+        for n, b in [(i["tiles"], i["beyond"])]
+    ]
+    warn = f'<p class="warn"><strong>Unlike the training ground.</strong> {text(first)}.</p>'
+    if not rows:
+        return warn
+    caption = f"{len(rows):,} of {len(listed):,} images that are unlike the training ground"
+    return warn + table(["Image", "Tiles", "Unlike", "Share"], rows, caption)
 
 
 def _purity(found: Metrics) -> str:

@@ -5,6 +5,7 @@ imagery or engines.
 
     columns   names and types of the columns, and what they are as arrays
     files     `scores.json` and its parts
+    likeness  where imagery is unlike the training ground
     table     one date as arrays: read, folded into a coarser legend, matched with other dates
 """
 

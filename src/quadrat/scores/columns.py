@@ -35,6 +35,7 @@ def reference(name: str) -> str:
 
 
 SET_SIZE = "set_size"  # classes in a tile's conformal set
+DISTANCE = "distance"  # how unlike the training tiles a tile is; see `likeness`
 
 
 def schema(
@@ -43,6 +44,7 @@ def schema(
     shares: bool = False,
     references: bool = False,
     sets: bool = False,
+    distance: bool = False,
     features: int = 0,
 ) -> pa.Schema:
     """The columns of a part of scores.
@@ -52,6 +54,7 @@ def schema(
         shares: whether the part has the shares of the classes beside their probabilities.
         references: whether it has the shares that the source's labels say.
         sets: whether it has the sizes of the tiles' sets of classes.
+        distance: whether it has the tiles' distances from the training tiles.
         features: their number, where the model's features of each tile are kept; 0 where not.
     """
     return pa.schema(
@@ -68,6 +71,7 @@ def schema(
             *((share(n), pa.float32()) for n in names if shares),
             *((reference(n), pa.float32()) for n in names if references),
             *(((SET_SIZE, pa.int8()),) if sets else ()),
+            *(((DISTANCE, pa.float32()),) if distance else ()),
             *([(FEATURES, pa.list_(pa.float32(), features))] if features else []),
             ("geometry", pa.binary()),
         ]

@@ -79,6 +79,15 @@ class Scores:
         return None if found is None else float(found)
 
     @property
+    def distance(self) -> Mapping[str, Any]:
+        """Tiles unlike the training ground, in all and by image (see `likeness.summary`).
+
+        Empty where the parts have no column `distance`.
+        """
+        found: Mapping[str, Any] = self.info.get("distance") or {}
+        return found
+
+    @property
     def features(self) -> int:
         """How many features of each tile the parts keep; 0 where they keep none."""
         return int(self.info.get("features", 0))
@@ -92,7 +101,7 @@ class Scores:
     def _schema(self) -> pa.Schema:
         return named.schema(
             self.legend.names, shares=self.has_shares, references=self.has_references,
-            sets=self.threshold is not None, features=self.features,
+            sets=self.threshold is not None, distance=bool(self.distance), features=self.features,
         )  # fmt: skip
 
     @property

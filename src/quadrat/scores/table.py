@@ -42,6 +42,8 @@ class DateScores:
         reference: (N, K) float32, the shares that the label source says, NaN where it says none;
             None where the scores have none.
         sets: (N, K) bool, the classes in each tile's conformal set; None where there are none.
+        distance: (N,) float32, how unlike the training tiles each tile is; above 1 is unlike them.
+            None where the scores do not say.
     """
 
     uri: str
@@ -58,6 +60,7 @@ class DateScores:
     shares: NDArray[np.float32] | None = None
     reference: NDArray[np.float32] | None = None
     sets: NDArray[np.bool_] | None = None
+    distance: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,6 +74,7 @@ class DateScores:
             shares=None if self.shares is None else self.shares[places],
             reference=None if self.reference is None else self.reference[places],
             sets=None if self.sets is None else self.sets[places],
+            distance=None if self.distance is None else self.distance[places],
         )  # fmt: skip
 
     def folded(self, coarse: Legend) -> DateScores:
@@ -133,6 +137,7 @@ def read(uri: str) -> DateScores:
         )
     wanted = ["row", "col", "date", "truth", "split", "label"]
     kinds = scores.share_columns, scores.reference_columns
+    wanted += [columns.DISTANCE] if scores.distance else []
     table = scores.table([*wanted, *scores.probability_columns, *sum(kinds, ())])
     if not len(table):
         raise ScoresError(f"{name} has no tiles; score again")
@@ -158,6 +163,7 @@ def read(uri: str) -> DateScores:
         truth=truth(labels, reference), split=columns.words(table["split"])[order],
         probabilities=p, shares=shares, reference=reference,
         sets=None if threshold is None else metrics.in_set(p, threshold),
+        distance=table[columns.DISTANCE].to_numpy()[order] if scores.distance else None,
     )  # fmt: skip
 
 

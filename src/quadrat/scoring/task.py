@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from quadrat import model as models
 from quadrat import skipped as skips
 from quadrat.errors import ModelError
 from quadrat.parts import PartRecord
-from quadrat.scores import columns
+from quadrat.scores import columns, likeness
 from quadrat.scoring import once
 from quadrat.skipped import Skipped
 from quadrat.tiles import Part, batch_tiles, read_ahead, targets
@@ -39,6 +39,7 @@ class ScoreResult:
     flat: int = 0  # tiles of imagery of a single colour
     features: int = 0  # of each tile that are kept
     masked: int = 0  # tiles that are mostly ground without a class
+    images: Mapping[str, Any] = field(default_factory=dict)  # see `likeness.counted`
 
     @classmethod
     def of(cls, record: PartRecord, note: Mapping[str, Any]) -> ScoreResult:
@@ -48,7 +49,7 @@ class ScoreResult:
             record, int(note["dropped"]), int(note["skipped"]),
             skips.from_lists(note["listed"]),
             tuple(int(n) for n in note["counts"]), span, int(note["flat"]),
-            int(note.get("features", 0)), int(note["masked"]),
+            int(note.get("features", 0)), int(note["masked"]), dict(note.get("images", {})),
         )  # fmt: skip
 
 
@@ -66,6 +67,7 @@ class ScoreTask:
         shares: whether the model gives shares.
         references: whether the source's labels say the tiles' shares.
         threshold: of the sets of classes (see `metrics.conformal`); None without sets.
+        distance: whether the model says how unlike the training tiles a tile is.
         masks: whether tiles may be mostly ground without a class; such tiles are left out.
     """
 
@@ -85,6 +87,7 @@ class ScoreTask:
     shares: bool = False
     references: bool = False
     threshold: float | None = None
+    distance: bool = False
     masks: bool = False
 
     def __call__(self, part: Part) -> ScoreResult:
@@ -133,11 +136,13 @@ class ScoreTask:
         index = pa.concat_tables(tables) if tables else whole
         if len(index):
             whole, counts = self._table(index, found, self._schema(width))
+        far = whole[columns.DISTANCE].to_numpy() if self.distance else np.empty(0)
         # no times or places: the same scores give the same bytes, and the same digest
         note = {
             "dropped": dropped, "skipped": len(skipped), "listed": skipped[:LISTED],
             "counts": [int(c) for c in counts], "span": once.span(whole), "flat": flat,
             "masked": masked, **({"features": width} if self.features else {}),
+            **({"images": likeness.counted(whole["source"], far)} if self.distance else {}),
         }  # fmt: skip
         written = geoparquet.write_part(
             parts.place(self.out, part.name), whole, self.crs, note=note
@@ -155,7 +160,7 @@ class ScoreTask:
     def _schema(self, features: int) -> pa.Schema:
         return columns.schema(
             self.names, shares=self.shares, references=self.references,
-            sets=self.threshold is not None, features=features,
+            sets=self.threshold is not None, distance=self.distance, features=features,
         )  # fmt: skip
 
     def _table(
@@ -182,6 +187,9 @@ class ScoreTask:
         if self.threshold is not None:
             sizes = metrics.set_sizes(probabilities, self.threshold)
             values[columns.SET_SIZE] = pa.array(sizes, pa.int8())
+        if self.distance:
+            far = [f.distance[:, 0] for f in found if f.distance is not None]
+            values[columns.DISTANCE] = pa.array(np.concatenate(far))
         if kept:
             values[columns.FEATURES] = columns.from_features(np.concatenate(kept))
         values["geometry"] = index["geometry"]

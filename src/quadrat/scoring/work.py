@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from quadrat import model as models
 from quadrat import parts, products, storage, text
@@ -14,7 +15,7 @@ from quadrat.errors import ModelError, ScoresError, TileSetError
 from quadrat.model import Model
 from quadrat.model import views as turns
 from quadrat.records import Record
-from quadrat.scores import Scores, files, open_scores
+from quadrat.scores import Scores, files, likeness, open_scores
 from quadrat.scoring import once
 from quadrat.scoring.task import ScoreResult, ScoreTask
 from quadrat.shown import shown
@@ -48,6 +49,8 @@ class ScoresSummary(Record):
         seconds: of this run; tiles that an earlier run had scored are in `tiles` all the same.
         warnings: what a user should know, a sentence each.
         bands: which bands of imagery were read as red, green and blue, and how that is known.
+        distance: tiles unlike the training ground, in all and by image (see
+            `scores.likeness.summary`); empty for a model that does not say.
     """
 
     uri: str
@@ -64,6 +67,7 @@ class ScoresSummary(Record):
     parquet: str | None = None
     warnings: tuple[str, ...] = ()
     bands: tuple[str, ...] = ()
+    distance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_source(
@@ -236,6 +240,7 @@ def score(
             shares="shares" in bundle.info.outputs,
             references=targets.classes(opened) == bundle.legend.names,
             threshold=bundle.info.conformal.get("threshold"),
+            distance=models.DISTANCE in bundle.info.outputs,
             masks=bundle.info.masks,
         )  # fmt: skip
         if done is None:
@@ -262,9 +267,11 @@ def score(
         csv=csv,
         parquet=parquet,
         bands=tuple(opened.provenance.get("bands", ())),
+        distance=done.distance,
         warnings=(
             *source_warnings(opened),
             *extent.flat_warning(int(done.info.get("flat", 0)), done.tiles),
+            *likeness.warning(done.distance),
             *_masked(done),
         ),
     )
@@ -350,11 +357,19 @@ def _collected(
             "references": task.references,
             "views": task.views,
             "conformal": {} if task.threshold is None else dict(bundle.info.conformal),
+            "distance": _distances(task, bundle, results),
             "flat": round(sample_frac * sum(r.flat for r in results)),
             "skipped": {"count": sum(r.skipped for r in results), "listed": listed[:100]},
             "provenance": dict(source.provenance),
         },
     )  # fmt: skip
+
+
+def _distances(task: ScoreTask, bundle: Model, results: Sequence[ScoreResult]) -> Mapping[str, Any]:
+    """Tiles unlike the training ground, in all and by image; nothing for a model without."""
+    if not task.distance:
+        return {}
+    return likeness.summary((r.images for r in results), float(bundle.info.distance["level"]))
 
 
 def _write_csv(done: Scores, uri: str) -> None:
