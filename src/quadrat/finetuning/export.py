@@ -91,12 +91,15 @@ def with_distance(onnx: bytes, distance: Distance | None) -> Graph:
 
 
 def check(
-    scorer: Scorer, onnx: bytes, chips: NDArray[np.uint8], distances: NDArray[np.float64]
+    scorer: Scorer,
+    onnx: bytes,
+    chips: NDArray[np.uint8],
+    distances: NDArray[np.float64] | None = None,
 ) -> Parity:
     """Compare the exported graph with the torch module on tiles.
 
     Args:
-        distances: (N,) of the tiles; empty for a graph without them.
+        distances: (N,) of the tiles; None for a graph without them.
 
     Raises:
         TrainError: they differ by more than `MAX_DIFFERENCE`, their distances by more than
@@ -117,7 +120,7 @@ def check(
             for mine, other in zip(ours, (theirs.probabilities, theirs.shares), strict=True):
                 if other is not None:
                     largest = max(largest, float(np.abs(mine - other).max()))
-            if theirs.distance is not None:
+            if theirs.distance is not None and distances is not None:
                 off = np.abs(theirs.distance[:, 0] - distances[start : start + BATCH])
                 further = max(further, float(off.max()))
             same += int((ours[0].argmax(1) == theirs[0].argmax(1)).sum())

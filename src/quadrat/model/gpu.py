@@ -23,7 +23,8 @@ from quadrat.model.blocks import Chips, Compiled, Rows, blocks, checked_rows, le
 BATCH = 128
 # TF32 off; no search of minutes for the fastest convolution of each shape
 OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-FLOAT_LAYERS = ("Softmax", "ReduceMean", "GlobalAveragePool")  # sums of many numbers stay in fp32
+# sums of many numbers stay in fp32
+FLOAT_LAYERS = ("Softmax", "ReduceMean", "ReduceSum", "GlobalAveragePool")
 
 
 def compiled(data: bytes, info: graphs.GraphInfo, precision: str, threads: int) -> Compiled:

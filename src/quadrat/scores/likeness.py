@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from quadrat.scores.columns import words
 
@@ -53,7 +53,7 @@ def summary(parts: Iterable[Mapping[str, Any]], level: float) -> dict[str, Any]:
 
 def _judged(tiles: int, beyond: int, level: float) -> dict[str, Any]:
     usual = 1 - level
-    by_chance = float(stats.binom.sf(beyond - 1, tiles, usual))
+    by_chance = float(special.bdtrc(beyond - 1, tiles, usual)) if beyond else 1.0
     unlike = beyond > TIMES * usual * tiles and by_chance < CHANCE
     return {"tiles": tiles, "beyond": beyond, "unlike": unlike}
 
