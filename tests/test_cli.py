@@ -160,7 +160,7 @@ def test_a_master_without_spark_is_wrong_usage() -> None:
 OWN = {"train": {"name", "tracking_uri"}, "clean": {"yes"}, "review": {"open"}}
 ENGINE = {"engine", "master", "workers", "conf"}
 HERE = {"engine", "workspace"}
-HOOKS = {"on_progress", "on_address", "on_event", "on_run", "on_step", "run_id"}
+HOOKS = {"on_progress", "on_address", "on_event", "on_plan", "on_run", "on_step", "run_id"}
 # Fine-tuning's options are the fields of two records, which tests/test_finetune_cli.py checks.
 FUNCTIONS = [verb for verb, (room, _) in frame.VERBS.items() if room and verb != "finetune"]
 

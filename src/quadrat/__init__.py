@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 # are in NAMES) and one line of help, in the order of the work. Its command is quadrat.cli.<verb>.
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("walkthrough", "Run the whole job on a synthetic county, offline."),
+    "run": ("jobs", "Make a county from one file: imagery and labels to a report."),
     "fetch": ("", "Get NAIP imagery and NLCD labels for a place."),
     "tile": ("tiles", "Cut imagery into a tile set, with labels and splits."),
     "pack": ("tiles", "Turn a folder of images per class into a tile set."),
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from quadrat.grid import Grid as Grid
     from quadrat.grid import TileId as TileId
     from quadrat.heads import train as train
+    from quadrat.jobs import run as run
     from quadrat.legend import Legend as Legend
     from quadrat.legend import load_legend as load_legend
     from quadrat.maps import map as map

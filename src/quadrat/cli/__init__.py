@@ -64,7 +64,8 @@ class Verbs(click.Group):
 
 
 def _module(verb: str) -> str:
-    return f"{__name__}.{verb}"
+    # `run` is a function of this package already
+    return f"{__name__}.{'run_job' if verb == 'run' else verb}"
 
 
 @click.group(cls=Verbs, subcommand_metavar="VERB ...")
