@@ -95,7 +95,7 @@ def test_shared_batch_normalisation_is_that_of_the_whole_batch() -> None:
 def test_an_error_of_a_process_is_raised_as_its_own_kind(small: Any, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    with pytest.raises(BackboneError, match="no network 'nonet'"):
+    with pytest.raises(BackboneError, match="no backbone nonet; there are"):
         finetune(small.uri, str(tmp_path / "a"), replace(CHOSEN, backbone="nonet"), machine(2))
 
 
