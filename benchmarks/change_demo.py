@@ -35,13 +35,12 @@ from quadrat.tiles import tile
 
 RECALL = 0.8
 COARSE, SOURCE, TARGET = "nlcd3", "Undeveloped", "Developed"
-# What later dates' scores go through: nothing; colours mapped; the last layer fitted; or both.
-WAYS = {
-    "none": {"normalise": "none", "align": False},
-    "linear": {"normalise": "linear", "align": False},
-    "histogram": {"normalise": "histogram", "align": False},
-    "align": {"normalise": "none", "align": True},
-    "linear+align": {"normalise": "linear", "align": True},
+# What changes are judged by: cells, or probabilities of imagery as it is or with colours mapped.
+WAYS: dict[str, dict[str, Any]] = {
+    "cells": {},
+    "none": {"evidence_from": "probabilities"},
+    "linear": {"evidence_from": "probabilities", "normalise": "linear"},
+    "histogram": {"evidence_from": "probabilities", "normalise": "histogram"},
 }
 
 
@@ -181,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiles", type=int, nargs="+", default=[600, 2000, 6000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "linear+align"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["cells", "none"])
     parser.add_argument(
         "--unlabelled", action="store_true", help="give the first date as imagery, without labels"
     )

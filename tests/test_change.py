@@ -305,16 +305,18 @@ def test_imagery_of_two_dates_is_normalised_scored_and_compared(
 ) -> None:
     out = str(tmp_path / "out")
     got = change(
-        list(county.imagery), out, model=county_model, show=3, min_probability=0.05, limit=20
-    )
+        list(county.imagery), out, model=county_model, show=3, min_probability=0.05, limit=20,
+        normalise="linear", evidence_from="probabilities",
+    )  # fmt: skip
     assert got.tiles >= county.tiles
     normal = got.method["normalisation"]
     assert normal[0] is None and normal[1]["method"] == "linear"
     assert np.all(np.array(normal[1]["rms_after"]) < np.array(normal[1]["rms_before"]))
     assert len(got.pictures) == min(3, got.candidates)
     again = change(
-        list(county.imagery), out, model=county_model, show=0, min_probability=0.05, limit=20
-    )
+        list(county.imagery), out, model=county_model, show=0, min_probability=0.05, limit=20,
+        normalise="linear", evidence_from="probabilities",
+    )  # fmt: skip
     assert again.candidates == got.candidates
     assert not storage.list_names(storage.join(out, "pictures"))
 

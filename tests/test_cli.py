@@ -104,7 +104,7 @@ def test_a_failure_is_one_line(
 
 @pytest.mark.parametrize(
     ("typed", "cure"), [("trian", "did you mean train?"), ("Score", "did you mean score?"),
-                        ("zzz", "choose one of demo, fetch, tile")]
+                        ("zzz", "choose one of demo, run, fetch, tile")]
 )  # fmt: skip
 def test_a_mistyped_verb_is_named_with_the_nearest(
     typed: str, cure: str, capsys: pytest.CaptureFixture[str]

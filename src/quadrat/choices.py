@@ -42,8 +42,8 @@ DEVICES = ("auto", "cpu", "cuda")
 
 # Accuracy, area and change
 LABELLED = ("auto", "test", "validation", "all")  # which labelled tiles are the reference
-NORMALISATIONS = ("linear", "histogram", "none")  # of later imagery to the first date's colours
-EVIDENCE = ("probabilities", "labels")  # what a series of dates goes by
+NORMALISATIONS = ("none", "linear", "histogram")  # of later imagery to the first date's colours
+EVIDENCE = ("auto", "cells", "probabilities", "labels")  # what changes are judged by
 
 # Samples of plots to interpret
 PURPOSES = ("estimation", "training")  # plots of one are never used for the other

@@ -28,6 +28,7 @@ from quadrat.legend import Legend
 from quadrat.raster import ValueRaster
 
 MAX_LATTICE = 45  # 2,025 points a tile: 5 m apart at 224 m
+MAX_POINTS = 15  # a side, of the points that are kept: 15 m apart at 224 m
 Sampler = Callable[
     [NDArray[np.int64], NDArray[np.int64]],
     tuple[NDArray[np.int16], dict[int, int]],
@@ -48,12 +49,16 @@ class Labels:
             tile is known.
         unknown: codes that the legend does not know, with how many points had them.
         covered: `(N,) float32`, the part of each tile's ground that is known.
+        points: `(N, m, m) int8`, the class at evenly spread points of the tile, from the north-west
+            row by row; -1 where ground has no class, -2 where nothing is known; m is at most
+            `MAX_POINTS`. None for a legend of more than 127 classes.
     """
 
     label: NDArray[np.int16]
     fractions: NDArray[np.float32]
     unknown: Mapping[int, int]
     covered: NDArray[np.float32]
+    points: NDArray[np.int8] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,12 +151,17 @@ def label_tiles(
     fractions = np.zeros((len(rows), k), np.float32)
     covered = np.zeros(len(rows), np.float32)
     unknown: dict[int, int] = {}
+    thin = -(-n // MAX_POINTS)  # 45 points a side are thinned to 15, by three
+    side = n // thin
+    points = np.full((len(rows), side, side), UNKNOWN, np.int8)
     sample = _sampler(source, grid, n, _around(rows, cols))
     decide = choices.load(choices.LABEL_RULES[source.rule.name])
     for i in range(0, len(rows), step):
         part = slice(i, i + step)
         classes, codes = sample(rows[part], cols[part])
         flat = classes.reshape(len(classes), -1)  # (M, n*n)
+        if k <= np.iinfo(np.int8).max:
+            points[part] = classes[:, thin // 2 :: thin, thin // 2 :: thin]
         counts = np.stack([(flat == c).sum(axis=1) for c in (*range(k), NO_CLASS)], axis=1)
         label[part] = decide(classes, counts, source.rule.threshold)
         covered[part] = counts.sum(axis=1) / (n * n)
@@ -159,7 +169,8 @@ def label_tiles(
         fractions[part] = np.where(covered[part, None] >= KNOWN, shares, np.nan)
         for code, count in codes.items():
             unknown[code] = unknown.get(code, 0) + count
-    return Labels(label, fractions, dict(sorted(unknown.items())), covered)
+    kept = points if k <= np.iinfo(np.int8).max else None
+    return Labels(label, fractions, dict(sorted(unknown.items())), covered, kept)
 
 
 # Label rules: (classes (M, n, n) int16 of the lattice points, counts (M, K + 1) of the points of

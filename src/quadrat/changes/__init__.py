@@ -3,11 +3,12 @@
 A walk in one direction, in which no step returns to an earlier one:
 
     question      what is asked
-    chronology    the dates' scores on their common tiles; imagery is scored first,
-                  later dates in the first one's colours (`colours`)
-    season        later dates scored by last layers fitted to them
-    likelihood    what a date's probabilities mean
-    posterior     what each tile was on each date: two dates by `pair`, more by `series`
+    chronology    the dates' scores on their common tiles; imagery is scored first, with
+                  its `cells`, later dates in the first one's colours if wanted (`colours`)
+    gains         what tiles gained between two dates: their cells are compared (`contrast`)
+                  and judged by changes that were planted (`planted`); `ground` sums it up
+    likelihood    without cells: what a date's probabilities mean
+    posterior     and what each tile was by them: two dates by `pair`, more by `series`
     totals        expected areas and changes with intervals
     candidates    the ranked list and its files
     pictures      before and after
@@ -26,9 +27,18 @@ from dataclasses import replace
 
 from quadrat import choices, products, storage
 from quadrat import legend as legends
-from quadrat.changes import candidates, pair, pictures, posterior, season, tables, totals
-from quadrat.changes.chronology import open_dates
-from quadrat.changes.question import ask
+from quadrat.changes import (
+    candidates,
+    ground,
+    likelihood,
+    pair,
+    pictures,
+    posterior,
+    tables,
+    totals,
+)
+from quadrat.changes.chronology import Chronology, open_dates
+from quadrat.changes.question import Question, ask
 from quadrat.changes.result import ChangeResult, Move, answer
 from quadrat.changes.saved import RESULT, read_result
 from quadrat.engines import Engine
@@ -51,9 +61,9 @@ def change(
     limit: int | None = None,
     smoothing: float = pair.MIX,
     recalibrate: bool = True,
-    normalise: str = "linear",
-    align: bool = True,
-    evidence_from: str = "probabilities",
+    normalise: str = "none",
+    at_least: float = 0.25,
+    evidence_from: str = "auto",
     split: str = "auto",
     show: int = 100,
     imagery: Sequence[str] = (),
@@ -81,6 +91,7 @@ def change(
         model: the model that scores imagery. It should be trained on the first date.
         from_classes, to_classes: the changes to list; all by default.
         legend: a coarser legend that the result is folded into.
+        at_least: the share of a tile that must have gained another class for it to be a change.
         min_probability: candidates are tiles whose change is at least so likely.
         limit: most candidates in the list.
         smoothing: weight of the neighbourhood in a tile's own prior, 0 to 1; 0 leaves it out. It
@@ -89,14 +100,11 @@ def change(
             season and colour.
         normalise: how a later date's imagery is brought to the first one's colours before it is
             scored: `linear`, `histogram` or `none`. With `model` only.
-        align: fit the model's last layer anew to each later date, to the ground that did not
-            change (see `quadrat.changes.season`), which takes out what a season does to some
-            classes alone. With `model` only, and from `chronology.LEAST_TILES` tiles on.
-            Where the model learned its last layer from the first date's tiles, and so many are
-            labelled, that date's layer is fitted anew as well, and all labels check the scores.
-        evidence_from: `probabilities`, or `labels` with each date's confusion (series only).
+        evidence_from: `cells` of the tiles (see `quadrat.changes.gains`), which need `model` and
+            imagery of `chronology.LEAST_TILES` tiles; `probabilities`; `labels` with each date's
+            confusion (series only). `auto` takes cells where there are some, else probabilities.
         split: which labelled tiles of the first date its scores are checked on; see
-            `quadrat.areas.area`. Any but `auto` keeps the model's own layer for the first date.
+            `quadrat.areas.area`.
         show: candidates that get a picture.
         imagery: a file, or folder of files, a date to take pictures from instead of what the
             scores name.
@@ -109,36 +117,55 @@ def change(
     choices.check("normalisation", normalise, choices.NORMALISATIONS, InputError)
     _check_dates(dates, imagery, evidence_from)
     _check_numbers(show, smoothing, min_probability, limit)
+    if not 0 < at_least < 1:
+        raise InputError(f"--at-least {at_least} is not between 0 and 1")
+    if evidence_from == "cells" and model is None:
+        raise InputError("--evidence cells compares imagery; give it, and a model with --model")
     reading = {"bands": bands, "nodata": nodata, "stretch": stretch, "alpha": alpha}
     coarse = None if legend is None else legends.load_legend(legend)
     with _written(out) as (out, unfinished):
         opened = open_dates(
-            dates, out, model, coarse, normalise=normalise, keep=align, reading=reading,
-            overwrite=overwrite or unfinished, engine=engine, on_progress=on_progress,
+            dates, out, model, coarse, normalise=normalise, reading=reading, seed=seed,
+            keep=evidence_from in ("auto", "cells"), overwrite=overwrite or unfinished,
+            engine=engine, on_progress=on_progress,
         )  # fmt: skip
         question = ask(
             opened.days[0].legend, coarse, from_classes, to_classes, least=min_probability,
+            at_least=at_least,
             limit=limit, recalibrated=recalibrate, smoothing=smoothing, kind=evidence_from,
             split=split, level=level, seed=seed,
         )  # fmt: skip
         maps = [d.folded(question.legend).mapped for d in opened.days]  # each date's own
-        chronology, first = season.removed(opened, question, align=align)
-        found = posterior.infer(chronology, first, question)
-        sums = totals.totals(chronology, first, found, question)
+        found, sums, reference, notes = _inferred(opened, question)
         listed = candidates.rank(found, question)
-        rows = candidates.records(listed, found, chronology.days, question.legend)
-        files = candidates.write(rows, chronology.days[0], out)
+        rows = candidates.records(listed, found, opened.days, question.legend)
+        files = candidates.write(rows, opened.days[0], out)
         shots, failed = pictures.write(
-            rows[:show], chronology.days, storage.join(out, "pictures"),
+            rows[:show], opened.days, storage.join(out, "pictures"),
             imagery=[[uri] for uri in imagery], on_progress=on_progress, **reading,
         )  # fmt: skip
         result = answer(
-            question, chronology, maps, found, first=first, sums=sums, listed=listed, out=out
-        )
+            question, opened, maps, found, reference=reference, notes=notes, sums=sums,
+            listed=listed, out=out,
+        )  # fmt: skip
         result = replace(
             result, files=files, pictures=tuple(shots), notes=(*result.notes, *failed[:5])
         )
-        return tables.write(result, found, maps, chronology.days, question)
+        return tables.write(result, found, maps, opened.days, question)
+
+
+def _inferred(
+    dates: Chronology, question: Question
+) -> tuple[posterior.Posterior, totals.Totals, int, tuple[str, ...]]:
+    """What tiles were, the sums of it, how many tiles it was checked on, and notes."""
+    if dates.cells:
+        found, flows = ground.infer(dates, question)
+        known, notes = ground.known(dates)
+        return found, ground.totals(dates, flows, question), known, notes
+    first = likelihood.first_date(dates.days[0], question.split)
+    found = posterior.infer(dates, first, question)
+    sums = totals.totals(dates, first, found, question)
+    return found, sums, len(first.places), first.notes
 
 
 def _check_dates(dates: Sequence[str], imagery: Sequence[str], evidence_from: str) -> None:

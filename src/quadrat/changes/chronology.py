@@ -1,8 +1,8 @@
 """The dates to compare: their scores on the tiles that all of them have, in one order.
 
 Dates are folders of scores, or imagery and tile sets that are scored here, later ones in the first
-date's colours (`colours`). Each date is decoded and inferred once: the features that `season`
-fits to are kept with its scores.
+date's colours (`colours`). Each date is decoded and inferred once: its cells (`cells`) are kept
+with its scores.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from quadrat import dates as dating
 from quadrat import legend as legends
 from quadrat import model as models
 from quadrat import scores, scoring, storage
-from quadrat.changes import colours
+from quadrat.changes import cells, colours
 from quadrat.errors import InputError
 from quadrat.legend import Legend
-from quadrat.model import Model
 from quadrat.scores import DateScores
 from quadrat.tiles import Source, source_dates
 
 Normalisations = tuple[dict[str, Any] | None, ...]
 
-LEAST_TILES = 300  # fewer tell too little of a season to fit a layer to
+LEAST_TILES = 300  # fewer tell too little of what a season does to ground that stays
 
 
 @dataclass(frozen=True)
@@ -36,20 +35,15 @@ class Chronology:
     Attributes:
         days: the same tiles in the same order.
         normalisation: of each date's colours, as plain values; empty for dates given as scores.
-        learned: whether the model learned its last layer, and nothing else, from the labels of the
-            first date's tiles.
-        kept: whether the features of later dates are kept with their scores.
-        aligned: whether later dates' probabilities come from layers fitted to them (`season`).
-        refitted: whether the first date's do as well.
+        first: the tiles of the first date, where it was scored here.
+        cells: whether each date's cells are kept with its scores.
         notes: what a reader must know.
     """
 
     days: tuple[DateScores, ...]
     normalisation: Normalisations = ()
-    learned: bool = False
-    kept: bool = False
-    aligned: bool = False
-    refitted: bool = False
+    first: Source | None = None
+    cells: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -65,13 +59,17 @@ def open_dates(
         ScoresError: other grids or legends, or no ground in common.
         InputError: dates in another order, pictures without a place.
     """
-    made, learned = list(dates), False
-    normalisation: Normalisations = ()
-    if model is not None:
-        made, normalisation, learned = _scored(dates, out, model, **how)
+    if model is None:
+        days, notes = _read(dates, coarse, dates)
+        return Chronology(days, notes=notes)
+    made, normalisation, first, why = _scored(dates, out, model, **how)
     days, notes = _read(made, coarse, dates)
-    kept = bool(normalisation) and all(d.info.get("features") for d in days[1:])
-    return Chronology(days, normalisation, learned, kept, notes=notes)
+    kept = first is not None and not why and all(d.info.get("features") for d in days)
+    if kept and len(days[0]) < LEAST_TILES:
+        kept, why = False, f"fewer than {LEAST_TILES} tiles are on all dates"
+    if not kept and how["keep"]:
+        notes += (f"Dates were compared by their probabilities, which finds less: {why}.",)
+    return Chronology(days, normalisation, first, kept, notes)
 
 
 def _read(
@@ -125,33 +123,36 @@ def _scored(
     *,
     normalise: str,
     keep: bool,
+    seed: int,
     reading: dict[str, Any],
     **job: Any,
-) -> tuple[list[str], Normalisations, bool]:
+) -> tuple[list[str], Normalisations, Source, str]:
     """Score imagery or tile sets, a date each into a folder of `out`.
 
     Args:
         normalise: how later dates are brought to the first one's colours, see `colours`.
-        keep: whether features are kept, for `season`.
+        keep: whether cells are kept, where the model has some.
+        seed: of the tiles on which their directions are found.
         reading: bands, nodata, stretch and alpha, for imagery.
         job: overwrite, engine and on_progress, see `quadrat.scoring.score`.
 
     Returns:
-        The scores' URIs, each date's normalisation, and whether the model learned its last layer,
-        and nothing else, from the labels of the first date's tiles.
+        The scores' URIs, each date's normalisation, the first date's tiles, and why no cells are
+        kept, "" where they are.
     """
     bundle = models.open_model(model)
     sources = [_placed(uri, scoring.open_source([uri], bundle, **reading)) for uri in uris]
     days = [dating.period(source_dates(s)) for s in sources]
     dating.check_order([(storage.redact(u), d) for u, d in zip(uris, days, strict=True)])
-    learned = _learned(bundle, sources[0])
+    place = storage.join(out, "model_1")
+    with_cells = cells.kept(bundle, sources[0], place, seed) if keep else None
+    bundle = with_cells or bundle
     made: list[str] = []
     told: list[dict[str, Any] | None] = []
     for n, uri in enumerate(uris):
-        using, normal, wanted = bundle, None, keep and learned
+        using, normal = bundle, None
         if n:
             first = scores.open_scores(made[0])
-            wanted = keep and first.tiles >= LEAST_TILES
             if normalise != "none":
                 places = first.table(["row", "col"])
                 rows, cols = (places[c].to_numpy().astype(np.int64) for c in ("row", "col"))
@@ -159,15 +160,10 @@ def _scored(
                 using = colours.recoloured(bundle, normal, storage.join(out, f"model_{n + 1}"))
         made.append(storage.join(out, f"scores_{n + 1}"))
         told.append(None if normal is None else normal.to_dict())
-        scoring.score(using.uri, [uri], made[-1], keep_features=wanted, **reading, **job)
-    return made, tuple(told), learned
-
-
-def _learned(model: Model, first: Source) -> bool:
-    """Published weights never saw these labels; a user's own, or fine-tuned ones, may have."""
-    published = bool(model.info.backbone.get("licence"))
-    tuned = model.info.head.get("head") == "finetune"
-    return published and not tuned and model.info.tileset_digest == first.digest
+        kept = with_cells is not None
+        scoring.score(using.uri, [uri], made[-1], keep_features=kept, **reading, **job)
+    why = "" if with_cells else "the model's network has no map of places"
+    return made, tuple(told), sources[0], why
 
 
 def _placed(uri: str, source: Source) -> Source:

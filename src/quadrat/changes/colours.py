@@ -14,7 +14,8 @@ The map goes before the model's own graph as a table look-up. So the later date 
 same engines and formats as any imagery, and no second copy of it is written.
 
 Camera, haze and light act on everything alike and are taken out. What a season does to one class
-and not to another is left to `season` and to the recalibration of scores (`likelihood`).
+and not to another is left to the cells (`contrast`) and to the recalibration of scores
+(`likelihood`).
 """
 
 from __future__ import annotations

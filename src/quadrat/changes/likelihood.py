@@ -17,7 +17,7 @@ Scaling after Platt 1999 and Guo et al. 2017 (https://arxiv.org/abs/1706.04599).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,8 +37,6 @@ FLOOR = 1e-8  # of a probability, before its logarithm: above what float32 can t
 # of changes from promising fewer false ones than it holds (measured by benchmarks/change_demo.py).
 OUTLIER_RATES = (0.005, 0.015)
 OUTLIERS_OF_ERRORS = 0.5
-# Scores by layers that never saw the tile are seldom confident and wrong (`season`).
-ALIGNED_OUTLIER_RATE = 0.002
 UNCHECKED_OUTLIER_RATE = 0.01
 MOST_TILES = 20_000  # a fit of some 40 numbers needs no more
 LEAST_REFERENCE = 60  # tiles: fewer cannot say what the scores mean
@@ -70,12 +68,6 @@ class Recalibration:
         scaled: Floats = ratio / ratio.max(1, keepdims=True)
         return scaled
 
-    def ratio(self, probabilities: ArrayLike) -> Floats:
-        """p(x | z) / p(x) without outliers, (N, K)."""
-        q = softmax(features(probabilities) @ self.weights, axis=1)
-        bare: Floats = q / np.maximum(self.prior, 1e-9)
-        return bare
-
 
 def features(probabilities: ArrayLike) -> Floats:
     """Centred log probabilities and a one, (N, K + 1)."""
@@ -99,7 +91,6 @@ def fit(
     ridge: float = 1.0,
     steps: int = 12,
     outlier_rate: float | None = None,
-    least_outliers: float = OUTLIER_RATES[0],
     seed: int = 0,
 ) -> Recalibration:
     """Fit to soft targets by Newton's method.
@@ -110,7 +101,6 @@ def fit(
         start: where to begin.
         ridge: pull towards the identity, in tiles.
         outlier_rate: kept as given; None estimates it from the errors on the targets.
-        least_outliers: lower bound of that estimate.
     """
     x, y = features(probabilities), np.asarray(targets, np.float64)
     used = np.flatnonzero(y.sum(1) > 1e-9)
@@ -134,67 +124,8 @@ def fit(
         if gain < 1e-6 * max(loss, 1.0):
             break
     if outlier_rate is None:
-        outlier_rate = _rate_of_errors(softmax(x @ w, axis=1), y, least_outliers)
+        outlier_rate = _rate_of_errors(softmax(x @ w, axis=1), y)
     return Recalibration(w, prior, outlier_rate)
-
-
-def fit_with_outliers(
-    probabilities: ArrayLike, truth: Ints, *, rounds: int = 30, seed: int = 0
-) -> Recalibration:
-    """Fit to class ids (N,), and estimate the outlier rate by expectation-maximisation.
-
-    For scores of tiles that no layer behind them ever saw, with labels of the whole area. Each
-    label is explained by the map or by an outlier, as likely as either is. The rate is the mean of
-    its posterior under Jeffreys' prior: without a mistake among n labels it is 1 / (2 n + 2). It
-    includes wrong labels; `independent_outlier_rate` tells them apart.
-    """
-    p, n = np.asarray(probabilities, np.float64), len(truth)
-    y = np.eye(p.shape[1])[truth]
-    prior = (y.sum(0) + 0.5) / (y.sum() + 0.5 * y.shape[1])
-    cal, rate, mapped = None, ALIGNED_OUTLIER_RATE, np.ones(n)
-    for _ in range(rounds):
-        cal = fit(p, y * mapped[:, None], start=cal, outlier_rate=rate, seed=seed)
-        q = softmax(features(p) @ cal.weights, axis=1)[np.arange(n), truth]
-        mapped = (1 - rate) * q / ((1 - rate) * q + rate * prior[truth])
-        before, rate = rate, float((n - mapped.sum() + 0.5) / (n + 1))
-        if abs(rate - before) < 1e-6:
-            break
-    weights = identity(y.shape[1]).weights if cal is None else cal.weights
-    return Recalibration(weights, prior, rate)
-
-
-def independent_outlier_rate(
-    like_a: Floats, like_b: Floats, joint: Floats, truth: Ints, *, rounds: int = 200
-) -> tuple[float, float]:
-    """The share of tiles that are outliers on one date alone, and the share of wrong labels.
-
-    Where both dates' scores agree and the label does not, the label is wrong, or the tile misleads
-    the model on both dates alike, which makes no change of it. Where one date stands against the
-    other and the label, that date's score is an outlier. By expectation-maximisation over the
-    hidden classes of both dates; each share is its posterior mean under Jeffreys' prior.
-
-    Args:
-        like_a, like_b: (n, K) q / prior of each date without outliers.
-        joint: (K, K) share of tiles of each class on date A and on date B.
-        truth: (n,) class ids of date A's labels.
-    """
-    n, k = like_a.shape
-    shares, own = joint.sum(1)[truth], np.eye(k)[truth]
-    rate = wrong = ALIGNED_OUTLIER_RATE
-    for _ in range(rounds):
-        said = (1 - wrong) * own + wrong * shares[:, None]  # P(label | class on date A)
-        a, b = (1 - rate) * like_a + rate, (1 - rate) * like_b + rate
-        from_b, from_a = b @ joint.T, (said * a) @ joint
-        evidence = np.maximum((said * a * from_b).sum(1), 1e-300)
-        outliers_a = rate * (said * from_b).sum(1) / evidence
-        outliers_b = rate * from_a.sum(1) / evidence
-        errors = wrong * shares * (a * from_b).sum(1) / evidence
-        before = rate, wrong
-        rate = float((outliers_a.sum() + outliers_b.sum() + 0.5) / (2 * n + 1))
-        wrong = float((errors.sum() + 0.5) / (n + 1))
-        if max(abs(rate - before[0]), abs(wrong - before[1])) < 1e-7:
-            break
-    return rate, wrong
 
 
 def _loss(x: Floats, y: Floats, w: Floats, plain: Floats, ridge: float) -> float:
@@ -220,11 +151,11 @@ def _newton_step(x: Floats, y: Floats, w: Floats, plain: Floats, ridge: float) -
     return step
 
 
-def _rate_of_errors(q: Floats, y: Floats, least: float) -> float:
+def _rate_of_errors(q: Floats, y: Floats) -> float:
     """The outlier rate from the share of targets whose class the map gets wrong."""
     weight = y.sum(1)
     wrong = float((weight * (q.argmax(1) != y.argmax(1))).sum() + 1) / float(weight.sum() + 2)
-    return min(max(OUTLIERS_OF_ERRORS * wrong, least), OUTLIER_RATES[1])
+    return min(max(OUTLIERS_OF_ERRORS * wrong, OUTLIER_RATES[0]), OUTLIER_RATES[1])
 
 
 def class_shares(like: Floats, start: Floats, steps: int = 50) -> Floats:
@@ -278,27 +209,13 @@ def mapped_by(
     )  # fmt: skip
 
 
-def first_date(
-    first: DateScores, split: str, *, aligned: bool = False, refitted: bool = False
-) -> FirstDate:
+def first_date(first: DateScores, split: str) -> FirstDate:
     """Recalibrate the first date on its reference tiles, where it has some.
 
     Args:
         split: which labelled tiles are the reference, see `quadrat.areas.area`.
-        aligned: whether later dates' scores come from layers fitted anew (`season`).
-        refitted: whether the first date's do as well: no layer saw the tile that it scored, so
-            all labelled tiles are reference tiles.
     """
     p, k = first.probabilities.astype(np.float64), len(first.legend)
-    if refitted:
-        places = np.flatnonzero(first.truth >= 0)
-        truth = first.truth[places]
-        note = (
-            f"Reference: {len(places):,} labelled tiles of the first date, each scored by a last "
-            "layer that was fitted to others."
-        )
-        fitted = fit_with_outliers(p[places], truth)
-        return mapped_by(fitted, p, places=places, truth=truth, notes=(note,))
     choices.check("split", split, choices.LABELLED, InputError)
     try:
         ref = reference.from_scores((first,), split, block=0)
@@ -312,23 +229,5 @@ def first_date(
         # the class shares that it was trained on are not known: half way from equal to these
         return mapped_by(identity(k, 0.5 * p.mean(0) + 0.5 / k), p, notes=(note,))
     truth = ref.truth[:, 0]
-    least = ALIGNED_OUTLIER_RATE if aligned else OUTLIER_RATES[0]
-    fitted = fit(p[ref.places], np.eye(k)[truth], least_outliers=least)
+    fitted = fit(p[ref.places], np.eye(k)[truth])
     return mapped_by(fitted, p, places=ref.places, truth=truth, notes=ref.notes)
-
-
-def with_both_dates(
-    first: FirstDate, p_a: ArrayLike, like_a: Floats, like_b: Floats, *, joint: Floats
-) -> FirstDate:
-    """The first date with the outlier rate that labels and both dates' scores tell together.
-
-    Args:
-        first: of scores by layers that never saw the tile.
-        p_a: (N, C) its probabilities.
-        like_a, like_b, joint: see `independent_outlier_rate`, of the reference tiles.
-    """
-    rate, _ = independent_outlier_rate(like_a, like_b, joint, first.truth)
-    return mapped_by(
-        replace(first.map, outlier_rate=rate), p_a, places=first.places, truth=first.truth,
-        notes=first.notes,
-    )  # fmt: skip

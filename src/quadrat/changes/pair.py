@@ -15,7 +15,7 @@ neighbours: change comes in patches, yet a single changed tile keeps 1 - mix of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,24 +56,17 @@ class PairPosterior:
 
 
 def between(
-    later: DateScores, first: FirstDate, question: Question, *, aligned: bool, smoothing: float
+    later: DateScores, first: FirstDate, question: Question, *, smoothing: float
 ) -> PairPosterior:
     """Posterior transitions between the first date and a later one.
 
     Args:
-        aligned: whether the later date's scores come from layers fitted to it (`season`).
         smoothing: weight of the neighbourhood; 0 leaves it out.
     """
-    date_b = None if question.recalibrated else first.map
-    if aligned and not question.recalibrated:
-        joint = first.like * first.shares
-        shares = (joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)).mean(0)
-        own = likelihood.identity(len(later.legend), shares)
-        date_b = replace(own, outlier_rate=first.map.outlier_rate)
     near = neighbours(later.rows, later.cols) if smoothing else None
     return infer(
-        first, later.probabilities, date_b=date_b, neighbours=near, mix=smoothing,
-        seed=question.seed,
+        first, later.probabilities, date_b=None if question.recalibrated else first.map,
+        neighbours=near, mix=smoothing, seed=question.seed,
     )  # fmt: skip
 
 

@@ -29,8 +29,8 @@ class Posterior:
     """N tiles on T dates, in the C classes of the scores and the K classes of the result.
 
     Attributes:
-        fine: what was inferred.
-        maps: the recalibration of each date.
+        fine: what was inferred from probabilities; None by cells (`ground`).
+        maps: the recalibration of each date; none by cells.
         path: (N, T) int64, the most likely classes of the result.
         own: (N, T, C) P(class on that date), classes of the scores.
         moved: (N, T - 1) P(the class of the result changed in that interval).
@@ -40,7 +40,7 @@ class Posterior:
         kind, smoothing, learned: how it was inferred, as plain values.
     """
 
-    fine: PairPosterior | SeriesPosterior
+    fine: PairPosterior | SeriesPosterior | None
     maps: tuple[Recalibration, ...]
     path: Ints
     own: Floats
@@ -60,15 +60,10 @@ def infer(dates: Chronology, first: FirstDate, question: Question) -> Posterior:
 
 def _pair(dates: Chronology, first: FirstDate, question: Question) -> Posterior:
     k, fold = len(question.legend), question.fold
-    post = pair.between(
-        dates.days[1], first, question, aligned=dates.aligned, smoothing=question.smoothing
-    )
+    post = pair.between(dates.days[1], first, question, smoothing=question.smoothing)
     ends = np.einsum("nab,ai,bj->nij", post.pairs, fold, fold, optimize=True)
     stay = np.trace(ends, axis1=1, axis2=2)
-    asked = np.zeros((k, k), bool)
-    asked[np.ix_(question.source, question.target)] = True
-    np.fill_diagonal(asked, False)
-    changes = np.where(asked, ends, 0.0)
+    changes = np.where(question.asked, ends, 0.0)
     likeliest = changes.reshape(len(ends), k * k).argmax(1)
     return Posterior(
         fine=post,
@@ -89,7 +84,7 @@ def _series(dates: Chronology, first: FirstDate, question: Question) -> Posterio
     places, fold, days = question.places, question.fold, dates.days
     maps, like = [first.map], [first.like]
     for day in days[1:]:
-        post = pair.between(day, first, question, aligned=dates.aligned, smoothing=0.0)
+        post = pair.between(day, first, question, smoothing=0.0)
         maps.append(post.date_b)
         like.append(post.date_b.likelihood(day.probabilities))
     found = series.infer(like, first.shares, groups=places)

@@ -27,6 +27,7 @@ class Question:
         fold: (C, K) 1 where a class of the scores folds into one of the result.
         source, target: ids of the classes of `legend` that a change is from and to.
         wanted: these changes in words.
+        at_least: share of a tile that is a change.
         least, limit: probability of the last of the list, and its length at most.
     """
 
@@ -36,6 +37,7 @@ class Question:
     source: Ints
     target: Ints
     wanted: str
+    at_least: float
     least: float
     limit: int | None
     recalibrated: bool
@@ -44,6 +46,14 @@ class Question:
     split: str
     level: float
     seed: int
+
+    @property
+    def asked(self) -> NDArray[np.bool_]:
+        """Which transitions are looked for, (K, K)."""
+        asked = np.zeros((len(self.legend), len(self.legend)), bool)
+        asked[np.ix_(self.source, self.target)] = True
+        np.fill_diagonal(asked, False)
+        return asked
 
 
 def ask(

@@ -13,7 +13,6 @@ from quadrat import scores
 from quadrat.changes import series
 from quadrat.changes.candidates import Candidates
 from quadrat.changes.chronology import Chronology
-from quadrat.changes.likelihood import FirstDate
 from quadrat.changes.posterior import Posterior
 from quadrat.changes.question import Question
 from quadrat.changes.totals import Totals
@@ -134,7 +133,8 @@ def answer(
     maps: Sequence[Ints],
     found: Posterior,
     *,
-    first: FirstDate,
+    reference: int,
+    notes: Sequence[str],
     sums: Totals,
     listed: Candidates,
     out: str,
@@ -143,11 +143,12 @@ def answer(
 
     Args:
         maps: (N,) class ids of each date's own map, in the result's legend.
+        reference: labelled tiles that it was checked on. notes: what a reader must know of it.
     """
     k, legend, days = len(question.legend), question.legend, dates.days
     tile_ha, uneven = days[0].ground()
-    notes = [*scores.synthetic_note(days), *dates.notes, *first.notes]
-    if question.recalibrated and len(days[0]) < FEW:
+    notes = [*scores.synthetic_note(days), *dates.notes, *notes]
+    if found.maps and question.recalibrated and len(days[0]) < FEW:
         notes.append(
             f"{len(days[0])} tiles are few to recalibrate a date on: what changed on many of them "
             "may be taken for the season."
@@ -174,7 +175,7 @@ def answer(
         expected_false=float((1 - listed.probability).cumsum()[-1]) if len(listed) else 0.0,
         least=question.least,
         wanted=question.wanted,
-        reference=len(first.places),
+        reference=reference,
         method=_method(question, dates, found, sums),
         notes=tuple(notes),
     )
@@ -184,10 +185,12 @@ def _method(
     question: Question, dates: Chronology, found: Posterior, sums: Totals
 ) -> dict[str, Any]:
     """How it was found, as plain values."""
+    if not found.maps:
+        told = {**found.kind, **found.learned, "at_least": question.at_least}
+        return told | ({"normalisation": list(dates.normalisation)} if dates.normalisation else {})
     own = [found.own[:, t] for t in range(len(dates.days))]
     tables = [series.confusion(d.mapped, p) for d, p in zip(dates.days, own, strict=True)]
-    done = {"recalibrated": question.recalibrated, "aligned": dates.aligned,
-            "refitted": dates.refitted, "smoothing": found.smoothing}  # fmt: skip
+    done = {"recalibrated": question.recalibrated, "smoothing": found.smoothing}
     method = {
         **found.kind,
         **done,

@@ -196,8 +196,11 @@ def areas_csv(r: ChangeResult) -> str:
 def total(figures: tuple[Estimate, ...]) -> Estimate:
     """The sum of figures whose errors are independent."""
     value = sum(f.value for f in figures)
-    half = float(np.sqrt(sum((f.high - f.value) ** 2 for f in figures)))
-    return Estimate(value, value - half, value + half)
+    down, up = (
+        float(np.sqrt(sum((end - f.value) ** 2 for end, f in zip(ends, figures, strict=True))))
+        for ends in ([f.low for f in figures], [f.high for f in figures])
+    )
+    return Estimate(value, value - down, value + up)
 
 
 def spread(figure: Estimate, factor: float) -> str:

@@ -107,6 +107,8 @@ def totals(
     if isinstance(found.fine, SeriesPosterior):
         doubt = _of_outliers(chronology, first, found, found.fine, question)
         return _of_series(found, question, checked, *doubt)
+    if found.fine is None:
+        raise TypeError("changes by cells are summed by `ground`")
     k, fold = len(question.legend), question.fold
     common = None
     if checked is not None:

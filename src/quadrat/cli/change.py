@@ -31,6 +31,7 @@ SHOWN = 12
     "--to", "to_classes", multiple=True, metavar="CLASS", help="List changes to this class."
 )
 @args.coarser
+@args.option("at-least", args.SHARE, 0.25, "Share of a tile that is a change.")
 @args.option("min-probability", args.SHARE, 0.5, "List tiles whose change is at least so likely.")
 @click.option("--limit", type=args.COUNT, help="Most candidates in the list.")
 @args.option(
@@ -48,20 +49,15 @@ SHOWN = 12
 @args.option(
     "normalise",
     choices.NORMALISATIONS,
-    "linear",
+    "none",
     "How later imagery is brought to the first date's colours; with --model.",
-)
-@args.option(
-    "align/--no-align",
-    None,
-    True,
-    "Fit the model's last layer to later dates, on ground that did not change; with --model.",
 )
 @args.option(
     "evidence",
     choices.EVIDENCE,
-    "probabilities",
-    "What a series goes by: probabilities, or labels with each date's confusion.",
+    "auto",
+    "What changes are judged by: parts of tiles (cells), with --model; their probabilities; in a "
+    "series also labels with each date's confusion.",
     into="evidence_from",
 )
 @args.labelled

@@ -14,11 +14,15 @@ from __future__ import annotations
 from quadrat.graphs.build import KINDS, assemble, constant, node, tensor
 from quadrat.graphs.check import MAX_BYTES, GraphInfo, checked, describe, fix_size, opset, parse
 from quadrat.graphs.join import (
+    KEPT,
     add_head,
+    append,
     before_head,
+    before_pooling,
     cut_after,
     enclose,
     join_graphs,
+    kept,
     put_before,
     serialise,
     with_output,
@@ -26,12 +30,15 @@ from quadrat.graphs.join import (
 from quadrat.graphs.sizes import check_sizes, printable
 
 __all__ = [
+    "KEPT",
     "KINDS",
     "MAX_BYTES",
     "GraphInfo",
     "add_head",
+    "append",
     "assemble",
     "before_head",
+    "before_pooling",
     "check_sizes",
     "checked",
     "constant",
@@ -40,6 +47,7 @@ __all__ = [
     "enclose",
     "fix_size",
     "join_graphs",
+    "kept",
     "node",
     "opset",
     "parse",

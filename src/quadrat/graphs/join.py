@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from quadrat.errors import ModelError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 OPSET = 13
 HEAD = "head/"  # what the names of a joined head's nodes begin with
 LAYERS = ("Gemm", "MatMul")
+KEPT = "kept"  # a tensor of what is kept of a tile in place of what the head reads
+POOLS = ("GlobalAveragePool", "ReduceMean")
 
 
 def join_graphs(feature_onnx: bytes, head_onnx: bytes, size_px: int | None = None) -> bytes:
@@ -132,6 +135,38 @@ def before_head(proto: onnx.ModelProto) -> str | None:
         if node.op_type in LAYERS:
             return str(node.input[0])
     return None
+
+
+def before_pooling(proto: onnx.ModelProto) -> Iterator[str]:
+    """The tensors that are averaged on the way to the head, the one nearest to it first."""
+    makers = {output: node for node in proto.graph.node for output in node.output}
+    ahead, seen = [before_head(proto)], set()
+    while ahead:
+        name = ahead.pop(0)
+        node = makers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if node.op_type in POOLS:
+            yield str(node.input[0])
+        ahead += node.input
+
+
+def append(proto: onnx.ModelProto, nodes: list[Any], constants: list[Any]) -> None:
+    """Put nodes behind those of a graph.
+
+    Args:
+        nodes, constants: as `node` and `constant` make them.
+    """
+    proto.graph.initializer.extend(constants)
+    proto.graph.node.extend(nodes)
+
+
+def kept(proto: onnx.ModelProto) -> str | None:
+    """The tensor of what is kept of a tile: `KEPT` where there is one, else the head's input."""
+    if any(KEPT in node.output for node in proto.graph.node):
+        return KEPT
+    return before_head(proto)
 
 
 def cut_after(proto: onnx.ModelProto, name: str) -> bytes:

@@ -157,9 +157,9 @@ def runner(
 
 def _with_features(graph: bytes, what: str) -> bytes:
     proto = graphs.parse(graph, what)
-    name = graphs.before_head(proto)
+    name = graphs.kept(proto)
     if name is None:
-        raise ModelError(f"{what} has no last layer to fit anew; use --no-align")
+        raise ModelError(f"{what} has no last layer, so there are no features to keep")
     return graphs.with_output(proto, name)
 
 

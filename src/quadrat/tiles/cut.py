@@ -96,6 +96,8 @@ class CutTask:
         fields = [f for f in INDEX if f.name != "geometry"]
         if cut.fractions is not None:
             fields += targets.fields(self.names)
+        if cut.points is not None:
+            fields.append(targets.points_field(cut.points))
         return pa.schema([*fields, pa.field("image", pa.binary()), INDEX.field("geometry")])
 
     def _table(
@@ -110,6 +112,8 @@ class CutTask:
             for k, name in enumerate(self.names):
                 column = cut.fractions[at, k]
                 values[targets.column(name)] = pa.array(column, pa.float32(), mask=np.isnan(column))
+        if cut.points is not None:
+            values[targets.POINTS] = targets.points_column(cut.points[at])
         schema = self._schema(cut)
         return pa.table([values[n] for n in schema.names], schema=schema)
 

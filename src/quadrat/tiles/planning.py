@@ -26,6 +26,7 @@ class CutPart:
     Attributes:
         label: `(N,) int16` class ids, -1 none; split: `(N,) int8`, -1 none; keep: `(N,) bool`.
         fractions: `(N, K) float32`, NaN where they are unknown; None without labels.
+        points: `(N, m, m) int8` classes at points of the tiles (see `Labels`); None without.
     """
 
     part: RasterPart
@@ -33,6 +34,7 @@ class CutPart:
     split: NDArray[np.int8]
     keep: NDArray[np.bool_]
     fractions: NDArray[np.float32] | None
+    points: NDArray[np.int8] | None = None
 
     @property
     def name(self) -> str:
@@ -83,10 +85,11 @@ def plan_cuts(
     cuts, start = [], 0
     for part in parts:
         here = slice(start, start := start + part.count)
-        ids, fractions = label[here].astype(np.int16), None
+        ids, fractions, points = label[here].astype(np.int16), None, None
         if known is not None:
             fractions = known.fractions[here]
-        cuts.append(CutPart(part, ids, splits[here], keep[here], fractions))
+            points = None if known.points is None else known.points[here]
+        cuts.append(CutPart(part, ids, splits[here], keep[here], fractions, points))
     return [c for c in cuts if c.count], known.unknown if known else {}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from quadrat import codec, geoparquet, parts, products, storage
 from quadrat import grid as grids
@@ -235,7 +236,8 @@ def read_index(tiles: TileSet, columns: Sequence[str] | None = None) -> pa.Table
             raise TileSetError(
                 f"{storage.redact(part.uri)} lacks the column {lacking[0]}; it is no Quadrat part"
             )
-        wanted = [c for c in have if c != "image"] if columns is None else list(columns)
+        heavy = ("image", targets.POINTS)
+        wanted = [c for c in have if c not in heavy] if columns is None else list(columns)
         try:
             table = geoparquet.read_part(part.uri, wanted, schema=schema, rows=part.count)
         except StorageError as error:
@@ -247,6 +249,28 @@ def read_index(tiles: TileSet, columns: Sequence[str] | None = None) -> pa.Table
     whole = pa.concat_tables(tables, promote_options="default")
     check_unique(whole, tiles.uri)
     return whole
+
+
+def read_points(tiles: TileSet) -> tuple[pa.Table, NDArray[np.int8]] | None:
+    """The classes at points of all tiles: `row` and `col`, and (N, m, m) int8 in their order.
+
+    None where a part has none: a tile set without labels, or of an earlier version.
+    """
+    tables = []
+    for part in tiles.parts():
+        if targets.POINTS not in geoparquet.columns(part.uri):
+            return None
+        wanted = ["row", "col", targets.POINTS]
+        tables.append(geoparquet.read_part(part.uri, wanted, rows=part.count))
+    if not tables or len({t.schema.field(targets.POINTS).type for t in tables}) > 1:
+        return None
+    whole = pa.concat_tables(tables)
+    points = targets.points(whole[targets.POINTS])
+    if points is None:
+        raise TileSetError(
+            f"{storage.redact(tiles.uri)} has damaged points; make the tile set again"
+        )
+    return whole.select(["row", "col"]), points
 
 
 def check_unique(table: pa.Table, uri: str) -> None:

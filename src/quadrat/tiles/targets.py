@@ -5,6 +5,7 @@ A tile's target is its class shares where the label source says them, else its l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 PREFIX = "frac_"
+POINTS = "points"  # the class at each of m x m points of a tile
 
 
 def classes(source: Any) -> tuple[str, ...]:
@@ -28,6 +30,29 @@ def column(name: str) -> str:
 def fields(names: Sequence[str]) -> list[pa.Field]:
     """The columns of shares of these classes, with their types."""
     return [pa.field(column(name), pa.float32()) for name in names]
+
+
+def points_field(points: NDArray[np.int8]) -> pa.Field:
+    """The column of the classes at points of tiles, (N, m, m) int8; see `quadrat.labels.Labels`."""
+    return pa.field(POINTS, pa.list_(pa.int8(), points.shape[1] * points.shape[2]))
+
+
+def points_column(points: NDArray[np.int8]) -> pa.Array:
+    """Points (N, m, m) as a column, a list a tile, row by row."""
+    flat = pa.array(np.ascontiguousarray(points).reshape(-1), pa.int8())
+    return pa.FixedSizeListArray.from_arrays(flat, points.shape[1] * points.shape[2])
+
+
+def points(column: pa.ChunkedArray) -> NDArray[np.int8] | None:
+    """The points of a column, (N, m, m) int8; None where the column holds none."""
+    kind = column.type
+    if not pa.types.is_fixed_size_list(kind) or not pa.types.is_int8(kind.value_type):
+        return None
+    whole, side = column.combine_chunks(), math.isqrt(kind.list_size)
+    if side * side != kind.list_size or whole.null_count or whole.flatten().null_count:
+        return None
+    values: NDArray[np.int8] = whole.flatten().to_numpy().reshape(len(column), side, side)
+    return values
 
 
 def columns(table: pa.Table) -> list[str]:

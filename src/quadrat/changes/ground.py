@@ -1,0 +1,246 @@
+"""What tiles were on each date, by what they gained of the classes: the cells' way to an answer.
+
+Gains are found in the scores' own classes, which say more than coarser ones, date by date, and
+folded into the classes of the result. What a tile gained of one class it lost of the others in
+proportion to what it had of them. A change in a part of a tile is one; the main class changes where
+what was gained is likely to be more than any other class has left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from quadrat.areas import source
+from quadrat.changes import cells as cellular
+from quadrat.changes import gains
+from quadrat.changes.chronology import Chronology
+from quadrat.changes.gains import Gains
+from quadrat.changes.posterior import Posterior
+from quadrat.changes.question import Question
+from quadrat.changes.totals import Totals
+from quadrat.errors import LabelError
+from quadrat.metrics import Estimate
+from quadrat.scores import DateScores
+
+Rows = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SPREAD = 0.2  # standard error of the share that a tile gained, as planted changes show it
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Ground that went from class to class between two dates, in tiles.
+
+    Attributes:
+        moved: (K, K) expected. low, high: (K, K) the ends of what each may be.
+    """
+
+    moved: Floats
+    low: Floats
+    high: Floats
+
+
+def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow, ...]]:
+    """What each tile was on each date, and the ground that moved in each interval.
+
+    Args:
+        dates: whose cells were kept with the scores.
+    """
+    days, fold = dates.days, question.fold
+    n, k = len(days[0]), len(question.legend)
+    earlier = cellular.read(days[0])
+    classes, _ = cellular.classes(dates.first, days[0], days[0].legend, earlier.shape[1])
+    own = _ground(days[0], classes)
+    main = question.places[own.argmax(1)]
+    path, moved, flows = [main], [], []
+    ends = np.zeros((n, k, k))
+    wanted, best = np.zeros(n), np.zeros((n, 3), np.int64)
+    for t, day in enumerate(days[1:]):
+        later = cellular.read(day)
+        found = gains.between(
+            earlier, later, classes, (day.rows, day.cols), at_least=question.at_least,
+            seed=question.seed,
+        )  # fmt: skip
+        lost = _lost(own)
+        joint = _folded(found.probability[:, None, :] * lost, fold)
+        off = joint.sum((1, 2))
+        joint /= np.maximum(off, 1.0)[:, None, None]
+        asked = np.where(question.asked, joint, 0.0)
+        new = asked.sum((1, 2))
+        over = new > wanted
+        wanted[over] = new[over]
+        best[over] = np.stack(
+            [np.full(n, t), *np.divmod(asked.reshape(n, -1).argmax(1), k)], axis=1
+        )[over]
+        flows.append(_flow(found, lost, fold))
+        moved.append(joint.sum((1, 2)))
+        ends = ends + joint
+        path.append(_after(path[-1], found, own, question))
+        changed = moved[-1] > 0.5
+        classes = np.where(changed[:, None, None], 0, classes).astype(np.float32)
+        earlier = later
+    off = ends.sum((1, 2))
+    ends /= np.maximum(off, 1.0)[:, None, None]
+    stay = own @ fold
+    stay /= np.maximum(stay.sum(1, keepdims=True), 1e-9)
+    ends[:, np.arange(k), np.arange(k)] = (1 - np.minimum(off, 1.0))[:, None] * stay
+    answer = Posterior(
+        fine=None, maps=(), path=np.stack(path, axis=1), own=np.empty((n, len(days), 0)),
+        moved=np.stack(moved, axis=1), ends=ends, wanted=wanted, best=best,
+        kind={"kind": "planted changes"}, smoothing=0.0,
+        learned={"replaced": found.replaced},
+    )  # fmt: skip
+    return answer, tuple(flows)
+
+
+def known(dates: Chronology) -> tuple[int, tuple[str, ...]]:
+    """Tiles of the first date whose ground is known, and what a reader must know."""
+    day = dates.days[0]
+    tiles = day.truth >= 0 if day.reference is None else ~np.isnan(day.reference).any(1)
+    notes = [
+        "Changes were judged by planted ones, and false ones counted with tiles that show other "
+        "ground of the same class. Classes that the label source confuses may look like change."
+    ]
+    if not cellular.has_points(dates.first):
+        notes.append(
+            "The first date has no label for each part of a tile, which would find more: cut it "
+            "with quadrat tile --labels."
+        )
+    return int(tiles.sum()), tuple(notes)
+
+
+def _ground(day: DateScores, classes: Rows) -> Floats:
+    """Shares of the classes on the first date, (N, C): the label source's, else the model's."""
+    own = day.probabilities if day.shares is None else day.shares
+    known = classes.sum(2) > 0
+    told = classes.sum(1) / np.maximum(known.sum(1, keepdims=True), 1)
+    shares: Floats = np.where(known.any(1, keepdims=True), told, own).astype(np.float64)
+    return shares
+
+
+def _lost(own: Floats) -> Floats:
+    """(N, C, C): of what a tile gained of class j, the part that it lost of class i."""
+    c = own.shape[1]
+    lost = np.repeat(own[:, :, None] + 1e-6, c, axis=2)
+    lost[:, np.arange(c), np.arange(c)] = 0
+    out: Floats = lost / np.maximum(lost.sum(1, keepdims=True), 1e-12)
+    return out
+
+
+def _folded(joint: Floats, fold: Floats) -> Floats:
+    """Transitions (N, C, C) in the classes of the result, (N, K, K), without those that stay."""
+    out: Floats = np.einsum("nab,ai,bj->nij", joint, fold, fold, optimize=True)
+    k = fold.shape[1]
+    out[:, np.arange(k), np.arange(k)] = 0
+    return out
+
+
+def _flow(found: Gains, lost: Floats, fold: Floats) -> Flow:
+    """Ground that moved, by how many tiles gained each class and how much a tile gained."""
+    weight = found.probability * found.size  # (N, C)
+    shape = np.einsum("nj,nij->ij", weight, lost, optimize=True)
+    shape /= np.maximum(shape.sum(0, keepdims=True), 1e-12)  # of each class gained, what was lost
+    size = weight.sum(0) / np.maximum(found.probability.sum(0), 1e-12)
+    least, value, most = (shape * (end * size)[None, :] for end in found.expected.T)
+    ends = [fold.T @ x @ fold for x in (value, least, most)]
+    for x in ends:
+        np.fill_diagonal(x, 0.0)
+    return Flow(*ends)
+
+
+def _after(before: Ints, found: Gains, own: Floats, question: Question) -> Ints:
+    """Main classes of the later date, (N,): those that more likely than not took the place."""
+    ids = np.arange(len(own))
+    gain = found.probability.argmax(1)
+    mine, rest = own[ids, gain], own.copy()
+    rest[ids, gain] = -1.0
+    largest = rest.max(1)
+    # a gain g leaves 1 - g / (1 - mine) of the others
+    need = (largest - mine) / (1 + largest / np.maximum(1 - mine, 1e-6))
+    became = found.probability[ids, gain] * ndtr((found.size[ids, gain] - need) / SPREAD)
+    out: Ints = np.where(became > 0.5, question.places[gain], before)
+    return out
+
+
+def totals(dates: Chronology, flows: tuple[Flow, ...], question: Question) -> Totals:
+    """Areas and changes of ground with intervals, in tiles."""
+    first, k = dates.days[0], len(question.legend)
+    moved = np.sum([f.moved for f in flows], axis=0)
+    below = np.sqrt(np.sum([(f.moved - f.low) ** 2 for f in flows], axis=0))
+    above = np.sqrt(np.sum([(f.high - f.moved) ** 2 for f in flows], axis=0))
+    start = _areas(first, question)
+    cells = [
+        [Estimate(float(moved[i, j]), float(max(moved[i, j] - below[i, j], 0.0)),
+                  float(moved[i, j] + above[i, j])) for j in range(k)]
+        for i in range(k)
+    ]  # fmt: skip
+    for i in range(k):
+        gone = float(moved[i].sum())
+        low, high = float(np.hypot.reduce(above[i])), float(np.hypot.reduce(below[i]))
+        stay = start[i].value - gone
+        cells[i][i] = Estimate(stay, max(stay - low, 0.0), stay + high)
+    areas, running = [start], None
+    for t in range(len(flows)):
+        running = _net(flows[: t + 1])
+        areas.append(tuple(_sum(a, d) for a, d in zip(start, running, strict=True)))
+    changed = tuple(
+        Estimate(float(f.moved.sum()), float(max(f.moved.sum() - _length(f.moved - f.low), 0.0)),
+                 float(f.moved.sum() + _length(f.high - f.moved)))
+        for f in flows
+    )  # fmt: skip
+    flat = tuple(cell for row in cells for cell in row)
+    return Totals(flat, tuple(areas), tuple(running or ()), changed, None)
+
+
+def _length(x: Floats) -> float:
+    """Of what each class gained: uncertain as a whole, from class to class by itself."""
+    return float(np.sqrt((x.sum(0) ** 2).sum()))
+
+
+def _net(flows: tuple[Flow, ...]) -> tuple[Estimate, ...]:
+    """Gain less loss of each class."""
+    value = np.sum([f.moved.sum(0) - f.moved.sum(1) for f in flows], axis=0)
+    down, up = np.zeros(len(value)), np.zeros(len(value))
+    for f in flows:
+        low, high = f.moved - f.low, f.high - f.moved
+        # what a class gained is uncertain as a whole; what it lost went to others, one by one
+        down += low.sum(0) ** 2 + (high**2).sum(1)
+        up += high.sum(0) ** 2 + (low**2).sum(1)
+    return tuple(
+        Estimate(float(v), float(v - a), float(v + b))
+        for v, a, b in zip(value, np.sqrt(down), np.sqrt(up), strict=True)
+    )
+
+
+def _sum(a: Estimate, b: Estimate) -> Estimate:
+    value = a.value + b.value
+    low = np.hypot(a.value - a.low, b.value - b.low)
+    high = np.hypot(a.high - a.value, b.high - b.value)
+    return Estimate(value, float(max(value - low, 0.0)), float(value + high))
+
+
+def _areas(day: DateScores, question: Question) -> tuple[Estimate, ...]:
+    """Ground of the classes on the first date; without intervals where no labels are held out."""
+    try:
+        found = source.of_ground(day, question.split, None, question.level)
+        each = [row.adjusted for row in found.rows]
+        ends = np.array([[e.value, e.low, e.high] for e in each if e is not None]) / found.tile_ha
+    except LabelError:
+        rows = day.probabilities if day.shares is None else day.shares
+        value = rows.sum(0, dtype=np.float64)
+        ends = np.stack([value, np.full(len(value), np.nan), np.full(len(value), np.nan)], axis=1)
+    value = question.fold.T @ ends[:, 0]
+    low, high = (
+        np.sqrt(question.fold.T @ (ends[:, 0] - ends[:, 1]) ** 2),
+        np.sqrt(question.fold.T @ (ends[:, 2] - ends[:, 0]) ** 2),
+    )
+    return tuple(
+        Estimate(float(v), float(v - a), float(v + b))
+        for v, a, b in zip(value, low, high, strict=True)
+    )
