@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import io
 import os
 import pickle
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import portalocker
 import pyarrow as pa
 import pytest
 import shapely
@@ -175,12 +175,12 @@ def test_a_user_without_a_home_is_told_to_set_the_cache(monkeypatch: pytest.Monk
 def test_a_disk_without_locks_is_written_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(_handle: int, _how: int) -> None:
-        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+    def refuse(_file: object, _how: object) -> None:
+        raise portalocker.LockException("Operation not supported")
 
     with storage.lock(str(tmp_path)), pytest.raises(LockedError), storage.lock(str(tmp_path)):
         pass
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(portalocker, "lock", refuse)
     with storage.lock(str(tmp_path)):
         storage.write_bytes(str(tmp_path / "a"), b"x")
     assert "has no locks" in caplog.text and str(tmp_path) in caplog.text

@@ -195,8 +195,9 @@ def test_cells_are_the_places_whose_mean_the_last_layer_reads(
     county_tiles: Any, tmp_path: Path
 ) -> None:
     model, kernel, last = convolved(str(tmp_path / "own"))
-    with_cells = cells.kept(model, county_tiles, str(tmp_path / "m"))
-    assert with_cells is not None
+    made = cells.kept(model, county_tiles, str(tmp_path / "m"))
+    assert made is not None and made[1] == 49
+    with_cells = made[0]
     rng = np.random.default_rng(6)
     chips = rng.integers(0, 256, (4, 224, 224, 3), np.uint8)
     chips[1:] //= np.array([2, 3, 4], np.uint8)[:, None, None, None]
@@ -206,10 +207,14 @@ def test_cells_are_the_places_whose_mean_the_last_layer_reads(
     logits = seen.mean(1) @ last
     wanted = np.exp(logits - logits.max(1, keepdims=True))
     np.testing.assert_allclose(said.probabilities, wanted / wanted.sum(1, keepdims=True), atol=1e-4)
-    got = said.features.reshape(4, cells.DIRECTIONS, 49).transpose(0, 2, 1)
-    # five channels have five directions, which are orthonormal: distances are what they were
-    assert not got[:, :, 5:].any()
-    flat, own = got.reshape(-1, cells.DIRECTIONS), seen.reshape(-1, 5)
+    got = said.features.reshape(4, -1, 49).transpose(0, 2, 1)
+    # behind the main directions come those of the last layer, up to a constant
+    main, classes = got[:, :, : cells.DIRECTIONS], got[:, :, cells.DIRECTIONS :]
+    told = seen @ (last - last.mean(1, keepdims=True))
+    np.testing.assert_allclose(classes - classes[:1, :1], told - told[:1, :1], atol=1e-3)
+    # five channels have five main directions, which are orthonormal: distances are what they were
+    assert not main[:, :, 5:].any()
+    flat, own = main.reshape(-1, cells.DIRECTIONS), seen.reshape(-1, 5)
     a, b = rng.integers(0, len(flat), (2, 100))
     far = np.linalg.norm(own[a] - own[b], axis=1)
     np.testing.assert_allclose(np.linalg.norm(flat[a] - flat[b], axis=1), far, rtol=1e-3, atol=1e-3)

@@ -178,7 +178,7 @@ def test_the_map_shows_the_classes_colours(shown: Any) -> None:
 
 def test_each_layer_can_be_chosen_and_has_its_legend(shown: Any, made: Path) -> None:
     radios = shown.find_elements("css selector", "input[name=layer]")
-    assert len(radios) == 7  # of each date three, and the change
+    assert len(radios) == 9  # of each date four, and the change
     seen = set()
     for radio in radios:
         radio.click()
@@ -189,7 +189,7 @@ def test_each_layer_can_be_chosen_and_has_its_legend(shown: Any, made: Path) -> 
         )
         assert shown.find_elements("css selector", "#map-legend li")
         seen.add(picture(shown))
-    assert len(seen) == 7
+    assert len(seen) == 9
     words = [e.text for e in shown.find_elements("css selector", "#map-legend li")]
     table = pq.read_table(made.parent / "change" / "transitions.parquet").to_pandas()
     became = set(table.class_2[(table.changed_1 > 0.5) & (table.class_1 != table.class_2)])

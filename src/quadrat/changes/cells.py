@@ -1,8 +1,9 @@
 """The cells of tiles: what the network sees at each place of a tile, before it takes their mean.
 
 A network's last map has 7 x 7 places on a tile of 224 pixels. Its mean tells what a tile is; its
-places tell where in the tile ground became other ground. They are kept with the scores as the main
-directions of the first date's cells (principal components), from the same pass over the imagery.
+places tell where in the tile ground became other ground. They are kept with the scores, from the
+same pass over the imagery, in a few directions: the main ones of the first date's cells (principal
+components), and those in which the model's last layer tells classes apart, where it is linear.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ Rows = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Chips = NDArray[np.uint8]
 
-DIRECTIONS = 32  # numbers that are kept of a cell
+DIRECTIONS = 32  # principal components that are kept of a cell
+MOST_CLASSES = 16  # directions of the last layer; of more classes the main ones are taken
 SAMPLE = 400  # tiles that the directions are found on
 PARTS = 12  # of the imagery, from which these are taken
 LEAST_SIDE, SIDE = 3, 7  # cells along a side of a tile: fewer tell nothing, more are averaged
@@ -55,6 +57,11 @@ class CellMap:
         """Places along a side of a cell."""
         return max(1, self.places // SIDE)
 
+    @property
+    def cells(self) -> int:
+        """Cells of a tile."""
+        return int(self.places // self.step) ** 2
+
 
 def find(graph: bytes, size_px: int) -> CellMap | None:
     """The last map of a network; None where it has none of at least `LEAST_SIDE` squared places."""
@@ -67,8 +74,10 @@ def find(graph: bytes, size_px: int) -> CellMap | None:
     return None
 
 
-def kept(model: Model, first: Source, out: str, seed: int = 0) -> Model | None:
-    """The same model, whose kept features are the cells of a tile; None where it has no cells.
+def kept(model: Model, first: Source, out: str, seed: int = 0) -> tuple[Model, int] | None:
+    """The same model, whose kept features are the cells of a tile, and their number.
+
+    None where it has no cells.
 
     Args:
         first: the tiles of the first date, on some of which the directions are found.
@@ -89,6 +98,7 @@ def kept(model: Model, first: Source, out: str, seed: int = 0) -> Model | None:
         [_cells(network(chips[i : i + BATCH]), place) for i in range(0, len(chips), BATCH)]
     )
     mean, directions = _main_directions(seen.reshape(-1, place.channels))
+    directions = np.hstack([directions, _of_head(graph, place.channels)])
     forms = {}
     for form in model.info.forms:
         own = find(model.onnx(form), model.size_px)
@@ -97,7 +107,7 @@ def kept(model: Model, first: Source, out: str, seed: int = 0) -> Model | None:
         forms[form] = _with_cells(model.onnx(form), own, mean, directions)
     note = "Its kept features are cells, for quadrat change."
     info = dataclasses.replace(model.info, warnings=(*model.info.warnings, note), created="")
-    return models.save_model(out, forms.pop("fp32"), info, forms)
+    return models.save_model(out, forms.pop("fp32"), info, forms), place.cells
 
 
 def sample(source: Source, count: int, seed: int) -> Chips:
@@ -156,6 +166,18 @@ def _main_directions(cells: Rows) -> tuple[Rows, Rows]:
     return mean, directions
 
 
+def _of_head(graph: bytes, channels: int) -> Rows:
+    """Directions (C, n) of the last layer, where it is linear on the mean of the cells."""
+    weights = graphs.linear_head(graphs.parse(graph, "the model"))
+    if weights is None or len(weights) != channels:
+        return np.zeros((channels, 0), np.float32)
+    away = weights - weights.mean(1, keepdims=True)  # a shift of all logits tells nothing
+    if away.shape[1] > MOST_CLASSES:
+        left, values, _ = np.linalg.svd(away, full_matrices=False)
+        away = left[:, :MOST_CLASSES] * values[:MOST_CLASSES]
+    return away.astype(np.float32)
+
+
 def _with_cells(graph: bytes, place: CellMap, mean: Rows, directions: Rows) -> bytes:
     """The graph that computes, beside what it gives, the tensor `FEATURES` of cells."""
     proto = graphs.parse(graph, "the model")
@@ -173,12 +195,15 @@ def _with_cells(graph: bytes, place: CellMap, mean: Rows, directions: Rows) -> b
     return graphs.serialise(proto)
 
 
-def read(day: DateScores) -> NDArray[np.float16]:
-    """The cells of a date's tiles, (N, S, D), as scored by the model that `kept` made."""
+def read(day: DateScores, cells: int) -> NDArray[np.float16]:
+    """The cells of a date's tiles, (N, S, D), as scored by the model that `kept` made.
+
+    Args:
+        cells: their number S in a tile.
+    """
     rows = scores.read_features(day)
-    shape = (len(rows), DIRECTIONS, -1)
-    cells: NDArray[np.float16] = rows.reshape(shape).transpose(0, 2, 1).astype(np.float16)
-    return np.ascontiguousarray(cells)
+    found = rows.reshape(len(rows), -1, cells).transpose(0, 2, 1).astype(np.float16)
+    return np.ascontiguousarray(found)
 
 
 def has_points(first: Source | None) -> bool:

@@ -36,14 +36,14 @@ class Chronology:
         days: the same tiles in the same order.
         normalisation: of each date's colours, as plain values; empty for dates given as scores.
         first: the tiles of the first date, where it was scored here.
-        cells: whether each date's cells are kept with its scores.
+        cells: of a tile, that are kept with each date's scores; 0 where none are.
         notes: what a reader must know.
     """
 
     days: tuple[DateScores, ...]
     normalisation: Normalisations = ()
     first: Source | None = None
-    cells: bool = False
+    cells: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -62,11 +62,11 @@ def open_dates(
     if model is None:
         days, notes = _read(dates, coarse, dates)
         return Chronology(days, notes=notes)
-    made, normalisation, first, why = _scored(dates, out, model, **how)
+    made, normalisation, first, kept = _scored(dates, out, model, **how)
     days, notes = _read(made, coarse, dates)
-    kept = first is not None and not why and all(d.info.get("features") for d in days)
+    why = "" if kept else "the model's network has no map of places"
     if kept and len(days[0]) < LEAST_TILES:
-        kept, why = False, f"fewer than {LEAST_TILES} tiles are on all dates"
+        kept, why = 0, f"fewer than {LEAST_TILES} tiles are on all dates"
     if not kept and how["keep"]:
         notes += (f"Dates were compared by their probabilities, which finds less: {why}.",)
     return Chronology(days, normalisation, first, kept, notes)
@@ -126,7 +126,7 @@ def _scored(
     seed: int,
     reading: dict[str, Any],
     **job: Any,
-) -> tuple[list[str], Normalisations, Source, str]:
+) -> tuple[list[str], Normalisations, Source, int]:
     """Score imagery or tile sets, a date each into a folder of `out`.
 
     Args:
@@ -137,8 +137,8 @@ def _scored(
         job: overwrite, engine and on_progress, see `quadrat.scoring.score`.
 
     Returns:
-        The scores' URIs, each date's normalisation, the first date's tiles, and why no cells are
-        kept, "" where they are.
+        The scores' URIs, each date's normalisation, the first date's tiles, and how many cells of
+        a tile are kept.
     """
     bundle = models.open_model(model)
     sources = [_placed(uri, scoring.open_source([uri], bundle, **reading)) for uri in uris]
@@ -146,7 +146,7 @@ def _scored(
     dating.check_order([(storage.redact(u), d) for u, d in zip(uris, days, strict=True)])
     place = storage.join(out, "model_1")
     with_cells = cells.kept(bundle, sources[0], place, seed) if keep else None
-    bundle = with_cells or bundle
+    bundle, count = with_cells or (bundle, 0)
     made: list[str] = []
     told: list[dict[str, Any] | None] = []
     for n, uri in enumerate(uris):
@@ -160,10 +160,8 @@ def _scored(
                 using = colours.recoloured(bundle, normal, storage.join(out, f"model_{n + 1}"))
         made.append(storage.join(out, f"scores_{n + 1}"))
         told.append(None if normal is None else normal.to_dict())
-        kept = with_cells is not None
-        scoring.score(using.uri, [uri], made[-1], keep_features=kept, **reading, **job)
-    why = "" if with_cells else "the model's network has no map of places"
-    return made, tuple(told), sources[0], why
+        scoring.score(using.uri, [uri], made[-1], keep_features=count > 0, **reading, **job)
+    return made, tuple(told), sources[0], count
 
 
 def _placed(uri: str, source: Source) -> Source:

@@ -43,7 +43,7 @@ LINEAR, SQUARED = 0.01, 0.003  # of the judges: inverse strength of the penalty
 STEPS = 150  # of the judges' search
 CLIP = 4.0  # standard deviations
 LOCAL = 3  # the column of `contrast.measure` with the likeness of the pattern within a tile
-SHRINK = 0.35  # relative error of the false ones, by which a doubtful number is made smaller
+SHRINK = 1.0  # relative error of the false ones, by which a doubtful number is made smaller
 UNSEEN = 0.5  # changes at least that are looked for among tiles that do not stand out
 PARTS, USUAL = (0.6, 0.7, 0.8, 0.9, 0.95), 0.9  # of planted changes, that score higher
 MOST_REPLACED = 0.6  # beyond it too little is left to reckon with
@@ -295,12 +295,11 @@ def _against(
     at = np.searchsorted(-best, -np.quantile(pasted, 1 - part), side="right")  # tiles not below
     far = np.concatenate([[0.0], false])[at]
     many = np.maximum(at - far, 0.0) / (part * share)
+    wrong = np.maximum(far - (1 - share) * at, 0.0)  # the decoys above that are no changes
     chance = at + 1 + far * weight
-    doubt = np.sqrt(chance + far**2) / (
-        part * share
-    )  # decoys may be too easy, or too hard, by their number
+    doubt = np.sqrt(chance + wrong**2) / (part * share)  # decoys may be wrong by their number
     usual = PARTS.index(USUAL)
-    error = np.sqrt(chance[usual] + (SHRINK * far[usual]) ** 2) / (USUAL * share)
+    error = np.sqrt(chance[usual] + (SHRINK * wrong[usual]) ** 2) / (USUAL * share)
     value = many[usual] * max(0.0, 1 - (error / max(many[usual], 1e-9)) ** 2)
     seen = value * _above(pasted, best) / len(pasted)
     true = np.maximum.accumulate(
@@ -310,7 +309,7 @@ def _against(
     probability = np.empty(n)
     probability[order] = _falling(steps, best, value)
     low, high = (many - 1.96 * doubt).min(), (many + 1.96 * doubt).max()
-    return probability, np.array([min(max(low, 0.0), value), value, high])
+    return probability, np.array([min(max(low, 0.0), value), value, min(max(high, value), n)])
 
 
 def _falling(steps: Floats, best: Floats, value: float) -> Floats:

@@ -54,15 +54,15 @@ def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow,
     """
     days, fold = dates.days, question.fold
     n, k = len(days[0]), len(question.legend)
-    earlier = cellular.read(days[0])
-    classes, _ = cellular.classes(dates.first, days[0], days[0].legend, earlier.shape[1])
+    earlier = cellular.read(days[0], dates.cells)
+    classes, _ = cellular.classes(dates.first, days[0], days[0].legend, dates.cells)
     own = _ground(days[0], classes)
     main = question.places[own.argmax(1)]
     path, moved, flows = [main], [], []
     ends = np.zeros((n, k, k))
     wanted, best = np.zeros(n), np.zeros((n, 3), np.int64)
     for t, day in enumerate(days[1:]):
-        later = cellular.read(day)
+        later = cellular.read(day, dates.cells)
         found = gains.between(
             earlier, later, classes, (day.rows, day.cols), at_least=question.at_least,
             seed=question.seed,
@@ -78,7 +78,7 @@ def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow,
         best[over] = np.stack(
             [np.full(n, t), *np.divmod(asked.reshape(n, -1).argmax(1), k)], axis=1
         )[over]
-        flows.append(_flow(found, lost, fold))
+        flows.append(_flow(found, lost, fold, question.at_least))
         moved.append(joint.sum((1, 2)))
         ends = ends + joint
         path.append(_after(path[-1], found, own, question))
@@ -141,13 +141,17 @@ def _folded(joint: Floats, fold: Floats) -> Floats:
     return out
 
 
-def _flow(found: Gains, lost: Floats, fold: Floats) -> Flow:
+def _flow(found: Gains, lost: Floats, fold: Floats, at_least: float) -> Flow:
     """Ground that moved, by how many tiles gained each class and how much a tile gained."""
     weight = found.probability * found.size  # (N, C)
     shape = np.einsum("nj,nij->ij", weight, lost, optimize=True)
     shape /= np.maximum(shape.sum(0, keepdims=True), 1e-12)  # of each class gained, what was lost
     size = weight.sum(0) / np.maximum(found.probability.sum(0), 1e-12)
-    least, value, most = (shape * (end * size)[None, :] for end in found.expected.T)
+    # the mean share that a change takes of a tile is known least of all: from what was asked to all
+    sizes = (at_least, size, 1.0)
+    least, value, most = (
+        shape * (end * each)[None, :] for end, each in zip(found.expected.T, sizes, strict=True)
+    )
     ends = [fold.T @ x @ fold for x in (value, least, most)]
     for x in ends:
         np.fill_diagonal(x, 0.0)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quadrat.errors import ModelError
 from quadrat.graphs.check import STANDARD_DOMAINS, describe, fix_size, opset, parse
 from quadrat.graphs.operators import STABLE
@@ -150,6 +153,32 @@ def before_pooling(proto: onnx.ModelProto) -> Iterator[str]:
         if node.op_type in POOLS:
             yield str(node.input[0])
         ahead += node.input
+
+
+def linear_head(proto: onnx.ModelProto) -> NDArray[np.float32] | None:
+    """What a linear head does to its features, (D, K): logits are features @ this + constants.
+
+    None for a head of another kind.
+    """
+    from onnx import numpy_helper
+
+    known = {w.name: w for w in proto.graph.initializer}
+    ahead: list[tuple[str | None, Any]] = [(before_head(proto), np.float32(1.0))]
+    while ahead:
+        name, scale = ahead.pop(0)
+        for node in proto.graph.node:
+            if name not in node.input[:1] or len(node.input) < 2 or node.input[1] not in known:
+                continue
+            by = numpy_helper.to_array(known[node.input[1]])
+            if node.op_type in LAYERS and by.ndim == 2:
+                across = any(a.name == "transB" and a.i for a in node.attribute)
+                weights = by.T if across else by
+                return np.asarray(np.reshape(scale, (-1, 1)) * weights, np.float32)
+            if node.op_type in ("Add", "Sub"):
+                ahead.append((node.output[0], scale))
+            if node.op_type in ("Mul", "Div"):
+                ahead.append((node.output[0], scale * by if node.op_type == "Mul" else scale / by))
+    return None
 
 
 def append(proto: onnx.ModelProto, nodes: list[Any], constants: list[Any]) -> None:
