@@ -14,7 +14,7 @@ from quadrat.catalogues import fields
 from quadrat.errors import InputError
 from quadrat.grid import Bounds, Grid, TileRange
 from quadrat.legend import LandClass
-from quadrat.model import open_model
+from quadrat.model import DISTANCE, open_model
 from quadrat.parts import PartRecord
 from quadrat.scores import SYNTHETIC, is_synthetic, open_scores
 from quadrat.tiles import open_tileset
@@ -260,21 +260,26 @@ def _change(uri: str, below: str) -> Entry:
     )  # fmt: skip
 
 
+def _output(name: str, k: int, classes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the model extension says of an output: of K classes, or of one number."""
+    one = name == DISTANCE
+    form = {
+        "shape": [-1, 1 if one else k],
+        "dim_order": ["batch", "distance" if one else "class"],
+        "data_type": "float32",
+    }
+    task = "scene-classification" if name == "probabilities" else "regression"
+    about = {"name": name, "tasks": [task], "result": form}
+    return about if one else about | {"classification:classes": classes}
+
+
 def _model(uri: str, below: str) -> Entry:
     model = open_model(uri)
     info, backbone = model.info, model.info.backbone
     k, side = len(model.legend), model.size_px
     network, bands = str(backbone.get("name", "network")), [{"name": band} for band in BANDS]
     listed = fields.classes(dict(enumerate(model.legend.classes)))
-    outputs = [
-        {
-            "name": output,
-            "tasks": ["scene-classification" if output == "probabilities" else "regression"],
-            "result": {"shape": [-1, k], "dim_order": ["batch", "class"], "data_type": "float32"},
-            "classification:classes": listed,
-        }
-        for output in info.outputs
-    ]
+    outputs = [_output(name, k, listed) for name in info.outputs]
     assets = {
         f"model-{precision}": fields.asset(
             storage.join(uri, "model.onnx" if precision == "fp32" else f"model.{precision}.onnx"),

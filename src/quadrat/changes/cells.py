@@ -175,7 +175,8 @@ def _of_head(graph: bytes, channels: int) -> Rows:
     if away.shape[1] > MOST_CLASSES:
         left, values, _ = np.linalg.svd(away, full_matrices=False)
         away = left[:, :MOST_CLASSES] * values[:MOST_CLASSES]
-    return away.astype(np.float32)
+    directions: Rows = away.astype(np.float32)
+    return directions
 
 
 def _with_cells(graph: bytes, place: CellMap, mean: Rows, directions: Rows) -> bytes:
