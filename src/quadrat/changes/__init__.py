@@ -159,8 +159,8 @@ def _inferred(
 ) -> tuple[posterior.Posterior, totals.Totals, int, tuple[str, ...]]:
     """What tiles were, the sums of it, how many tiles it was checked on, and notes."""
     if dates.cells:
-        found, flows = ground.infer(dates, question)
-        known, notes = ground.known(dates)
+        found, flows, of_cells = ground.infer(dates, question)
+        known, notes = ground.known(dates, of_cells)
         return found, ground.totals(dates, flows, question), known, notes
     first = likelihood.first_date(dates.days[0], question.split)
     found = posterior.infer(dates, first, question)

@@ -84,8 +84,9 @@ def kept(model: Model, first: Source, out: str, seed: int = 0) -> tuple[Model, i
         out: where the model is written.
     """
     precision = models.resolve_precision(model)
-    graph = model.onnx(precision)
-    place = find(graph, model.size_px)
+    forms = {form: model.onnx(form) for form in model.info.forms}
+    places = {form: find(graph, model.size_px) for form, graph in forms.items()}
+    graph, place = forms[precision], places[precision]
     if place is None:
         return None
     chips = sample(first, SAMPLE, seed)
@@ -95,16 +96,14 @@ def kept(model: Model, first: Source, out: str, seed: int = 0) -> tuple[Model, i
         _cut(graph, place), precision=precision, size_px=model.size_px, what="the model"
     )
     seen = np.concatenate(
-        [_cells(network(chips[i : i + BATCH]), place) for i in range(0, len(chips), BATCH)]
+        [_cells(network(chips[i : i + BATCH]), place.cells) for i in range(0, len(chips), BATCH)]
     )
     mean, directions = _main_directions(seen.reshape(-1, place.channels))
     directions = np.hstack([directions, _of_head(graph, place.channels)])
-    forms = {}
-    for form in model.info.forms:
-        own = find(model.onnx(form), model.size_px)
+    for form, own in places.items():
         if own is None or own.channels != place.channels:
             return None
-        forms[form] = _with_cells(model.onnx(form), own, mean, directions)
+        forms[form] = _with_cells(forms[form], own, mean, directions)
     note = "Its kept features are cells, for quadrat change."
     info = dataclasses.replace(model.info, warnings=(*model.info.warnings, note), created="")
     return models.save_model(out, forms.pop("fp32"), info, forms), place.cells
@@ -149,9 +148,9 @@ def _averaged(place: CellMap) -> list[Any]:
     ]
 
 
-def _cells(rows: Rows, place: CellMap) -> Rows:
-    """Flattened maps (n, channels * S) as cells (n, S, channels)."""
-    cells: Rows = rows.reshape(len(rows), place.channels, -1).transpose(0, 2, 1)
+def _cells(rows: Rows, count: int) -> Rows:
+    """Flattened maps (n, channels * S) as cells (n, S, channels), S their number."""
+    cells: Rows = rows.reshape(len(rows), -1, count).transpose(0, 2, 1)
     return cells
 
 
@@ -202,14 +201,8 @@ def read(day: DateScores, cells: int) -> NDArray[np.float16]:
     Args:
         cells: their number S in a tile.
     """
-    rows = scores.read_features(day)
-    found = rows.reshape(len(rows), -1, cells).transpose(0, 2, 1).astype(np.float16)
+    found = _cells(scores.read_features(day), cells).astype(np.float16)
     return np.ascontiguousarray(found)
-
-
-def has_points(first: Source | None) -> bool:
-    """Whether labels are known at points of the first date's tiles."""
-    return isinstance(first, TileSet) and read_points(first) is not None
 
 
 def classes(first: Source | None, day: DateScores, legend: Legend, cells: int) -> tuple[Rows, bool]:

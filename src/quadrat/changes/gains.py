@@ -113,8 +113,8 @@ def between(
         pasted, decoys = [], []
         for fold, part in enumerate(parts):
             judge = _judge(parts, fold, c, at_least, seed)
-            score[here[fold], c] = judge(_rows(part.own, c))
-            size[here[fold], c] = sizes[fold](_rows(part.own, c))
+            own = _rows(part.own, c)
+            score[here[fold], c], size[here[fold], c] = judge(own), sizes[fold](own)
             decoys.append(judge(_rows(part.decoys, c)))
             mine = part.gained[:, c] >= at_least
             pasted.append(judge(_rows(_take(part.pasted, mine), c)))
@@ -210,7 +210,7 @@ def _judge(parts: Sequence[_Part], fold: int, c: int, at_least: float, seed: int
         learn(own, c, 0, n / 2)
         learn(own, rng.integers(k, size=n), 0, n / 2)
         most = part.gained.argmax(1)
-        brought = part.gained.max(1) >= at_least if len(part.gained) else np.zeros(0, bool)
+        brought = part.gained.max(1) >= at_least
         learn(_take(part.pasted, brought), most[brought], 1, PLANTED * n)
         any_class = rng.integers(k, size=len(most))
         beside = part.gained[np.arange(len(most)), any_class] < BESIDE_GAIN
@@ -247,10 +247,9 @@ def _sizes(parts: Sequence[_Part], fold: int, at_least: float) -> Judge:
     """How large a gain is, learnt from the planted ones of other folds: rows -> share."""
     x, y = [], []
     for part in (p for i, p in enumerate(parts) if i != fold):
-        if len(part.gained):
-            brought = part.gained.max(1) >= at_least
-            x.append(_rows(_take(part.pasted, brought), part.gained[brought].argmax(1)))
-            y.append(part.gained[brought].max(1))
+        brought = part.gained.max(1) >= at_least
+        x.append(_rows(_take(part.pasted, brought), part.gained[brought].argmax(1)))
+        y.append(part.gained[brought].max(1))
     if not sum(map(len, y)):
         return lambda rows: np.full(len(rows), at_least)
     rows = np.concatenate(x)

@@ -46,16 +46,19 @@ class Flow:
     high: Floats
 
 
-def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow, ...]]:
+def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow, ...], bool]:
     """What each tile was on each date, and the ground that moved in each interval.
 
     Args:
         dates: whose cells were kept with the scores.
+
+    Returns:
+        Both, and whether the first date's labels are of each cell.
     """
     days, fold = dates.days, question.fold
     n, k = len(days[0]), len(question.legend)
     earlier = cellular.read(days[0], dates.cells)
-    classes, _ = cellular.classes(dates.first, days[0], days[0].legend, dates.cells)
+    classes, of_cells = cellular.classes(dates.first, days[0], days[0].legend, dates.cells)
     own = _ground(days[0], classes)
     main = question.places[own.argmax(1)]
     path, moved, flows = [main], [], []
@@ -96,18 +99,22 @@ def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow,
         kind={"kind": "planted changes"}, smoothing=0.0,
         learned={"replaced": found.replaced},
     )  # fmt: skip
-    return answer, tuple(flows)
+    return answer, tuple(flows), of_cells
 
 
-def known(dates: Chronology) -> tuple[int, tuple[str, ...]]:
-    """Tiles of the first date whose ground is known, and what a reader must know."""
+def known(dates: Chronology, of_cells: bool) -> tuple[int, tuple[str, ...]]:
+    """Tiles of the first date whose ground is known, and what a reader must know.
+
+    Args:
+        of_cells: whether its labels are of each cell.
+    """
     day = dates.days[0]
     tiles = day.truth >= 0 if day.reference is None else ~np.isnan(day.reference).any(1)
     notes = [
         "Changes were judged by planted ones, and false ones counted with tiles that show other "
         "ground of the same class. Classes that the label source confuses may look like change."
     ]
-    if not cellular.has_points(dates.first):
+    if not of_cells:
         notes.append(
             "The first date has no label for each part of a tile, which would find more: cut it "
             "with quadrat tile --labels."
