@@ -1,7 +1,7 @@
 """Change on composed counties, whose true changes are known: are the listed ones real?
 
     python benchmarks/change_counties.py DATA [--layouts augusta durham] [--seeds 0 1 ... 9]
-        [--rows 36] [--cols 40] [--options NAME=VALUE] [--json FILE]
+        [--rows 36] [--cols 40] [--options NAME=VALUE] [--json FILE] [--keep FOLDER]
 
 Each county (`composed.py --dates 2`: real layouts, real pictures, another season, other pictures of
 the same class for three plots in ten, about 1% of the plots built on) is cut, trained on its first
@@ -17,7 +17,8 @@ of at least a quarter of the plot. Nothing of the second date's truth is used.
     net      net change of Developed ground, in plots: true, stated with its 95% interval
 
 With `--json` each county is written as soon as it is done, and counties that are there are not done
-again. `--options` are given to `composed.make`, as `shift=5`.
+again. `--options` are given to `composed.make`, as `shift=5`. With `--keep` imagery, tile sets and
+models stay in a folder: the next run compares the dates only.
 """
 
 from __future__ import annotations
@@ -52,16 +53,16 @@ def truth_of(county: Path) -> dict[tuple[int, int], dict[str, str]]:
 def run(data: str, folder: Path, drawn: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     """One county from pixels to figures."""
     began = time.perf_counter()
-    composed.make(data, folder / "c", dates=2, **drawn)
     cut, model, out = (str(folder / n) for n in ("tiles", "model", "change"))
-    tile(
-        [str(folder / "c" / "date1.tif")], cut, labels=str(folder / "c" / "nlcd1.tif"), date="2011"
-    )
-    train(cut, model, cache=str(folder / "cache"))
+    if not Path(model).exists():
+        composed.make(data, folder / "c", dates=2, **drawn)
+        labels = str(folder / "c" / "nlcd1.tif")
+        tile([str(folder / "c" / "date1.tif")], cut, labels=labels, date="2011")
+        train(cut, model, cache=str(folder / "cache"))
     ready = time.perf_counter()
     got = change(
         [cut, str(folder / "c" / "date2.tif")], out, model=model, legend="nlcd3",
-        from_classes=["Undeveloped"], to_classes=["Developed"], show=0, **rest,
+        from_classes=["Undeveloped"], to_classes=["Developed"], show=0, overwrite=True, **rest,
     )  # fmt: skip
     seconds = {"before": ready - began, "change": time.perf_counter() - ready}
     return figures(out, truth_of(folder / "c"), got) | {"seconds": seconds}
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--options", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--normalise", default="none")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--keep", type=Path)
     args = parser.parse_args()
     more = {k: json.loads(v) for k, v in (o.split("=", 1) for o in args.options)}
     found = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
@@ -135,8 +137,10 @@ def main() -> None:
         name = " ".join([layout, str(seed), *args.options])
         if name not in found:
             drawn = {"layout": layout, "seed": seed, "rows": args.rows, "cols": args.cols, **more}
-            with tempfile.TemporaryDirectory() as folder:
-                found[name] = run(args.data, Path(folder), drawn, {"normalise": args.normalise})
+            with tempfile.TemporaryDirectory() as once:
+                folder = args.keep / name.replace(" ", "_") if args.keep else Path(once)
+                folder.mkdir(parents=True, exist_ok=True)
+                found[name] = run(args.data, folder, drawn, {"normalise": args.normalise})
             if args.json:
                 args.json.write_text(json.dumps(found, indent=1))
         print(line(name, found[name]), flush=True)

@@ -1,6 +1,6 @@
 """Size and speed of lossless encodings on tiles of real or synthetic imagery.
 
-    python benchmarks/encodings.py FILE...
+    python benchmarks/tile_encodings.py FILE...
 
 FILEs are imagery of one place with at least three 8-bit bands. Times are CPU time of one thread;
 sizes are shares of the raw bytes. Quadrat's own encodings come first; others are measured where
