@@ -21,9 +21,10 @@ import torch
 from quadrat.finetuning import networks
 from quadrat.finetuning.cached import featurize
 from quadrat.finetuning.checkpoint import Checkpoints
-from quadrat.finetuning.distributed import Group, joined
+from quadrat.finetuning.device import resolve_precision
+from quadrat.finetuning.distributed import Group, joined, on_device
 from quadrat.finetuning.feed import Ids, Pictures, TrainBatch
-from quadrat.finetuning.loop import Task, Training, networks_shared, resolve_precision
+from quadrat.finetuning.loop import Task, Training
 from quadrat.finetuning.optimise import class_weights, make_optimizer
 from quadrat.finetuning.settings import FinetuneSettings
 
@@ -54,7 +55,7 @@ def made(settings: FinetuneSettings, tiles: int, side: int, group: Group, folder
         network.module, names, feed, task, settings, group, Checkpoints(folder, {}),
         lambda event, values: None, lambda done, total: None, micro=settings.batch,
     )  # fmt: skip
-    training.module = networks_shared(training.module, group)
+    training.module = on_device(training.module, group)
     training.optimizer = make_optimizer(training.module, settings)
     training.weights = class_weights(labels, CLASSES, settings).to(group.device)
     return training
@@ -84,7 +85,10 @@ def last_only(settings: FinetuneSettings, tiles: int, side: int, group: Group, f
     training = made(chosen, tiles, side, group, folder)
     began = time.perf_counter()
     ids = training.task.train
-    features = featurize(network, training.feed, ids, ids[:0], group, lambda done, total: None)
+    features = featurize(
+        network, training.feed, train=ids, others=ids[:0], group=group,
+        on_progress=lambda done, total: None,
+    )  # fmt: skip
     middle = time.perf_counter()
     head = networks.linear(network.module, network.head)
     training.module, training.training, training.feed = head, ("",), features

@@ -324,3 +324,55 @@ def test_nobody_asks_an_engine_for_its_name_or_class() -> None:
             if said and module not in ("engines", "storage"):  # `local://` is a scheme too
                 found.append(f"{path.relative_to(ROOT)}:{node.lineno} asks for {sorted(said)[0]}")
     assert found == []
+
+
+def functions() -> Iterator[tuple[str, Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """(place and name, file, function) of every function of the package."""
+    for _, path, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{path.relative_to(PACKAGE).as_posix()}:{node.name}", path, node
+
+
+# More than five positional parameters, and why.
+MANY_POSITIONAL = {
+    "finetuning/distributed.py:forward": "torch.autograd.Function passes them by position",
+    "changes/gains.py:_measured": "one caller, in the order of its steps",
+    "reports/charts.py:_line": "two points and a pen, as SVG writes a line",
+    "reports/charts.py:_svg": "one caller a chart",
+    "reports/charts.py:bars": "one caller",
+    "reports/charts.py:curves": "one caller",
+    "reports/images.py:layer": "a layer's parts in the order of the page",
+    "reports/__init__.py:_gather": "one caller",
+}
+
+
+def test_at_most_five_parameters_are_positional() -> None:
+    found = []
+    for name, _, node in functions():
+        given = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+        given = [a for a in given if a not in ("self", "cls")]
+        if len(given) > 5 and name not in MANY_POSITIONAL:
+            found.append(f"{name} takes {len(given)} parameters by position; five and a `*` do")
+    assert found == []
+
+
+def body_lines(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of code of a function: without its signature, docstring, comments and blank lines."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    if not body:
+        return 0
+    lines = path.read_text("utf-8").splitlines()[body[0].lineno - 1 : node.end_lineno]
+    return sum(1 for line in lines if line.strip() and not line.strip().startswith("#"))
+
+
+def test_no_function_has_more_than_60_lines_of_code() -> None:
+    """A signature with the options of a verb, and its docstring, are for its readers."""
+    found = [(name, n) for name, path, node in functions() if (n := body_lines(path, node)) > 60]
+    assert found == []
+
+
+def test_no_file_has_more_than_400_lines() -> None:
+    found = [str(path.relative_to(ROOT)) for _, path, _ in sources()
+             if len(path.read_text("utf-8").splitlines()) > 400]  # fmt: skip
+    assert found == []

@@ -20,7 +20,7 @@ from torch.nn import functional  # noqa: E402
 
 from quadrat import tiles  # noqa: E402
 from quadrat.errors import TrainError  # noqa: E402
-from quadrat.finetuning import feed, loop, optimise  # noqa: E402
+from quadrat.finetuning import device, feed, loop, optimise  # noqa: E402
 from quadrat.finetuning.checkpoint import Checkpoints  # noqa: E402
 from quadrat.finetuning.distributed import Group  # noqa: E402
 from quadrat.finetuning.settings import FinetuneSettings  # noqa: E402
@@ -225,8 +225,8 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved_and_said(tmp_path: Path)
 def test_the_cpu_says_out_of_memory_in_words_of_its_own() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50, dtype=torch.uint8)
-    assert loop.is_out_of_memory(caught.value)
-    assert not loop.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert device.is_out_of_memory(caught.value)
+    assert not device.is_out_of_memory(RuntimeError("shapes do not match"))
 
 
 class Breaks(nn.Module):

@@ -209,7 +209,7 @@ def estimated(
     if ref is not None:
         sample, mapped, pooled = _sample(stratum, counts, ref, k)
         rows = [
-            _adjust(row, weights, sample, mapped, total_ha, level)
+            _adjust(row, weights, sample, mapped=mapped, total_ha=total_ha, level=level)
             for row, weights in zip(rows, _contrasts(rows, names, strata), strict=True)
         ]
         accuracy = estimate.accuracy(sample, mapped, level)
@@ -315,7 +315,7 @@ def _sample(stratum: Ints, counts: Ints, ref: Reference, k: int) -> tuple[Sample
 
 
 def _adjust(
-    row: AreaRow, weights: Floats, sample: Sample, mapped: Ints, total_ha: float, level: float
+    row: AreaRow, weights: Floats, sample: Sample, *, mapped: Ints, total_ha: float, level: float
 ) -> AreaRow:
     share, se, kind = intervals.interval(sample, sample.values @ weights, level)
     figure = Estimate(*(v * total_ha for v in (share.value, share.low, share.high)))
@@ -350,7 +350,11 @@ def from_confusion(
     for i, name in enumerate(names):
         bare = AreaRow(name, "class", 0, 0, float(sizes[i]), None, None)
         pick = np.eye(len(names))[i]
-        rows.append(_adjust(bare, pick, sample, sample.stratum, float(sizes.sum()), level))
+        rows.append(
+            _adjust(
+                bare, pick, sample, mapped=sample.stratum, total_ha=float(sizes.sum()), level=level
+            )
+        )
     return AreaResult(
         title=title, dates=("",), names=tuple(names), strata=tuple(names), colors=(),
         adjusted=True, tile_ha=None, total_ha=float(sizes.sum()), level=level,

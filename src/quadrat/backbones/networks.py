@@ -127,12 +127,12 @@ def resnet(
         for block in range(count):
             stride = 2 if stage > 0 and block == 0 else 1
             key = f"layer{stage + 1}.{block}"
-            x = _residual(net, x, key, width, inner, inner * grow, stride)
+            x = _residual(net, x, key, width=width, inner=inner, out=inner * grow, stride=stride)
             width = inner * grow
     return Built(net.mean(x), width, None)
 
 
-def _residual(net: Net, x: str, key: str, width: int, inner: int, out: int, stride: int) -> str:
+def _residual(net: Net, x: str, key: str, *, width: int, inner: int, out: int, stride: int) -> str:
     """One block: a sum of its input and of two or three convolutions of it."""
     entry = x
     if stride != 1 or width != out:

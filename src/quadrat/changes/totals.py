@@ -105,8 +105,8 @@ def totals(
         classes = found.own[:, 0] @ question.fold
         checked = check(classes[at], question.places[first.truth], blocks[at])
     if isinstance(found.fine, SeriesPosterior):
-        doubt = _of_outliers(chronology, first, found, found.fine, question)
-        return _of_series(found, question, checked, *doubt)
+        of_cells, of_net, of_changed = _of_outliers(chronology, first, found, found.fine, question)
+        return _of_series(found, question, checked, cells=of_cells, net=of_net, changed=of_changed)
     if found.fine is None:
         raise TypeError("changes by cells are summed by `ground`")
     k, fold = len(question.legend), question.fold
@@ -201,6 +201,7 @@ def _of_series(
     found: Posterior,
     question: Question,
     checked: ReferenceCheck | None,
+    *,
     cells: Floats,
     net: Floats,
     changed: Floats,

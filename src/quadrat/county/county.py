@@ -127,7 +127,9 @@ def make_county(
         whole = GRID.range_bounds(county.area)
         margin = tuple(max(m) for m in zip(*MARGINS, strict=True))
         for date in range(dates):
-            labelling.write(county.labels[date], land, date, whole, margin, GRID.crs, TAGS)
+            labelling.write(
+                county.labels[date], land, date, whole=whole, margin=margin, crs=GRID.crs, tags=TAGS
+            )
         _write_imagery(county, land, workers or available_cpus(), on_progress)
         county = County(**{**vars(county), "changed": changed})
         storage.write_json(storage.join(out, "demo.json"), county.to_dict())

@@ -28,7 +28,7 @@ TAKEN_FOR: Mapping[int, int] = {
 
 
 def write(
-    uri: str, land: Land, date: int, whole: Bounds, margin: tuple[int, ...], crs: str,
+    uri: str, land: Land, date: int, *, whole: Bounds, margin: tuple[int, ...], crs: str,
     tags: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Write the labels of one date as a GeoTIFF of one uint8 band, 0 where there is no label.

@@ -107,7 +107,15 @@ def fetch_naip(
             if dry_run:
                 return Fetched(out, plan, (), 0, 0, True)
             folder.sweep(out)
-            job = _Job(own, signer, plan, out, catalogue, workers, on_progress)
+            job = _Job(
+                own,
+                signer,
+                plan=plan,
+                out=out,
+                catalogue=catalogue,
+                workers=workers,
+                on_progress=on_progress,
+            )
             return job.run_links() if link else job.run_downloads()
     finally:
         if client is None:
@@ -216,6 +224,7 @@ class _Job:
         self,
         client: http.Client,
         signer: Signer,
+        *,
         plan: Plan,
         out: str,
         catalogue: Catalogue,

@@ -109,7 +109,7 @@ def fetch_nlcd(
                 sources: list[_Source] = [_File(source, y) for y in chosen]
             else:
                 sources = [*_services(own, service, coverage, chosen)]
-            return _run(place, chosen, sources, out, dry_run, on_progress)
+            return _run(place, chosen, sources, out, dry_run=dry_run, on_progress=on_progress)
     finally:
         if client is None:
             own.close()
@@ -208,6 +208,7 @@ def _run(
     years: Sequence[int],
     sources: Sequence[_Source],
     out: str,
+    *,
     dry_run: bool,
     on_progress: Callable[[int, int], None] | None,
 ) -> FetchedCover:

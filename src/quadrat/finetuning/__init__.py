@@ -2,12 +2,15 @@
 
     settings     what decides the result; where it is worked out
     data         labelled tiles, decoded, sorted into training, validation and test
+    decoded      files of decoded tiles, mapped into memory
     augment      chips -> what the network sees
     networks     networks by name, pretrained; depths; `lite` has the default one
     feed         batches, prepared while the network works
     cached       `last_only`: features once, then a layer on them
+    device       what a device computes in
     loop         epochs, validation, the best epoch kept; `checkpoint` after every one
     distributed  several processes as one; `launch` or `on_spark` starts them, `worker` is one
+    judging      figures of validation and test tiles, with the temperatures
     likeness     how unlike its training tiles another tile is to the trained network
     export       the trained network as a graph, checked against torch
     job          all of it, in order

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quadrat.finetuning import networks
+from quadrat.finetuning.device import autocast
 from quadrat.finetuning.distributed import Group
 from quadrat.finetuning.feed import Ids, Pictures, TrainBatch
-from quadrat.finetuning.loop import OnProgress, autocast
+from quadrat.finetuning.loop import OnProgress
 from quadrat.heads import fit as heads
 
 STRENGTH = 0.005  # of the penalty: the training that follows starts from it
@@ -57,6 +58,7 @@ class FeatureViews:
 def featurize(
     network: networks.TorchNetwork,
     pictures: Pictures,
+    *,
     train: Ids,
     others: Ids,
     group: Group,

@@ -13,11 +13,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from quadrat import geoparquet, storage, tiles
 from quadrat import skipped as skips
 from quadrat.errors import TrainError
 from quadrat.features import Selection
+from quadrat.finetuning import decoded
 from quadrat.finetuning.distributed import Group
 from quadrat.finetuning.feed import Ids
 from quadrat.finetuning.sets import Sets
@@ -230,8 +229,8 @@ def _hold(plan: _Plan, machine: Machine, stack: contextlib.ExitStack) -> NDArray
     """An array for the decoded tiles: in memory, or mapped from a temporary file."""
     if plan.bytes <= machine.memory_mb << 20:
         return np.zeros(plan.shape, np.uint8)
-    path = stack.enter_context(_own_file(_file(f"{os.getpid()}-{plan.digest[:16]}")))
-    return _mapped(path, plan.shape, "w+")
+    path = stack.enter_context(decoded.own_file(decoded.place(f"{os.getpid()}-{plan.digest[:16]}")))
+    return decoded.mapped(path, plan.shape, "w+")
 
 
 def _share(
@@ -248,12 +247,12 @@ def _share(
     local = int(os.environ.get("LOCAL_RANK", 0))
     # two tasks of a Spark cluster on one machine are each the first of their own group there
     first = int(os.environ.get("RANK", 0)) - local
-    path = _file(f"{job[:24]}-{first}")
+    path = decoded.place(f"{job[:24]}-{first}")
     index = str(path.with_suffix(".parquet"))
     writes = local == 0
     if writes:
-        stack.enter_context(_own_file(path))
-        held = _mapped(path, plan.shape, "w+")
+        stack.enter_context(decoded.own_file(path))
+        held = decoded.mapped(path, plan.shape, "w+")
         read = _read(plan, held, machine, on_progress)
         held.flush()
         table = read.index.append_column("place", pa.array(read.places, pa.int64()))
@@ -262,7 +261,7 @@ def _share(
         geoparquet.write_part(index, table, None)
     group.wait()
     if not writes:
-        held = _mapped(path, plan.shape, "r")
+        held = decoded.mapped(path, plan.shape, "r")
         table = geoparquet.read_part(index)
         digests_ = np.array(table["digest"].to_pylist(), dtype="V16")
         places = table["place"].to_numpy().astype(np.int64)
@@ -273,48 +272,6 @@ def _share(
             "the machines do not see the same tiles; put the tile set where all can read it"
         )
     return held, read
-
-
-def _file(name: str) -> Path:
-    folder = storage.cache_dir() / "decoded"
-    storage.make_dirs(str(folder))
-    return folder / f"{name}.u8"
-
-
-@contextlib.contextmanager
-def _own_file(path: Path) -> Iterator[Path]:
-    """A file and its index beside it, removed when the block ends.
-
-    The file is locked meanwhile. Files without a lock are of trainings that were killed; they are
-    removed first.
-    """
-    for other in path.parent.glob("*.u8"):
-        with contextlib.suppress(OSError), other.open("r+b") as left:
-            if storage.lock_file(left):
-                _remove_decoded(other)
-    file = path.open("wb")
-    try:
-        with contextlib.suppress(OSError):  # a disk without locks
-            storage.lock_file(file, wait=True)
-        yield path
-    finally:
-        _remove_decoded(path)
-        file.close()
-
-
-def _remove_decoded(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.with_suffix(".parquet").unlink(missing_ok=True)
-
-
-def _mapped(path: Path, shape: tuple[int, ...], mode: Any) -> np.memmap[Any, np.dtype[np.uint8]]:
-    need = int(np.prod(shape, dtype=np.int64))
-    if mode == "w+" and shutil.disk_usage(path.parent).free < need + (1 << 28):
-        raise TrainError(
-            f"the decoded tiles take {need / 1e9:.1f} GB and {path.parent} has no room for them; "
-            "set QUADRAT_CACHE to a larger disk, or use --sample-frac"
-        )
-    return np.memmap(path, np.uint8, mode, shape=shape)
 
 
 def _read(plan: _Plan, chips: NDArray[np.uint8], machine: Machine, on_progress: Progress) -> _Read:

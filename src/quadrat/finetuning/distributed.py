@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,6 +141,23 @@ def _device(wanted: str, local: int) -> torch.device:
         )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
+
+
+def on_device(module: nn.Module, group: Group) -> nn.Module:
+    """The module on its device, channels last, with statistics over all processes."""
+    module = shared_statistics(module.to(group.device), group)
+    return module.to(memory_format=torch.channels_last)
+
+
+def averaged(module: nn.Module, group: Group) -> nn.Module:
+    """The module with its gradients averaged over all processes."""
+    if group.size == 1:
+        return module
+    devices = [group.device.index] if group.device.type == "cuda" else None
+    with warnings.catch_warnings():
+        # Newer versions of torch rename the option and warn of its name that older ones know.
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.parallel.DistributedDataParallel(module, devices, broadcast_buffers=False)
 
 
 def shared_statistics(module: nn.Module, group: Group) -> nn.Module:

@@ -15,26 +15,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from quadrat import metrics, model, products, storage, tiles
+from quadrat import model, products, storage, tiles
 from quadrat.engines.local import available_cpus
 from quadrat.errors import TrainError
-from quadrat.finetuning import cached, export, likeness, networks
+from quadrat.finetuning import cached, export, judging, likeness, networks
 from quadrat.finetuning.checkpoint import Checkpoints
 from quadrat.finetuning.data import TileData, columns, loaded
+from quadrat.finetuning.device import resolve_precision
 from quadrat.finetuning.distributed import Group, joined
-from quadrat.finetuning.feed import Ids, Pictures
-from quadrat.finetuning.loop import Outcome, Task, Training, resolve_precision
+from quadrat.finetuning.feed import Pictures
+from quadrat.finetuning.loop import Outcome, Task, Training
 from quadrat.finetuning.result import FinetuneResult, from_dict
 from quadrat.finetuning.sets import Sets, open_sets
 from quadrat.finetuning.settings import CHECKPOINTS, RANDOM, RUN_FILE, FinetuneSettings, Machine
 from quadrat.heads import distance as distances
-from quadrat.heads.calibrate import HeldOut, Scaling, fit_scalings, fit_temperature
-from quadrat.heads.learning import LEVEL
+from quadrat.heads.calibrate import Scalings
 
 PARITY_TILES = 1000
-FOLDS = 5
 
 
 @dataclass
@@ -75,7 +73,9 @@ class FinetuneJob:
             described = _machine(group, settings, threads)
             self._tell_params(network, settings, described)
             with self._output(group), self._timed_data(sets, settings, group) as data:
-                result = self._train(network, training, data, settings, group, described)
+                result = self._train(
+                    network, training, data, settings=settings, group=group, machine=described
+                )
                 self.seconds["total"] = time.perf_counter() - begun
                 if result is not None:
                     result = replace(result, seconds=dict(self.seconds))
@@ -125,6 +125,7 @@ class FinetuneJob:
         network: networks.TorchNetwork,
         training: tuple[str, ...],
         data: TileData,
+        *,
         settings: FinetuneSettings,
         group: Group,
         machine: Mapping[str, Any],
@@ -150,7 +151,12 @@ class FinetuneJob:
             began = time.perf_counter()
             others = np.concatenate([data.validation, data.test]) if last_only else data.test[:0]
             features = cached.featurize(
-                network, pictures, data.train, others, group, self.on_progress
+                network,
+                pictures,
+                train=data.train,
+                others=others,
+                group=group,
+                on_progress=self.on_progress,
             )
             self.seconds["features"] = time.perf_counter() - began
         began = time.perf_counter()
@@ -169,7 +175,15 @@ class FinetuneJob:
         if not group.first:
             return None
         self.warnings.extend(outcome.warnings)
-        return self._finish(network, loop, outcome, data, settings, checkpoints, machine)
+        return self._finish(
+            network,
+            loop,
+            outcome,
+            data,
+            settings=settings,
+            checkpoints=checkpoints,
+            machine=machine,
+        )
 
     def _checkpoints(
         self,
@@ -210,34 +224,17 @@ class FinetuneJob:
         loop: Training,
         outcome: Outcome,
         data: TileData,
+        *,
         settings: FinetuneSettings,
         checkpoints: Checkpoints,
         machine: Mapping[str, Any],
     ) -> FinetuneResult:
         """Calibrate, validate, export, compare the graph with torch, and save."""
-        exact = replace(settings, precision="fp32")  # as the exported graph computes
-        loop.settings = exact
-        held = _held_out(loop, data)
-        scalings = fit_scalings(held)
-        p = _calibrated(held, settings.seed)
-        shares = scalings.shares(held.logits)
-        figures = _figures(p, shares, data, loop.task, data.validation, settings.seed)
-        test = None
-        if len(data.test):
-            logits = loop.logits(data.test).astype(np.float64)
-            p_test, shares = scalings.probabilities(logits), scalings.shares(logits)
-            test = _figures(p_test, shares, data, loop.task, data.test, settings.seed)
-        scorer = export.Scorer(network, scalings, len(data.legend))
-        step = -(-len(data.validation) // PARITY_TILES)
-        like = likeness.measure(
-            network, loop.feed, data.train, data.validation, exact, loop.group.device
-        )
-        graph = export.with_distance(export.to_onnx(scorer, data.size_px), like.distance)
+        loop.settings = replace(settings, precision="fp32")  # as the exported graph computes
+        judged = judging.judge(loop, data, settings.seed)
+        graph, parity = _exported(network, loop, data, judged.scalings)
         if graph.distance is None:
             self.warnings.append(distances.TOO_FEW)
-        parity = export.check(
-            scorer, graph.onnx, data.chips[data.validation[::step]], like.of_held[::step]
-        )
         described = _described(network, settings)
         info = model.ModelInfo(
             legend=data.legend,
@@ -247,31 +244,29 @@ class FinetuneJob:
             head={"head": "finetune", **settings.to_dict(), "best_epoch": outcome.best_epoch},
             run_id=self.run_id,
             tileset_digest=data.digest,
-            metrics=figures,
-            temperature=scalings.probabilities.temperature,
+            metrics=judged.validation,
+            temperature=judged.scalings.probabilities.temperature,
             masks=data.masks,
-            conformal=metrics.conformal(p, held.main, held.blocks, LEVEL),
+            conformal=judged.conformal,
             distance={} if graph.distance is None else graph.distance.to_dict(),
             warnings=tuple(self.warnings),
         )
         saved = model.save_model(self.out, graph.onnx, info)
-        self.on_event("metrics", {"split": "validation", **figures})
-        if test is not None:
-            self.on_event("metrics", {"split": "test", **test})
+        self.on_event("metrics", {"split": "validation", **judged.validation})
+        if judged.test is not None:
+            self.on_event("metrics", {"split": "test", **judged.test})
         self.on_event("parity", parity.to_dict())
         if not self.keep_checkpoints:
-            checkpoints.clear()
-            storage.remove(storage.join(checkpoints.folder, RUN_FILE))
-            storage.remove_empty(checkpoints.folder)
+            _clear(checkpoints)
         return FinetuneResult(
             uri=saved.uri,
             digest=saved.digest,
             network=described,
-            metrics=figures,
-            test=test,
+            metrics=judged.validation,
+            test=judged.test,
             best_epoch=outcome.best_epoch,
             history=outcome.history,
-            temperature=scalings.probabilities.temperature,
+            temperature=judged.scalings.probabilities.temperature,
             parity=parity.to_dict(),
             tiles=data.counts(),
             held_out=data.held_out,
@@ -282,6 +277,34 @@ class FinetuneJob:
             skipped=data.skipped,
             warnings=tuple(self.warnings),
         )
+
+
+def _exported(
+    network: networks.TorchNetwork, loop: Training, data: TileData, scalings: Scalings
+) -> tuple[export.Graph, export.Parity]:
+    """The network as a graph with its temperatures and its distance, compared with torch."""
+    scorer = export.Scorer(network, scalings, len(data.legend))
+    step = -(-len(data.validation) // PARITY_TILES)
+    like = likeness.measure(
+        network,
+        loop.feed,
+        train=data.train,
+        held=data.validation,
+        settings=loop.settings,
+        device=loop.group.device,
+    )
+    graph = export.with_distance(export.to_onnx(scorer, data.size_px), like.distance)
+    parity = export.check(
+        scorer, graph.onnx, data.chips[data.validation[::step]], like.of_held[::step]
+    )
+    return graph, parity
+
+
+def _clear(checkpoints: Checkpoints) -> None:
+    """Remove the checkpoints, and their folder if nothing else is in it."""
+    checkpoints.clear()
+    storage.remove(storage.join(checkpoints.folder, RUN_FILE))
+    storage.remove_empty(checkpoints.folder)
 
 
 def _silent(*_: Any) -> None:
@@ -329,45 +352,3 @@ def _described(network: networks.TorchNetwork, settings: FinetuneSettings) -> di
         "mean": list(network.mean),
         "std": list(network.std),
     }
-
-
-def _held_out(loop: Training, data: TileData) -> HeldOut:
-    """What the network says of the validation tiles."""
-    ids = data.validation
-    return HeldOut(
-        loop.logits(ids).astype(np.float64),
-        loop.task.shares(ids).astype(np.float64),
-        data.labels[ids],
-        None if data.blocks is None else data.blocks[ids],
-    )
-
-
-def _calibrated(held: HeldOut, seed: int) -> NDArray[np.float64]:
-    """Probabilities (N, K) by temperatures of tiles that are not their own: five folds.
-
-    The model's temperature is fitted to all validation tiles; figures of calibration on the same
-    tiles would flatter it.
-    """
-    fold = np.random.default_rng(seed).permutation(len(held.main)) % FOLDS
-    out = np.zeros(held.logits.shape)
-    for i in range(FOLDS):
-        rest = fold != i
-        temperature = fit_temperature(held.logits[rest], held.main[rest])
-        out[~rest] = Scaling(temperature)(held.logits[~rest])
-    return out
-
-
-def _figures(
-    p: NDArray[np.float64],
-    shares: NDArray[np.float64],
-    data: TileData,
-    task: Task,
-    ids: Ids,
-    seed: int,
-) -> dict[str, Any]:
-    """Figures of the tiles `ids`, of which the network gives `p` and `shares` (n, columns)."""
-    groups = None if data.blocks is None else data.blocks[ids]
-    return metrics.summarise(
-        data.labels[ids], p, data.names, groups=groups, shares=(task.shares(ids), shares),
-        seed=seed,
-    ).to_dict()  # fmt: skip

@@ -34,6 +34,7 @@ class Likeness:
 def measure(
     network: networks.TorchNetwork,
     feed: Feed,
+    *,
     train: Ids,
     held: Ids,
     settings: FinetuneSettings,

@@ -51,7 +51,7 @@ class Block(nn.Module):
     """An inverted residual: expand (1 x 1), depthwise, project (1 x 1)."""
 
     def __init__(
-        self, cin: int, cout: int, kernel: int, stride: int, expansion: int, drop: float
+        self, cin: int, cout: int, *, kernel: int, stride: int, expansion: int, drop: float
     ) -> None:
         super().__init__()
         wide = cin * expansion
@@ -94,7 +94,16 @@ class Lite(nn.Module):
         for repeats, kernel, first, expansion, cout in stages:
             for i in range(repeats):
                 drop = DROP_PATH * len(blocks) / count
-                blocks.append(Block(cin, cout, kernel, first if i == 0 else 1, expansion, drop))
+                blocks.append(
+                    Block(
+                        cin,
+                        cout,
+                        kernel=kernel,
+                        stride=first if i == 0 else 1,
+                        expansion=expansion,
+                        drop=drop,
+                    )
+                )
                 cin = cout
         self.blocks = nn.ModuleList(blocks)
         self.conv_head = SameConv(cin, 1280, 1)

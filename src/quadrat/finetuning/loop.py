@@ -6,11 +6,9 @@ the run history, which listens.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +22,8 @@ from quadrat import metrics
 from quadrat.errors import TrainError
 from quadrat.finetuning import networks
 from quadrat.finetuning.checkpoint import Checkpoints
-from quadrat.finetuning.distributed import Group
+from quadrat.finetuning.device import autocast, is_out_of_memory
+from quadrat.finetuning.distributed import Group, averaged, on_device
 from quadrat.finetuning.feed import Feed, Ids, TrainBatch, plan
 from quadrat.finetuning.optimise import class_weights, learning_rate, make_optimizer
 from quadrat.finetuning.settings import FinetuneSettings
@@ -110,7 +109,7 @@ class Training:
         """
         steps = len(plan(self.task.train, self.settings.batch, 0, 0))
         self._check_sizes(steps)
-        self.module = networks_shared(self.module, self.group)
+        self.module = on_device(self.module, self.group)
         self.optimizer = make_optimizer(self.module, self.settings, self.steps_to_head)
         self.weights = class_weights(self.task.shares(self.task.train), self.settings).to(
             self.group.device
@@ -121,7 +120,7 @@ class Training:
         if resume:
             history, best_epoch, best_state = self._restore()
         resumed_after = len(history)
-        runner = wrapped(self.module, self.group)
+        runner = averaged(self.module, self.group)
         for epoch in range(len(history) + 1, self.settings.epochs + 1):
             if self._enough(epoch - 1, best_epoch):
                 break
@@ -335,57 +334,6 @@ class Training:
             for figures in history:  # another run of the history: it gets the whole curve
                 self.on_event("epoch", figures)
         return history, best, kept
-
-
-def networks_shared(module: nn.Module, group: Group) -> nn.Module:
-    """The module on its device, channels last, with statistics over all processes."""
-    from quadrat.finetuning.distributed import shared_statistics
-
-    module = shared_statistics(module.to(group.device), group)
-    return module.to(memory_format=torch.channels_last)
-
-
-def wrapped(module: nn.Module, group: Group) -> nn.Module:
-    """The module with its gradients averaged over all processes."""
-    if group.size == 1:
-        return module
-    devices = [group.device.index] if group.device.type == "cuda" else None
-    with warnings.catch_warnings():
-        # Newer versions of torch rename the option and warn of its name that older ones know.
-        warnings.simplefilter("ignore", FutureWarning)
-        return nn.parallel.DistributedDataParallel(module, devices, broadcast_buffers=False)
-
-
-@contextlib.contextmanager
-def autocast(precision: str, device: torch.device) -> Iterator[None]:
-    """Mixed precision where asked for (`fp32` or `bf16`; see `resolve_precision`)."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        yield
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` is bf16 where the device computes in it.
-
-    Raises:
-        TrainError: bf16 asked for on a GPU that lacks it.
-    """
-    if device.type == "cuda":
-        has = torch.cuda.is_bf16_supported(including_emulation=False)
-        if precision == "bf16" and not has:
-            raise TrainError("this GPU does not compute in bf16; use --precision fp32")
-    else:
-        has = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if precision == "auto":
-        return "bf16" if has else "fp32"
-    return precision
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory; on a CPU only the error's text says so."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or (
-        "DefaultCPUAllocator" in text or "not enough memory" in text
-    )
 
 
 def _merit(figures: Mapping[str, float]) -> tuple[float, float]:

@@ -12,6 +12,7 @@
     worth       figures of the validation tiles, and of all held-out ground
     spark       heads that Spark ML trains
     training    features -> head -> model bundle
+    result      what `train` returns
 
 It does not know imagery, engines' insides, or the run history.
 """
@@ -21,7 +22,8 @@ from __future__ import annotations
 from quadrat.heads.calibrate import fit_temperature
 from quadrat.heads.export import Tree, export_forest, export_logistic
 from quadrat.heads.fit import Settings
-from quadrat.heads.training import TrainResult, train
+from quadrat.heads.result import TrainResult
+from quadrat.heads.training import train
 
 __all__ = [
     "Settings",

@@ -227,7 +227,9 @@ def _on_spark(job: Job, on_progress: Progress | None) -> Learned:
     done = spark.fit(parts, job.legend, job.settings, job.engine, job.where)
     held_out = done.held_out if job.calibrate else None
     near = distances.fit(*done.drawn, job.settings.seed) if job.calibrate else None
-    fitted = judged(done.head, done.logits, done.samples, held_out, near, (), job)
+    fitted = judged(
+        done.head, done.logits, done.samples, held_out=held_out, near=near, notes=(), job=job
+    )
     took = time.perf_counter() - begun
     seconds = sum(p.seconds for p in parts)
     return Learned(done.samples, fitted, fitted.accuracy, done.skipped, seconds, took, "Spark ML")
@@ -279,13 +281,14 @@ def fit_form(
             near = distances.fit(x[0], sampling.folds(samples, job.settings.seed)[0])
         head, notes = whole.result()
     logits = head.logits(features.values[samples.validation])
-    return judged(head, logits, samples, held_out, near, notes, job)
+    return judged(head, logits, samples, held_out=held_out, near=near, notes=notes, job=job)
 
 
 def judged(
     head: Head,
     logits: Floats,
     samples: sampling.Samples,
+    *,
     held_out: HeldOut | None,
     near: Distance | None,
     notes: tuple[str, ...],

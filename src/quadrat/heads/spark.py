@@ -102,7 +102,14 @@ def fit(
     try:
         frame = _frame(engine, views, sizes, uses).persist()
         try:
-            return _fit(frame, samples, skipped, present, views[0].dim, settings)
+            return _fit(
+                frame,
+                samples,
+                skipped=skipped,
+                present=present,
+                dim=views[0].dim,
+                settings=settings,
+            )
         finally:
             frame.unpersist()
     except EngineError:
@@ -114,6 +121,7 @@ def fit(
 def _fit(
     frame: Any,
     samples: sampling.Samples,
+    *,
     skipped: tuple[Skipped, ...],
     present: Ints,
     dim: int,

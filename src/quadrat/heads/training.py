@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import backbones, charts, graphs, model, products, storage, tiles
+from quadrat import backbones, graphs, model, products, storage, tiles
 from quadrat import skipped as skips
 from quadrat.engines import Engine, abilities
 from quadrat.errors import TrainError
@@ -33,101 +32,15 @@ from quadrat.heads import samples as sampling
 from quadrat.heads.fit import Settings
 from quadrat.heads.forms import Form, Forms, learn_forms
 from quadrat.heads.learning import Job, Learned, Progress
+from quadrat.heads.result import TrainResult
 from quadrat.legend import Legend
 from quadrat.model import views as turns
-from quadrat.shown import Chart, shown
-from quadrat.skipped import Skipped
 
 Event = Callable[[str, Mapping[str, Any]], None]
 VIEWS = 4  # of each training tile, where they are few
 PARITY_TILES = 16
 SIZES = 1.5  # times that pixels may be larger or smaller than those a network was trained on
 MOST_VIEWED = 12_000  # tiles in all views, at most, where the number of views is not said
-
-
-@shown
-@dataclass(frozen=True)
-class TrainResult:
-    """A trained model and what is known of it.
-
-    Attributes:
-        uri, digest: the bundle.
-        metrics: figures of all validation tiles (`Metrics.to_dict()`), None when there are none.
-        ground: figures of all held-out ground, as `metrics`: the validation tiles, and those of the
-            training tiles that a head predicted which had not seen them nor their block. They rest
-            on several times the tiles, and are what the model is worth. None without any.
-        precision: what the model is scored in by default.
-        device: what computes in it on this machine.
-        forms: precision -> its validation accuracy, the accuracy that precisions were compared by
-            (see `forms`), its temperature, and how many tiles trained and measured it.
-        network: the backbone (`backbones.FeatureGraph.to_dict()`): its licence, the normalisation
-            that it was given, how far its graph is from torch.
-        views: of each training tile.
-        tiles: main class -> tiles, of `train` and `validation`.
-        held_out: where validation tiles come from (see `samples.Samples`).
-        seconds: of `features`, `fit` and `total`.
-        skipped: name and reason of each tile that could not be read.
-        warnings: what a user should know, a sentence each.
-        split_gap: what a random split would have measured (`random`), and how much more that is
-            than the validation above (`gap`), each with its interval; None unless asked for.
-    """
-
-    uri: str
-    digest: str
-    backbone: str
-    network: Mapping[str, Any]
-    head: Mapping[str, Any]
-    metrics: Mapping[str, Any] | None
-    ground: Mapping[str, Any] | None
-    precision: str
-    device: str
-    views: int
-    forms: Mapping[str, Mapping[str, Any]]
-    tiles: Mapping[str, Mapping[str, int]]
-    held_out: str
-    seconds: Mapping[str, float]
-    skipped: tuple[Skipped, ...] = ()
-    warnings: tuple[str, ...] = ()
-    split_gap: Mapping[str, Any] | None = None
-
-    @property
-    def accuracy(self) -> float | None:
-        """Overall accuracy on the validation tiles."""
-        return None if self.metrics is None else float(self.metrics["overall"]["value"])
-
-    def plot(self) -> Chart:
-        """The confusion matrix of the validation tiles, as a picture for notebooks.
-
-        Raises:
-            TrainError: there are no validation tiles.
-        """
-        if self.metrics is None:
-            raise TrainError("there are no validation tiles, so there is no confusion matrix")
-        names = [c["name"] for c in self.metrics["classes"]]
-        return Chart(charts.confusion(names, self.metrics["confusion"], "Validation plots"))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "uri": self.uri,
-            "digest": self.digest,
-            "backbone": self.backbone,
-            "network": dict(self.network),
-            "head": dict(self.head),
-            "accuracy": self.accuracy,
-            "precision": self.precision,
-            "device": self.device,
-            "views": self.views,
-            "forms": {k: dict(v) for k, v in self.forms.items()},
-            "tiles": {k: dict(v) for k, v in self.tiles.items()},
-            "held_out": self.held_out,
-            "seconds": dict(self.seconds),
-            "skipped": [list(s) for s in self.skipped],
-            "warnings": list(self.warnings),
-            "metrics": self.metrics,
-            "ground": self.ground,
-            "split_gap": self.split_gap,
-        }
 
 
 def train(
@@ -203,23 +116,9 @@ def train(
     """
     begun = time.perf_counter()
     tell = on_event or (lambda event, values: None)
-    trained_there = abilities(engine).trains_heads
-    if trained_there and head == "forest" and head not in trained_there:
-        raise TrainError(
-            "Spark Connect does not show a forest's trees; give --head logistic, or a --master "
-            "that is not sc://"
-        )
-    on_spark = bool(trained_there)
-    steps = max_iter if max_iter is not None else 10 if on_spark else Settings.max_iter
-    strength = reg if reg is not None else 0.01 if on_spark else Settings.reg
-    if split_gap and on_spark:
-        raise TrainError("--split-gap is measured on this machine; leave --engine spark out for it")
+    strength, steps = _strength(engine, reg, max_iter, head=head, split_gap=split_gap)
     settings = Settings(head, strength, steps, trees, depth, class_weight, seed)
-    if not 0 < sample_frac <= 1:
-        raise TrainError(f"--sample-frac {sample_frac} must be above 0 and at most 1")
-    if views is not None:
-        turns.check(views)
-    products.refuse_others("models", out)  # before the work, not after it
+    _check(out, sample_frac, views)
     where = storage.redact(source if isinstance(source, str) else source.uri)
     opened = tiles.open_tiles(source) if isinstance(source, str) else source
     legend, tileset_digest = _legend(opened, where), opened.digest
@@ -227,7 +126,6 @@ def train(
     opened = opened if given is None else given.source
     light = tiles.index(opened)
     uses = sampling.sort(light, legend, where, seed)  # fails before the work, not after it
-    select = _selection(light, sample_frac, seed)
     said = backbones.Given(mean, std, range, pooling, pixels, accept_licence)
     graph = backbones.feature_graph(
         backbone, weights, size_px=opened.size_px, given=said, chips=lambda: _some_chips(opened)
@@ -238,50 +136,24 @@ def train(
     tell("params", {"backbone": graph.name, **_network(graph), **told, **settings.to_dict()})
 
     job = Job(
-        opened, graph, select, engine, cache, legend, settings, where, views=seen,
-        prior=None if prior is None else _prior(prior, uses, legend),
+        opened, graph, _selection(light, sample_frac, seed), engine, cache, legend, settings, where,
+        views=seen, prior=None if prior is None else _prior(prior, uses, legend),
     )  # fmt: skip
     forms = learn_forms(job, light, uses, precision, on_progress)
-    learned = forms.kept[forms.precision].learned
-    counts = learned.samples.counts(legend)
+    form = forms.kept[forms.precision]
+    learned, counts = form.learned, form.learned.samples.counts(legend)
     tell("data", {"uri": where, "digest": opened.digest, "tiles": counts})
     figures = worth.validation(learned, legend, seed)
     ground = worth.ground(learned, legend, seed)
-    gap = None
-    if split_gap:
-        gap = worth.split_gap(forms.kept[forms.precision].job, learned, figures)
+    gap = worth.split_gap(form.job, learned, figures) if split_gap else None
     table = {name: _form(form.learned) for name, form in forms.kept.items()}
-    warnings = (
-        *tiles.source_warnings(opened),
-        *(given.warnings if given is not None else ()),
-        *learned.samples.warnings,
-        *learned.fitted.warnings,
-        *forms.warnings,
-        *_pixel_size(graph, opened),
-        *skips.warning(learned.skipped),
-    )
-    info = model.ModelInfo(
-        legend=legend,
-        size_px=opened.size_px,
-        grid=opened.grid,
-        backbone={k: v for k, v in graph.to_dict().items() if k != "any_size"},
-        head={**settings.to_dict(), **told, "trainer": learned.trainer},
-        run_id=run_id,
-        tileset_digest=tileset_digest,
-        metrics={**(figures or {}), "forms": table, "ground": ground},
-        temperature=learned.fitted.scalings.probabilities.temperature,
-        masks=learned.samples.masks,
-        conformal=learned.fitted.conformal,
-        distance=_distance(forms, learned),
-        precision=forms.precision,
-        warnings=warnings,
-    )
+    told["trainer"] = learned.trainer
+    info = _info(
+        job, forms, about=told, figures={**(figures or {}), "forms": table, "ground": ground},
+        warnings=_warnings(job, forms, given), run_id=run_id, tileset_digest=tileset_digest,
+    )  # fmt: skip
     saved = _save(out, forms, info)
-    if figures is not None:
-        more = {} if gap is None else {"split_gap": gap["gap"]["value"]}
-        tell("metrics", {"split": "validation", **figures, **more})
-    if ground is not None:
-        tell("ground", ground)
+    _tell_worth(tell, figures, ground, gap)
     tell("forms", {"precision": forms.precision, **table})
     tell("model", {"uri": saved.uri, "digest": saved.digest})
     return TrainResult(
@@ -298,14 +170,110 @@ def train(
         forms=table,
         tiles=counts,
         held_out=learned.samples.held_out,
-        seconds={
-            "features": sum(f.learned.feature_seconds for f in forms.kept.values()),
-            "fit": sum(f.learned.fit_seconds for f in forms.kept.values()),
-            "total": time.perf_counter() - begun,
-        },
+        seconds={**_seconds(forms), "total": time.perf_counter() - begun},
         skipped=learned.skipped,
-        warnings=warnings,
+        warnings=info.warnings,
         split_gap=gap,
+    )
+
+
+def _check(out: str, sample_frac: float, views: int | None) -> None:
+    """Refuse what would fail after the work.
+
+    Raises:
+        TrainError, StorageError: an option out of its range, or something else in `out`.
+    """
+    if not 0 < sample_frac <= 1:
+        raise TrainError(f"--sample-frac {sample_frac} must be above 0 and at most 1")
+    if views is not None:
+        turns.check(views)
+    products.refuse_others("models", out)
+
+
+def _tell_worth(
+    tell: Event,
+    figures: Mapping[str, Any] | None,
+    ground: Mapping[str, Any] | None,
+    gap: Mapping[str, Any] | None,
+) -> None:
+    """Tell the figures of the validation tiles and of all held-out ground, where there are any."""
+    if figures is not None:
+        more = {} if gap is None else {"split_gap": gap["gap"]["value"]}
+        tell("metrics", {"split": "validation", **figures, **more})
+    if ground is not None:
+        tell("ground", ground)
+
+
+def _seconds(forms: Forms) -> dict[str, float]:
+    """What all precisions took."""
+    every = [form.learned for form in forms.kept.values()]
+    return {
+        "features": sum(learned.feature_seconds for learned in every),
+        "fit": sum(learned.fit_seconds for learned in every),
+    }
+
+
+def _strength(
+    engine: Engine | None, reg: float | None, max_iter: int | None, *, head: str, split_gap: bool
+) -> tuple[float, int]:
+    """Regularisation and iterations where this engine trains the head.
+
+    Raises:
+        TrainError: the engine's trainer cannot do what was asked.
+    """
+    trained_there = abilities(engine).trains_heads
+    if trained_there and head == "forest" and head not in trained_there:
+        raise TrainError(
+            "Spark Connect does not show a forest's trees; give --head logistic, or a --master "
+            "that is not sc://"
+        )
+    if split_gap and trained_there:
+        raise TrainError("--split-gap is measured on this machine; leave --engine spark out for it")
+    strength, steps = (0.01, 10) if trained_there else (Settings.reg, Settings.max_iter)
+    return strength if reg is None else reg, steps if max_iter is None else max_iter
+
+
+def _warnings(job: Job, forms: Forms, given: reviewed.Reviewed | None) -> tuple[str, ...]:
+    """What a user should know of a training, a sentence each."""
+    learned = forms.kept[forms.precision].learned
+    return (
+        *tiles.source_warnings(job.source),
+        *(given.warnings if given is not None else ()),
+        *learned.samples.warnings,
+        *learned.fitted.warnings,
+        *forms.warnings,
+        *_pixel_size(job.graph, job.source),
+        *skips.warning(learned.skipped),
+    )
+
+
+def _info(
+    job: Job,
+    forms: Forms,
+    *,
+    about: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    warnings: tuple[str, ...],
+    run_id: str | None,
+    tileset_digest: str,
+) -> model.ModelInfo:
+    """What the model's file says; `about`: of the head, beside its settings."""
+    learned = forms.kept[forms.precision].learned
+    return model.ModelInfo(
+        legend=job.legend,
+        size_px=job.source.size_px,
+        grid=job.source.grid,
+        backbone={k: v for k, v in job.graph.to_dict().items() if k != "any_size"},
+        head={**job.settings.to_dict(), **about},
+        run_id=run_id,
+        tileset_digest=tileset_digest,
+        metrics=figures,
+        temperature=learned.fitted.scalings.probabilities.temperature,
+        masks=learned.samples.masks,
+        conformal=learned.fitted.conformal,
+        distance=_distance(forms, learned),
+        precision=forms.precision,
+        warnings=warnings,
     )
 
 

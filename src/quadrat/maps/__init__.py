@@ -145,7 +145,7 @@ def map(
             GeoPackage has candidates that people signed off.
     """
     extra = {"entropy": entropy, "sets": sets, "distance": distance, "shares": shares}
-    _check(out, extra, gpkg, png, geojson, smooth)
+    _check(out, extra, gpkg=gpkg, png=png, geojson=geojson, smooth=smooth)
     if gpkg is None and (dissolve or change is not None):
         raise InputError(
             f"--{'dissolve' if dissolve else 'change'} is for a GeoPackage; give --gpkg too"
@@ -183,6 +183,7 @@ def map(
 def _check(
     out: str,
     extra: Mapping[str, str | None],
+    *,
     gpkg: str | None,
     png: str | None,
     geojson: str | None,

@@ -51,7 +51,7 @@ def picture(
     for spine in axes.spines.values():
         spine.set_color("#999999")
     axes.set_title(title, loc="left", fontsize=12, color=INK)
-    _legend(figure, axes, classes, legend, (wide + 0.1) / full_w, 1 - top / full_h)
+    _legend(figure, axes, classes, legend, x=(wide + 0.1) / full_w, y=1 - top / full_h)
     _scale(axes, width, height, tile_m)
     figure.text((wide + 1.9) / full_w, bottom / full_h, "▲\nN", ha="center", color=INK, fontsize=11)
     figure.text(0.15 / full_w, 0.12 / full_h, note, fontsize=7, color="#555555")
@@ -70,7 +70,7 @@ def _coloured(classes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
 
 
 def _legend(
-    figure: Any, axes: Any, classes: NDArray[np.uint8], legend: Legend, x: float, y: float
+    figure: Any, axes: Any, classes: NDArray[np.uint8], legend: Legend, *, x: float, y: float
 ) -> None:
     from matplotlib.patches import Patch
 

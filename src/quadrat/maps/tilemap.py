@@ -92,8 +92,8 @@ def tile_map(scores: Scores, *, legend: str | None = None, smooth: float | None 
         raise ScoresError(f"{storage.redact(scores.uri)} holds no tiles; score some first")
     return from_arrays(
         np.concatenate(rows), np.concatenate(cols), np.concatenate(probabilities),
-        shown, scores.grid, smooth, np.concatenate(sizes) if sizes else None,
-        np.concatenate(far) if far else None,
+        shown, scores.grid, smooth=smooth, sizes=np.concatenate(sizes) if sizes else None,
+        distances=np.concatenate(far) if far else None,
     )  # fmt: skip
 
 
@@ -126,6 +126,7 @@ def from_arrays(
     probabilities: NDArray[Any],
     legend: Legend,
     grid: Grid,
+    *,
     smooth: float | None = None,
     sizes: NDArray[np.float32] | None = None,
     distances: NDArray[np.float32] | None = None,

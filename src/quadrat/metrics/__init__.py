@@ -185,7 +185,14 @@ def summarise(
     cells[np.arange(len(cells)), t[keep] * k + p[keep]] = 1.0
     sums = block_sums(cells, block[keep])
     weights = None if population is None else _population(population, names)
-    figures = _figures(sums.reshape(-1, k, k), weights, groups is None, draws, level, seed)
+    figures = _figures(
+        sums.reshape(-1, k, k),
+        weights,
+        independent=groups is None,
+        draws=draws,
+        level=level,
+        seed=seed,
+    )
     reliability = None
     if given.ndim == 2:
         reliability = calibration(t, given, groups=groups, draws=draws, level=level, seed=seed)
@@ -214,7 +221,7 @@ def summarise(
 
 
 def _figures(
-    sums: Floats, weights: Floats | None, independent: bool, draws: int, level: float, seed: int
+    sums: Floats, weights: Floats | None, *, independent: bool, draws: int, level: float, seed: int
 ) -> dict[str, tuple[Estimate, ...]]:
     """Every figure of the confusion matrices of blocks (B, K, K)."""
     right, rows, cols = np.diagonal(sums, axis1=1, axis2=2), sums.sum(2), sums.sum(1)

@@ -168,7 +168,9 @@ class _Open:
             self.masks = (0,) if self.masks or how.held is not None else ()
         if place is None:
             nodata = validity.warp_nodata(how, i.dtype, i.uri)
-            view, place = warped(self.data, i, area, imagery.grid, imagery.resampling, nodata)
+            view, place = warped(
+                self.data, i, area, imagery.grid, resampling=imagery.resampling, nodata=nodata
+            )
             self._see(view)
             self.masks, self.nodata, self.least = (4,), None, 128
         self.place = place

@@ -100,7 +100,7 @@ def on_lattice(i: RasterInfo, grid: Grid) -> Placement | None:
 
 
 def warped(
-    source: Any, i: RasterInfo, area: Bounds, grid: Grid, resampling: str, nodata: float | None
+    source: Any, i: RasterInfo, area: Bounds, grid: Grid, *, resampling: str, nodata: float | None
 ) -> tuple[Any, Placement]:
     """A view of an open file on the grid's lattice, with an alpha band for what is valid.
 

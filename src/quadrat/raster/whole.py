@@ -42,7 +42,7 @@ def verify(uri: str) -> RasterInfo:
         return files.describe(uri, data)
 
 
-def read_values(uri: str, r0: int, r1: int, c0: int, c1: int, band: int = 1) -> NDArray[Any]:
+def read_values(uri: str, r0: int, r1: int, c0: int, c1: int, *, band: int = 1) -> NDArray[Any]:
     """The stored values of rows `[r0, r1)`, columns `[c0, c1)` of a band, shape (r1-r0, c1-c0).
 
     Raises:

@@ -230,8 +230,7 @@ def score(
         if done is not None and keep_features and not done.features:
             storage.remove(storage.join(out, files.MANIFEST))
             done = None  # parts without features are made again
-        kept = products.plan_of(out).get("runtime") if same else None  # parts keep to one runtime
-        runtime = kept if kept in models.RUNTIMES else models.choose(bundle.onnx(chosen), chosen)
+        runtime = _runtime(bundle, chosen, products.plan_of(out) if same else {})
         products.write_plan("scores", out, plan, runtime=runtime)
         task = ScoreTask(
             bundle.uri, bundle.digest, chosen, out, bundle.legend.names,
@@ -268,12 +267,23 @@ def score(
         parquet=parquet,
         bands=tuple(opened.provenance.get("bands", ())),
         distance=done.distance,
-        warnings=(
-            *source_warnings(opened),
-            *extent.flat_warning(int(done.info.get("flat", 0)), done.tiles),
-            *likeness.warning(done.distance),
-            *_masked(done),
-        ),
+        warnings=_warnings(opened, done),
+    )
+
+
+def _runtime(bundle: Model, precision: str, begun: Mapping[str, Any]) -> str:
+    """What runs the network: that of the parts that a begun job has, so that all keep to one."""
+    kept = begun.get("runtime")
+    return kept if kept in models.RUNTIMES else models.choose(bundle.onnx(precision), precision)
+
+
+def _warnings(source: Source, done: Scores) -> tuple[str, ...]:
+    """What a user should know of scores, a sentence each."""
+    return (
+        *source_warnings(source),
+        *extent.flat_warning(int(done.info.get("flat", 0)), done.tiles),
+        *likeness.warning(done.distance),
+        *_masked(done),
     )
 
 

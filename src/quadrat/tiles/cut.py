@@ -125,6 +125,13 @@ def _only(cut: CutPart) -> RasterPart:
     return replace(cut.part, wanted=np.packbits(mask).tobytes())
 
 
+def _refuse_labelled(options: Mapping[str, object]) -> None:
+    """Refuse options that mean nothing without labels."""
+    for name, given in options.items():
+        if given:
+            raise LabelError(f"{name} needs labels; give --labels")
+
+
 def tile(
     imagery: Sequence[str],
     out: str,
@@ -213,11 +220,8 @@ def tile(
     label_file = vectors.fingerprint(labels) if labels else None
     plan = storage.digest_json([source.digest, options, label_file, known.to_dict()])
     if labels is None:
-        unlabelled = {"--balance": balance, "--labelled-only": labelled_only, "--groups": groups,
-                      "--field": field}  # fmt: skip
-        for name, given in unlabelled.items():
-            if given:
-                raise LabelError(f"{name} needs labels; give --labels")
+        _refuse_labelled({"--balance": balance, "--labelled-only": labelled_only,
+                          "--groups": groups, "--field": field})  # fmt: skip
     engine = engine or get_engine()
     with products.hold("tiles", out):
         if ready := packing.begin(out, plan, overwrite, engine):
