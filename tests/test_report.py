@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import io
 import json
 import re
@@ -25,6 +26,7 @@ from quadrat.errors import InputError, LegendError, QuadratError, ScoresError
 from quadrat.grid import Grid, TileId
 from quadrat.legend import LandClass, Legend, load_legend
 from quadrat.reports import report
+from quadrat.reports.markup import without_folders
 
 SIDE = 20
 NAMES = load_legend("nlcd6").names
@@ -321,6 +323,11 @@ def assert_whole(text: str) -> None:
             assert name not in ("srcset", "action", "formaction", "srcdoc", "data", "background")
     policy = next(g["content"] for t, g in found.elements if g.get("http-equiv"))
     assert policy and "default-src 'none'" in policy and "img-src data:" in policy
+    assert "unsafe" not in policy and all("style" not in g for _, g in found.elements)
+    style = re.findall("<style>(.*?)</style>", text, re.DOTALL)
+    for inline in (*style, found.scripts[-1]):
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
     tags = [t for t, _ in found.elements]
     assert tags.count("script") == 2 and tags.count("style") == 1
     assert not {"iframe", "object", "embed", "base", "form", "audio", "video"} & set(tags)
@@ -334,6 +341,25 @@ def assert_whole(text: str) -> None:
 
 def test_the_page_is_whole(folder: Path) -> None:
     assert_whole((folder / "two.html").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("/mnt/ann lee/county/a.tif is gone", "a.tif is gone"),
+        ("cannot read '/tmp/x/b.tif' (file:///data/n/c.tif)", "cannot read 'b.tif' (c.tif)"),
+        (r"C:\Users\ann\d.tif, ~/maps/e.tif", "d.tif, e.tif"),
+        ("sqlite:////srv/runs/mlflow.db", "mlflow.db"),
+        ("12 of 3/4; and/or https://a.org/b/c s3://maps/x/y", None),
+    ],
+)
+def test_a_path_of_this_machine_is_cut_to_its_last_name(said: str, shown: str | None) -> None:
+    assert without_folders(said) == (said if shown is None else shown)
+
+
+def test_the_page_names_no_folder_of_this_machine(folder: Path) -> None:
+    for name in ("two", "one_a"):
+        assert str(folder.parent) not in (folder / f"{name}.html").read_text("utf-8")
 
 
 EVIL = ("<script>alert(1)", "<img src=x onerror=alert(2)>", '" onmouseover="alert(3)', "&lt;b&gt;")

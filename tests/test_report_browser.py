@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -289,7 +291,8 @@ def test_nothing_sticks_out_sideways(shown: Any, width: int) -> None:
 
 def test_pictures_and_controls_have_names(shown: Any) -> None:
     nameless = shown.execute_script(
-        "const q = document.querySelectorAll('img, svg, canvas, button, input, [role=region]');"
+        "const q = document.querySelectorAll("
+        "'img, svg:not([aria-hidden]), canvas, button, input, [role=region]');"
         "return Array.from(q).filter(e => !(e.alt || e.getAttribute('aria-label')"
         " || e.textContent.trim() || (e.labels && e.labels.length))).map(e => e.outerHTML)"
     )
@@ -313,8 +316,7 @@ for (const e of document.body.querySelectorAll('*')) {
   if (e.closest('script, noscript')) continue;
   const own = Array.from(e.childNodes).some(n => n.nodeType === 3 && n.textContent.trim());
   if (!own) continue;
-  const ink = e.closest('svg') ? (e.getAttribute('fill') || '#000') : getComputedStyle(e).color;
-  const c = ink[0] === '#' ? [1, 3, 5].map(i => parseInt(ink.slice(i, i + 2), 16)) : rgb(ink);
+  const look = getComputedStyle(e), ink = e.closest('svg') ? look.fill : look.color, c = rgb(ink);
   const a = lum(c.slice(0, 3)), b = lum(ground(e));
   const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   if (ratio < 4.5) bad.push([e.textContent.slice(0, 30), ink, ratio]);
@@ -323,9 +325,48 @@ return bad;
 """
 
 
-def test_text_is_readable_on_its_ground(shown: Any) -> None:
+def prefer(browser: Any, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}] if scheme else []
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_on_its_ground(shown: Any, scheme: str) -> None:
     """WCAG 2.1, level AA: a contrast of at least 4.5."""
-    assert shown.execute_script(CONTRAST) == []
+    prefer(shown, scheme)
+    grounds = shown.execute_script("return getComputedStyle(document.body).backgroundColor")
+    found = shown.execute_script(CONTRAST)
+    prefer(shown, "")
+    assert (grounds == "rgb(255, 255, 255)") == (scheme == "light")
+    assert found == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(shown: Any, scheme: str) -> None:
+    """axe-core is not shipped: AXE names its axe.min.js, as `npm install axe-core` brings it."""
+    axe = os.environ.get("AXE")
+    if axe is None:
+        pytest.skip("AXE does not name axe-core's axe.min.js")
+    prefer(shown, scheme)
+    script = Path(axe).read_text("utf-8")
+    shown.execute_cdp_cmd("Runtime.evaluate", {"expression": script})  # around the page's policy
+    found = shown.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run(document).then(r => done(r.violations.map(v => [v.id, v.nodes[0].html])));"
+    )
+    prefer(shown, "")
+    assert found == []
+
+
+def test_it_prints_as_pages_without_controls(shown: Any) -> None:
+    shown.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    seen = shown.execute_script(
+        "return Array.from(document.querySelectorAll('nav, button, input')).filter("
+        "e => e.getClientRects().length).map(e => e.outerHTML)"
+    )
+    shown.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    pdf = base64.b64decode(shown.execute_cdp_cmd("Page.printToPDF", {})["data"])
+    assert seen == [] and pdf.startswith(b"%PDF") and pdf.count(b"/Type /Page\n") > 3
 
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.

@@ -42,16 +42,13 @@ from quadrat.reports import (
 )
 from quadrat.reports.content import Content, Day
 from quadrat.reports.markup import text
+from quadrat.reviews.offline import page_policy
 from quadrat.sampling import open_sample
 from quadrat.scores import SYNTHETIC, is_synthetic
 from quadrat.shown import shown
 
 __all__ = ["ReportResult", "report"]
 
-POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
-)
 Part = tuple[str, str, str]  # the section's name in addresses, its title, its HTML
 
 
@@ -312,6 +309,7 @@ def _html(
         resources.files("quadrat.reports").joinpath(name).read_text("utf-8")
         for name in ("page.css", "page.js")
     )
+    css += sections.shades()
     links = "".join(f'<li><a href="#{name}">{text(head)}</a></li>' for name, head, _ in parts)
     body = "".join(markup.section(*part) for part in parts)
     # "<" cannot end the script element, nor open a comment in it
@@ -320,7 +318,7 @@ def _html(
     day = text(made["Made"][:10])
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{page_policy(css, js)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{name}</title><style>{css}</style></head><body>'
         '<a class="skip" href="#summary">To the summary</a>'

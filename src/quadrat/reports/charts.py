@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quadrat.areas.tables import number
 from quadrat.metrics import Calibration, Estimate
+from quadrat.reports.markup import swatch, text
 
 INK, GRID, BLUE = "#222222", "#dddddd", "#2166ac"
 WIDE = 1.25
@@ -22,15 +23,15 @@ def _svg(
     """The chart; `scale` is how much larger than its units it is shown where there is room."""
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(about, quote=True)}" '
-        f'class="chart" style="max-width:{round(width * scale)}px"><title>{escape(title)}</title>'
+        f'class="chart" width="{round(width * scale)}"><title>{escape(title)}</title>'
         f"{''.join(body)}</svg>"
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 12) -> str:
+def _text(x: float, y: float, words: str, anchor: str = "start", size: int = 12) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" '
-        f'fill="{INK}">{escape(text)}</text>'
+        f'fill="{INK}">{text(words)}</text>'
     )
 
 
@@ -220,9 +221,7 @@ def plots(
     counts = {what: read.count(what) for what in colors if what in read}
     said = "; ".join(f"{what} {n}" for what, n in counts.items())
     key = "".join(
-        f'<li><span class="swatch" style="background:{escape(colors[what], quote=True)}" '
-        f'aria-hidden="true"></span>{escape(what)} ({n:,})</li>'
-        for what, n in counts.items()
+        f"<li>{swatch(colors[what])}{text(what)} ({n:,})</li>" for what, n in counts.items()
     )
     chart = _svg(round(width), round(height), title, f"{title}: {said}.", body)
     return f'{chart}<ul class="legend" aria-label="What the plots are">{key}</ul>'

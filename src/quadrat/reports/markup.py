@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -11,11 +12,21 @@ from quadrat.areas.tables import number
 from quadrat.metrics import Estimate
 
 _NUMBER = ' class="n"'
+_NAME = r"[^\s/\\'\"<>|;,()]+"
+_FOLDERS = re.compile(  # of this machine: from a root, a drive or a home to the last slash
+    r"(?<![\w./~<])(?!//)(?:(?:file|local|sqlite)://+|~[/\\]|[A-Za-z]:[/\\]|\\{1,2}|/)"
+    rf"(?:{_NAME}(?: {_NAME}){{0,2}}[/\\])+"
+)
 
 
 def text(value: Any) -> str:
-    """Escaped text."""
-    return escape(str(value), quote=True)
+    """Escaped text; of a path of this machine the last name alone."""
+    return escape(without_folders(str(value)), quote=True)
+
+
+def without_folders(words: str) -> str:
+    """The words with paths of this machine cut to their last names: a page goes to strangers."""
+    return _FOLDERS.sub("", words)
 
 
 def section(name: str, title: str, body: str) -> str:
@@ -109,7 +120,10 @@ def signed(value: float) -> str:
 
 def swatch(color: str) -> str:
     """A small square of a class's colour."""
-    return f'<span class="swatch" style="background:{text(color)}" aria-hidden="true"></span>'
+    return (
+        '<svg class="swatch" viewBox="0 0 1 1" aria-hidden="true">'
+        f'<rect width="1" height="1" fill="{text(color)}"/></svg>'
+    )
 
 
 def named(name: str, color: str) -> str:

@@ -283,8 +283,7 @@
       if (map) {
         const button = document.createElement("button");
         button.type = "button";
-        button.textContent = "Show on the map";
-        button.setAttribute("aria-label", "Show candidate " + row.rank + " on the map");
+        button.textContent = "Show " + row.rank + " on the map";
         button.addEventListener("click", function () { map.go(row.row, row.col); });
         figure.append(button);
       }

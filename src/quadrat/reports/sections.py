@@ -24,6 +24,7 @@ from quadrat.reports.markup import (
 from quadrat.scores.likeness import warning
 
 MOST_IMAGES = 10  # listed
+STEPS = 20  # of the shading of a confusion matrix
 NO_LABELS = (
     '<p class="warn"><strong>No reference labels.</strong> Nothing is known of this map’s errors: '
     "score tiles that have labels to learn how far it can be trusted.</p>"
@@ -111,9 +112,9 @@ def confusion(found: Metrics, colors: Sequence[str]) -> str:
         cells = []
         for j, n in enumerate(found.confusion[i]):
             part = n / total if total else 0.0
-            shade, ink = _shade(part, right=i == j)
             small = f"<br><small>{part:.0%}</small>" if n else ""
-            cells.append(f'<td class="n" style="background:{shade};color:{ink}">{n:,}{small}</td>')
+            shade = f"{'right' if i == j else 'wrong'}-{round(part * STEPS)}"
+            cells.append(f'<td class="n {shade}">{n:,}{small}</td>')
         body.append(
             f'<tr><th scope="row">{named(name, colors[i])}</th>{"".join(cells)}'
             f'<td class="n">{total:,}</td></tr>'
@@ -122,6 +123,16 @@ def confusion(found: Metrics, colors: Sequence[str]) -> str:
     return matrix(
         heads, body, "Confusion matrix: tiles, and their share of the class on the ground"
     )
+
+
+def shades() -> str:
+    """Style rules of the confusion matrix’s cells, as the page’s policy takes no styles in tags."""
+    rules = []
+    for right, kind in ((True, "right"), (False, "wrong")):
+        for i in range(STEPS + 1):
+            ground, ink = _shade(i / STEPS, right=right)
+            rules.append(f"td.{kind}-{i}{{background:{ground};color:{ink}}}")
+    return "".join(rules)
 
 
 def _shade(part: float, *, right: bool) -> tuple[str, str]:

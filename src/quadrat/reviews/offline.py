@@ -61,10 +61,7 @@ def _data_uri(picture: bytes) -> str:
 def _page(data: Any) -> str:
     """The page with style, scripts and data inside; its policy names them by their digests."""
     style, script = page_file("page.css"), "\n".join(page_file(name) for name in SCRIPTS)
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
-        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
-    )
+    policy = page_policy(style, script)
     # "<" cannot end the script element, nor open a comment in it
     embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     html = re.sub(r'<script src="[^"]+"></script>\n?', "", page_file("page.html"))
@@ -77,6 +74,14 @@ def _page(data: Any) -> str:
         "</body>",
         f'<script type="application/json" id="data">{embedded}</script>\n'
         f"<script>{script}</script>\n</body>",
+    )
+
+
+def page_policy(style: str, script: str) -> str:
+    """The content security policy of a page that loads nothing and has one style and one script."""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
+        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
     )
 
 
