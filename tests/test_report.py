@@ -240,12 +240,15 @@ def test_areas_are_the_stratified_estimate(folder: Path, first: dict[str, np.nda
     for k, row in enumerate(rows):
         adjusted = sum((whole == j).sum() * HA * (truth[shown == j] == k).mean() for j in range(6))
         assert row[0] == NAMES[k]
+        assert amount(row[1]) == pytest.approx(adjusted, abs=0.6)
+        assert amount(row[2]) == pytest.approx(adjusted * 2.4710538, abs=1.5)
+    behind = one.table("Behind the areas of 2011-07-01: what the map alone counts, not an estimate")
+    for k, row in enumerate(behind):
+        assert [row[0], row[1]] == [NAMES[k], str((whole == k).sum())]
         assert amount(row[2]) == pytest.approx((whole == k).sum() * HA, abs=0.6)
-        assert amount(row[3]) == pytest.approx(adjusted, abs=0.6)
-        assert amount(row[5]) == pytest.approx(adjusted * 2.4710538, abs=1.5)
-        assert row[6] in ("Wald", "Clopper-Pearson")
-        assert row[6] == "Clopper-Pearson" or (truth == k).sum() >= 20
-    if any(row[6] == "Clopper-Pearson" for row in rows):
+        assert row[4] in ("Wald", "Clopper-Pearson")
+        assert row[4] == "Clopper-Pearson" or (truth == k).sum() >= 20
+    if any(row[4] == "Clopper-Pearson" for row in behind):
         assert "Clopper-Pearson: fewer than 20 reference tiles" in one.text
 
 
@@ -273,6 +276,35 @@ def test_an_area_has_one_estimate_on_a_page(folder: Path, two: Page) -> None:
         stated = re.search(rf"{said['dates'][date]}: .*?, ha: {largest} ([\d,.]+)", two.text)
         assert stated and amount(stated[1]) == pytest.approx(ha[largest], abs=0.6)
     assert sum(row[0] == "Overall accuracy" for t in two.tables.values() for row in t) == 1
+
+
+def test_the_first_page_answers_what_a_board_asks(folder: Path, tmp_path: Path) -> None:
+    dates = [str(folder / "a"), str(folder / "b")]
+    found = report(
+        dates, str(tmp_path / "r.html"), change=str(folder / "two_change"), place="Ash <County>"
+    )
+    text = (tmp_path / "r.html").read_text("utf-8")
+    first = Page(text).text.split("Candidates of change", 1)[1].split(" Map ", 1)[0]
+    asked = (
+        "What is this?", "Where?", "When?", "How much of each class?", "What changed?",
+        "How sure is this?", "What it must not be used for",
+    )  # fmt: skip
+    places = [first.index(question) for question in asked]
+    assert places == sorted(places)
+    assert "Ash <County>" in first and "Land use of Ash <County>, 2011-07-01" in Page(text).text
+    ha = f"{SIDE**2 * HA:,.0f} ha ({SIDE**2 * HA * 2.4710538:,.0f} acres"
+    assert f"400 squares of ground, {ha}" in first
+    assert "Aerial imagery of 2011-07-01 and 2016-08-02." in first
+    assert "For boundaries, taxes, permits or any legal purpose" in first
+    assert found.sections.index("Candidates of change") < found.sections.index("Accuracy")
+    assert found.sections.index("Accuracy") < found.sections.index("Method notes")
+
+
+def test_classes_are_explained_in_words(two: Page) -> None:
+    said = two.text.split("What the classes mean")[-1]
+    for name, words in (("Developed", "houses among gardens"), ("Cultivated", "fields of crops")):
+        assert words in said.split(name, 1)[1][:250]
+    assert "There are no pictures: the imagery was not at hand." in said
 
 
 def pixels(layer: dict[str, Any]) -> np.ndarray:

@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -253,6 +254,13 @@ def test_candidates_are_paged_and_their_pictures_load(shown: Any) -> None:
         "return i.length && i.every(x => x.complete) ? i.map(x => x.naturalWidth) : null",
     )
     assert len(wide) > 4 and min(wide) > 300
+    said = shown.find_element("css selector", "#candidates .card").text
+    lat, lon = re.search(r"([-\d.]+), ([-\d.]+)\nhttps", said).groups()  # type: ignore[union-attr]
+    assert f"https://www.openstreetmap.org/?mlat={lat}&mlon={lon}#map=17/{lat}/{lon}" in said
+    assert f"https://www.google.com/maps?q={lat},{lon}" in said
+    assert shown.find_elements("css selector", "#candidates a") == []
+    examples = shown.find_elements("css selector", "#classes .examples img")
+    assert len(examples) > 8 and all("sure" in e.get_attribute("alt") for e in examples)
     shown.find_element("css selector", "[data-page=next]").click()
     head = "return document.querySelector('#candidates strong').textContent"
     assert shown.execute_script(head).startswith("13. ")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 )
 @click.option("--model", metavar="MODEL", help="The model, where it is not where the scores say.")
 @click.option("--title", help="Of the page; made from the dates if not given.")
+@click.option("--place", metavar="NAME", help="What the ground is called; nothing is looked up.")
 @args.coarser
 @args.labelled
 @args.option(

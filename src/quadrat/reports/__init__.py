@@ -1,7 +1,8 @@
 """`report`: one HTML file that works offline, for those who must decide on a map.
 
     content      what is shown, gathered from scores, change, model and run history
-    words        the summary
+    words        the first page and the summary
+    classes      what classes mean, with examples
     sections     map, accuracy, area, candidates, mistakes as HTML
     transitions  change as HTML
     interpreted  plots that people interpreted
@@ -29,8 +30,8 @@ from quadrat import changes, storage
 from quadrat import dates as dating
 from quadrat.errors import InputError, QuadratError
 from quadrat.records import Record
-from quadrat.reports import content as gathering
 from quadrat.reports import (
+    classes,
     images,
     interpreted,
     layers,
@@ -40,6 +41,7 @@ from quadrat.reports import (
     transitions,
     words,
 )
+from quadrat.reports import content as gathering
 from quadrat.reports.content import Content, Day
 from quadrat.reports.markup import text
 from quadrat.reviews.offline import page_policy
@@ -78,6 +80,7 @@ def report(
     change: str | None = None,
     model: str | None = None,
     title: str | None = None,
+    place: str | None = None,
     legend: str | None = None,
     split: str = "auto",
     pictures: int = 60,
@@ -97,7 +100,8 @@ def report(
         change: a folder that `change` wrote. None looks for change itself when there are two dates
             or more, and writes it beside the report.
         model: the model that scored, where it is not where the scores say.
-        title: the page's; made from the dates when None.
+        title: the page's; made from the dates and the place when None.
+        place: what the ground is called; nothing is looked up.
         legend: a coarser legend (name or TOML file) that all is folded into.
         split: which labelled tiles accuracy and area go by; see `quadrat.areas.area`.
         pictures: candidates with pictures in the file.
@@ -137,7 +141,7 @@ def report(
             sample, answers, maps, imagery=_of_sample(sample, days, imagery), legend=legend,
             most=pictures,
         )  # fmt: skip
-    found = _gather(days, run, change, model, title, pictures, read)
+    found = _gather(days, run, change, model, title, pictures, read, place)
     summary = words.summary(found)
     page, used = _page(found, summary)
     data = page.encode("utf-8")
@@ -190,6 +194,7 @@ def _gather(
     title: str | None,
     most: int,
     read: interpreted.InterpretedPlots | None,
+    place: str | None,
 ) -> Content:
     given = model
     if given is None and run is not None:
@@ -200,18 +205,20 @@ def _gather(
     shots: Mapping[int, bytes] = {}
     if change is not None:
         said, rows, transitions = gathering.read_change(change)
+        days = gathering.dated(days, said)
         shots = gathering.read_shots(said, change, most)
     dates = [d.date for d in days]
     synthetic = any(is_synthetic(d.info) for d in days)
-    name = title or (_title(dates, synthetic) if dates else f"Run {run.name}")
+    name = title or (_title(dates, synthetic, place) if dates else f"Run {run.name}")
     return Content(
-        name, days, said, rows, shots, transitions, about, run, tuple(notes), synthetic, read
+        name, days, said, rows, shots, transitions, about, run, tuple(notes), synthetic, read, place
     )  # fmt: skip
 
 
-def _title(dates: Sequence[str], synthetic: bool) -> str:
+def _title(dates: Sequence[str], synthetic: bool, place: str | None) -> str:
     when = " and ".join(dates) if len(dates) < 3 else f"{dates[0]} to {dates[-1]}"
-    return f"{'Synthetic imagery: land' if synthetic else 'Land'} use, {when}"
+    of = f" of {place}" if place else ""
+    return f"{'Synthetic imagery: land' if synthetic else 'Land'} use{of}, {when}"
 
 
 def _page(found: Content, summary: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -220,31 +227,17 @@ def _page(found: Content, summary: Sequence[str]) -> tuple[str, tuple[str, ...]]
         "Made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "By": f"Quadrat {quadrat.__version__}",
     }
-    items = "".join(f"<li>{text(s)}</li>" for s in summary)
+    asked = words.front(found) or [("In short", list(summary))]
     made_up = f'<p class="warn"><strong>{text(SYNTHETIC)}</strong></p>' if found.synthetic else ""
-    top = f'{made_up}{markup.keys(words.keys(found))}<ul class="summary">{items}</ul>'
-    parts = [("summary", "Summary", top)]
+    front = f'<div class="front">{markup.questions(asked)}</div>'
+    parts = [("summary", "Summary", f"{made_up}{markup.keys(words.keys(found))}{front}")]
     drawn, origin = layers.layers(found)
     tile_m = next((d.grid.tile_m for d in found.days if d.grid is not None), 0.0)
     if drawn:
         parts.append(("map", "Map", sections.map_view(drawn, tile_m)))
-    if found.interpreted is not None:
-        parts.append(("plots", "Interpreted plots", interpreted.section(found.interpreted)))
-        if found.interpreted.disputed:
-            said = interpreted.disputed_section(found.interpreted)
-            parts.append(("disputed", "Disputed plots", said))
-    parts += _accuracy(found.days) or _trained(found)
-    if found.change is not None:
-        colors = transitions.colors_of(found, found.change)
-        parts.append(("area", "Area", transitions.areas(found.change, colors)))
-        parts.append(("change", "Change", transitions.change(found)))
-        parts.append(("changed", "Candidates of change", sections.candidates(found)))
-    elif any(d.area is not None for d in found.days):
-        body = [sections.area(d) for d in found.days]
-        several = len(found.days) > 1
-        parts.append(("area", "Area", sections.each(found.days, body, several=several)))
-    if any(d.accuracy is not None for d in found.days):
-        parts.append(("mistakes", "Most confident mistakes", sections.mistakes(found.days)))
+    parts += _figures(found)
+    board = len(parts)
+    parts += _review(found)
     parts.append(("provenance", "Data and model", provenance.provenance(found, made)))
     data = {
         "layers": [vars(one) for one in drawn],
@@ -252,7 +245,43 @@ def _page(found: Content, summary: Sequence[str]) -> tuple[str, tuple[str, ...]]
         "tile_m": tile_m,
         "candidates": _rows(found),
     }
-    return _html(found.title, parts, data, made), tuple(title for _, title, _ in parts)
+    page = _html(found.title, (parts[:board], parts[board:]), data, made)
+    return page, tuple(title for _, title, _ in parts)
+
+
+def _figures(found: Content) -> list[Part]:
+    """What the land is, how much there is of it, and what changed."""
+    parts = []
+    first = next((d for d in found.days if d.examples), found.days[0] if found.days else None)
+    if first is not None:
+        body = classes.section(first.legend.classes, first.examples, first.date)
+        parts.append(("classes", "What the classes mean", body))
+    if found.change is not None:
+        colors = transitions.colors_of(found, found.change)
+        parts.append(("area", "Area", transitions.areas(found.change, colors)))
+        parts.append(("change", "Change", transitions.change(found)))
+        parts.append(("changed", "Candidates of change", sections.candidates(found)))
+    elif any(d.area is not None for d in found.days):
+        each = [sections.area(d) for d in found.days]
+        several = len(found.days) > 1
+        parts.append(("area", "Area", sections.each(found.days, each, several=several)))
+    return parts
+
+
+def _review(found: Content) -> list[Part]:
+    """How good the map is, and how that is known."""
+    parts = []
+    if found.interpreted is not None:
+        parts.append(("plots", "Interpreted plots", interpreted.section(found.interpreted)))
+        if found.interpreted.disputed:
+            said = interpreted.disputed_section(found.interpreted)
+            parts.append(("disputed", "Disputed plots", said))
+    parts += _accuracy(found.days) or _trained(found)
+    if any(d.accuracy is not None for d in found.days):
+        parts.append(("mistakes", "Most confident mistakes", sections.mistakes(found.days)))
+    if found.days:
+        parts.append(("methods", "Method notes", sections.methods(found)))
+    return parts
 
 
 def _accuracy(days: Sequence[Day]) -> list[Part]:
@@ -303,15 +332,22 @@ def _rows(found: Content) -> list[dict[str, Any]]:
 
 
 def _html(
-    title: str, parts: Sequence[Part], data: Mapping[str, Any], made: Mapping[str, str]
+    title: str,
+    parts: tuple[Sequence[Part], Sequence[Part]],
+    data: Mapping[str, Any],
+    made: Mapping[str, str],
 ) -> str:
     css, js = (
         resources.files("quadrat.reports").joinpath(name).read_text("utf-8")
         for name in ("page.css", "page.js")
     )
     css += sections.shades()
-    links = "".join(f'<li><a href="#{name}">{text(head)}</a></li>' for name, head, _ in parts)
-    body = "".join(markup.section(*part) for part in parts)
+    groups = list(zip(("For everyone", "For a reviewer"), parts, strict=True))
+    links = "".join(_links(title, group) for title, group in groups)
+    body = "".join(
+        f'<p class="part">{title}</p>{"".join(markup.section(*part) for part in group)}'
+        for title, group in groups
+    )
     # "<" cannot end the script element, nor open a comment in it
     embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     name = text(title)
@@ -323,8 +359,13 @@ def _html(
         f'<link rel="icon" href="data:,"><title>{name}</title><style>{css}</style></head><body>'
         '<a class="skip" href="#summary">To the summary</a>'
         f'<header><h1>{name}</h1><p class="by">Report of {day}, {text(made["By"])}</p></header>'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav><main>{body}</main>'
+        f'<nav aria-label="Sections">{links}</nav><main>{body}</main>'
         "<footer>This file is whole: it needs no network and loads nothing.</footer>"
         f'<script type="application/json" id="data">{embedded}</script><script>{js}</script>'
         "</body></html>"
     )
+
+
+def _links(title: str, parts: Sequence[Part]) -> str:
+    items = "".join(f'<li><a href="#{name}">{text(head)}</a></li>' for name, head, _ in parts)
+    return f'<p>{title}</p><ul aria-label="{title}">{items}</ul>'

@@ -79,15 +79,14 @@ def reliability(found: Calibration) -> str:
 def bars(
     names: Sequence[str],
     colors: Sequence[str],
-    mapped: Sequence[float],
-    figures: Sequence[Estimate | None],
+    figures: Sequence[Estimate],
     unit: str,
     about: str,
 ) -> str:
-    """A bar a class from 0 to its value, its interval, and a diamond for what the map shows."""
+    """A bar a class from 0 to its value, and its interval."""
     left, right, step, top = 110, 20, 28, 8
     width, height = 500, top + step * len(names) + 40
-    ends = [0.0, *mapped, *(v for f in figures if f for v in (f.value, f.low, f.high))]
+    ends = [0.0, *(v for f in figures for v in (f.value, f.low, f.high))]
     low, high = min(v for v in ends if math.isfinite(v)), max(v for v in ends if math.isfinite(v))
     span = (high - low) or 1.0
 
@@ -100,22 +99,16 @@ def bars(
         body.append(_text(at(tick), height - 18, number(tick), "middle"))
     for i, name in enumerate(names):
         y, figure = top + step * i + step / 2, figures[i]
-        value = mapped[i] if figure is None else figure.value
-        x0, x1 = sorted((at(0.0), at(value)))
+        x0, x1 = sorted((at(0.0), at(figure.value)))
         body.append(_text(left - 8, y + 4, _short(name), "end"))
         body.append(
             f'<rect x="{x0:.1f}" y="{y - 9:.1f}" width="{x1 - x0:.1f}" height="18" '
             f'fill="{escape(colors[i], quote=True)}" stroke="{INK}" stroke-width="0.5"/>'
         )
-        if figure is not None and math.isfinite(figure.low):
+        if math.isfinite(figure.low):
             a, b = at(figure.low), at(figure.high)
             body += [_line(a, y, b, y, INK, 1.5), _line(a, y - 5, a, y + 5, INK, 1.5)]
             body.append(_line(b, y - 5, b, y + 5, INK, 1.5))
-            x = at(mapped[i])
-            body.append(
-                f'<path d="M{x - 5:.1f} {y} L{x:.1f} {y - 5} L{x + 5:.1f} {y} L{x:.1f} {y + 5}Z" '
-                f'fill="#ffffff" stroke="{INK}"/>'
-            )
     body.append(_line(at(0.0), top, at(0.0), height - 34, INK))
     body.append(_text((left + width - right) / 2, height - 3, unit, "middle"))
     return _svg(width, height, unit, about, body, WIDE)

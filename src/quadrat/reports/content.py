@@ -24,12 +24,15 @@ from quadrat.grid import Grid
 from quadrat.legend import Legend
 from quadrat.metrics import Metrics
 from quadrat.model import ModelInfo
+from quadrat.reports import classes
+from quadrat.reports.classes import Example
 from quadrat.reports.interpreted import InterpretedPlots
 from quadrat.scores import DateScores, columns
 from quadrat.tiles.surroundings import Surroundings
 
 Ints = NDArray[np.int64]
 COARSE = "nlcd3"
+_Missed = tuple[int, int, int]  # place in the table, true class, mapped class
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Day:
         area: error-adjusted where there are reference tiles, else the map's own.
         tiles: the date's table; None for pictures without a place.
         labels: where the reference labels come from, when the tile set says it.
+        examples: pictures of tiles that each class is surest of.
     """
 
     uri: str
@@ -77,6 +81,7 @@ class Day:
     mistakes: tuple[Mistake, ...]
     notes: tuple[str, ...]
     labels: Origin | None = None
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class Content:
         transitions: the table of all tiles of the change.
         synthetic: whether any imagery says of itself that it is generated.
         interpreted: what people say of a sample of plots.
+        place: what the ground is called, as the user says it.
     """
 
     title: str
@@ -103,6 +109,7 @@ class Content:
     notes: tuple[str, ...] = field(default=())
     synthetic: bool = False
     interpreted: InterpretedPlots | None = None
+    place: str | None = None
 
 
 def read_day(
@@ -125,7 +132,7 @@ def read_day(
     day = day if coarser is None else day.folded(coarser)
     notes: list[str] = []
     accuracy = coarse = None
-    wrong: tuple[Mistake, ...] = ()
+    missed: list[_Missed] = []
     try:
         ref = reference.from_scores((day,), split)
         notes += ref.notes
@@ -136,12 +143,13 @@ def read_day(
         held = day.take(ref.places)
         accuracy, three = _accuracy(held), _three(day.legend)
         coarse = None if three is None else _accuracy(held.folded(three))
-        wrong, said = _mistakes(day, ref.places, ref.truth[:, 0], most_mistakes, imagery)
-        notes += said
+        missed = _missed(day, ref.places, ref.truth[:, 0], most_mistakes)
+    wrong, examples, said = _pictured(day, missed, imagery)
+    notes += said
     table = areas.by_labels(day, ref, split)
     return Day(
         uri, day.date, day.legend, opened.grid, opened.info, len(day), accuracy, coarse, table,
-        day, wrong, tuple(dict.fromkeys((*notes, *table.notes))), _labels(opened.info),
+        day, wrong, tuple(dict.fromkeys((*notes, *table.notes))), _labels(opened.info), examples,
     )  # fmt: skip
 
 
@@ -192,32 +200,39 @@ def _three(own: Legend) -> Legend | None:
     return coarse
 
 
-def _mistakes(
-    day: DateScores, places: Ints, truth: Ints, most: int, imagery: Sequence[str]
-) -> tuple[tuple[Mistake, ...], list[str]]:
-    """Reference tiles with the wrong class, the surest first, each with its picture."""
+def _missed(day: DateScores, places: Ints, truth: Ints, most: int) -> list[_Missed]:
+    """Reference tiles with the wrong class, the surest first: place, true and mapped class."""
     p = day.probabilities[places]
     shown, sure = p.argmax(1), p.max(1)
     order = np.flatnonzero(shown != truth)
     order = order[np.argsort(-sure[order], kind="stable")][:most]
-    at = places[order]
-    tiles = list(zip(day.rows[at].tolist(), day.cols[at].tolist(), strict=True))
+    return [(int(places[i]), int(truth[i]), int(shown[i])) for i in order]
+
+
+def _pictured(
+    day: DateScores, missed: Sequence[_Missed], imagery: Sequence[str]
+) -> tuple[tuple[Mistake, ...], tuple[Example, ...], list[str]]:
+    """Mistakes and examples with their pictures, and what could not be done."""
+    typical = classes.surest(day)
+    at = [i for i, _, _ in missed] + [i for _, i in typical]
+    tiles = {i: (int(day.rows[i]), int(day.cols[i])) for i in at}
     look, said = None, []
-    if tiles:
-        try:
-            look = pictures.open_ground(day, tiles, imagery)
-        except QuadratError as error:
-            said.append(str(error).capitalize() + ".")
-    names = day.legend.names
-    found = []
-    for i, (row, col) in zip(order, tiles, strict=True):
-        found.append(
-            Mistake(
-                f"tile ({row}, {col})", names[truth[i]], names[shown[i]], float(sure[i]),
-                None if look is None else _centre(look, row, col),
-            )
-        )  # fmt: skip
-    return tuple(found), said
+    try:
+        look = pictures.open_ground(day, list(tiles.values()), imagery) if tiles else None
+    except QuadratError as error:
+        said.append(str(error).capitalize() + ".")
+    shots = {i: None if look is None else _centre(look, *tile) for i, tile in tiles.items()}
+    names, p = day.legend.names, day.probabilities
+    wrong = [
+        Mistake(f"tile {tiles[i]}", names[truth], names[k], float(p[i, k]), shots[i])
+        for i, truth, k in missed
+    ]
+    examples = [
+        Example(k, f"tile {tiles[i]}", float(p[i, k]), shot)
+        for k, i in typical
+        if (shot := shots[i]) is not None
+    ]
+    return tuple(wrong), tuple(examples), said
 
 
 def _centre(look: Surroundings, row: int, col: int) -> str | None:
@@ -354,4 +369,14 @@ def told_apart(days: Sequence[Day]) -> tuple[Day, ...]:
         if names.count(d.date) > 1
         else d
         for d in days
+    )
+
+
+def dated(days: Sequence[Day], said: Mapping[str, Any]) -> tuple[Day, ...]:
+    """The days under the change's names for them: a date that scores do not say is said there."""
+    if len(days) != len(said["dates"]):
+        return tuple(days)
+    return tuple(
+        d if d.info.get("dates") else dataclasses.replace(d, date=str(name))
+        for d, name in zip(days, said["dates"], strict=True)
     )

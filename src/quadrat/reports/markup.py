@@ -145,3 +145,16 @@ def keys(values: Sequence[tuple[str, str, str]]) -> str:
         for what, value, more in values
     )
     return f'<dl class="keys">{cards}</dl>' if cards else ""
+
+
+def questions(asked: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Questions of a reader as headings, each with its sentences."""
+    return "".join(
+        f"<div><h3>{text(question)}</h3>{_sentences(said)}</div>" for question, said in asked
+    )
+
+
+def _sentences(said: Sequence[str]) -> str:
+    if len(said) == 1:
+        return f"<p>{text(said[0])}</p>"
+    return f'<ul class="summary">{"".join(f"<li>{text(s)}</li>" for s in said)}</ul>'

@@ -278,7 +278,12 @@
       const where = document.createElement("small");
       where.textContent = "Tile (" + row.row + ", " + row.col + "), " + row.lat.toFixed(5) + ", " +
         row.lon.toFixed(5);
-      caption.append(head, about, where);
+      const at = row.lat.toFixed(5) + "," + row.lon.toFixed(5);
+      const links = document.createElement("small");
+      links.className = "links";
+      links.textContent = "https://www.openstreetmap.org/?mlat=" + at.replace(",", "&mlon=") +
+        "#map=17/" + at.replace(",", "/") + " https://www.google.com/maps?q=" + at;
+      caption.append(head, about, where, links);
       figure.append(caption);
       if (map) {
         const button = document.createElement("button");

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from quadrat.areas.intervals import EXACT
 from quadrat.areas.tables import ACRES, number
-from quadrat.metrics import PURE, SCORES, Metrics
+from quadrat.metrics import PURE, SCORES, Estimate, Metrics
 from quadrat.reports import charts
 from quadrat.reports.content import Content, Day, Mistake
 from quadrat.reports.images import Layer
@@ -42,7 +43,7 @@ def accuracy(day: Day) -> str:
     """Overall figures and those of each class."""
     found, unlike = day.accuracy, likeness(day)
     if found is None:
-        return unlike + NO_LABELS + notes(n for n in day.notes if not n.startswith("No accuracy"))
+        return unlike + NO_LABELS
     lines = [[SCORES[name].title, share(figure)] for name, figure in found.scores.items()]
     if found.pure is not None and len(found.purity) > 1:
         lines.insert(1, [f"Overall accuracy, pure plots alone ({PURE:.0%})", share(found.pure)])
@@ -66,7 +67,6 @@ def accuracy(day: Day) -> str:
     return (
         f'{unlike}<div class="tables">{table(["Figure", "Value"], lines, caption)}'
         f"{table(heads, classes, 'Each class, on the same tiles')}{_purity(found)}</div>"
-        f"{notes(day.notes)}"
     )
 
 
@@ -180,8 +180,8 @@ def area(day: Day) -> str:
         for r in found.rows
     )
     chart = charts.bars(
-        [r.name for r in found.rows], found.colors, [r.raw_ha for r in found.rows],
-        [r.adjusted for r in found.rows], "hectares",
+        [r.name for r in found.rows], found.colors,
+        [r.adjusted or Estimate(r.raw_ha, math.nan, math.nan) for r in found.rows], "hectares",
         f"Area of each class in hectares: {spoken}",
     )  # fmt: skip
     pairs = list(zip(found.rows, found.colors, strict=True))
@@ -196,33 +196,57 @@ def area(day: Day) -> str:
         ]
         heads = ["Class", "Tiles", "Hectares, unadjusted", "Acres, unadjusted"]
         return warn + chart + table(heads, plain, caption)
-    how = (
-        f"{text(found.title)}: the model’s shares of every plot, less what they differ from the "
-        "label source on held-out ground."
-        if found.estimand == "ground"
-        else "Of plots by main class, adjusted for the map’s errors with the stratified estimator "
-        "of Olofsson et al. (2014)."
-    )
     words = (
-        f"<p>{how} Lines through the bars are intervals; diamonds are what the map alone would "
-        "say.</p>"
+        "<p>Estimated, with the map’s errors taken out; lines through the bars are intervals. "
+        '<a href="#methods">Method notes</a> say how.</p>'
     )
-    heads = [
-        "Class", "Tiles", "Hectares, mapped", "Hectares, adjusted", "Standard error",
-        "Acres, adjusted", "Interval of",
-    ]  # fmt: skip
     rows = [
-        [
-            named(row.name, color), f"{row.tiles:,}", number(row.raw_ha),
-            quantity(row.adjusted), number(row.se_ha), quantity(row.adjusted, ACRES),
-            text(row.interval or ""),
-        ]
+        [named(row.name, color), quantity(row.adjusted), quantity(row.adjusted, ACRES)]
         for row, color in pairs
-    ]  # fmt: skip
+    ]
+    heads = ["Class", "Hectares", "Acres"]
     body = words + chart + table(heads, rows, f"{caption}; {found.level:.0%} intervals")
     # beside the figures that they are about: an error of 0 is not certainty
     kept = ("standard errors", EXACT, "not the truth")
     return body + notes(n for n in found.notes if any(k in n for k in kept))
+
+
+def methods(content: Content) -> str:
+    """How the figures were found: a reviewer’s appendix, a date after the other."""
+    body = [_method(d) + notes(d.notes) for d in content.days]
+    said = each(content.days, body, several=len(content.days) > 1)
+    if content.change is not None:
+        said += f"<h3>Change</h3>{notes(str(n) for n in content.change['notes'])}"
+    return said
+
+
+def _method(day: Day) -> str:
+    """How a date's areas came from its map: counts, errors, kinds of interval."""
+    found = day.area
+    if found is None or not found.adjusted:
+        return ""
+    if found.survey is not None:
+        how = "Areas are estimated from interpreted plots; see there."
+    elif found.estimand == "ground":
+        how = (
+            f"{text(found.title)}: the model’s shares of every plot, less what they differ from "
+            "the label source on held-out ground."
+        )
+    else:
+        how = (
+            "Areas of plots by main class, adjusted for the map’s errors with the stratified "
+            "estimator of Olofsson et al. (2014)."
+        )
+    rows = [
+        [
+            named(row.name, color), f"{row.tiles:,}", number(row.raw_ha), number(row.se_ha),
+            text(", ".join(w for w in (row.estimator, row.interval) if w)),
+        ]
+        for row, color in zip(found.rows, found.colors, strict=True)
+    ]  # fmt: skip
+    heads = ["Class", "Tiles", "Hectares, map alone", "Standard error", "Interval of"]
+    caption = f"Behind the areas of {day.date}: what the map alone counts, not an estimate"
+    return f"<p>{how}</p>{table(heads, rows, caption)}"
 
 
 def mistakes(days: Sequence[Day]) -> str:

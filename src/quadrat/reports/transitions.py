@@ -9,7 +9,7 @@ from quadrat.areas.tables import ACRES
 from quadrat.metrics import Estimate
 from quadrat.reports import charts
 from quadrat.reports.content import Content
-from quadrat.reports.markup import matrix, named, notes, quantity, signed, table, text
+from quadrat.reports.markup import matrix, named, quantity, signed, table, text
 
 NO_REFERENCE = (
     '<p class="warn"><strong>No reference labels.</strong> The first date’s errors are not '
@@ -71,7 +71,7 @@ def change(content: Content) -> str:
         caption = f"From (rows) to (columns): hectares expected, {days[0]} to {days[-1]}"
         full = _matrix(said["matrix"], names, colors, ha, caption)
         body += f"<details><summary>All transitions as a matrix</summary>{full}</details>"
-    return body + notes(str(n) for n in said["notes"])
+    return body
 
 
 def colors_of(content: Content, said: Mapping[str, Any]) -> list[str]:

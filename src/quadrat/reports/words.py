@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quadrat import metrics
-from quadrat.areas.tables import number
+import numpy as np
+from numpy.typing import NDArray
+
+from quadrat import metrics, raster
+from quadrat.areas.tables import ACRES, number
 from quadrat.changes.tables import total as summed
 from quadrat.metrics import Estimate, Metrics
 from quadrat.reports.content import Content, Day
@@ -27,7 +30,7 @@ def keys(content: Content) -> list[Key]:
     for day in content.days:
         tail = f", {day.date}" if len(content.days) > 1 else ""
         if day.accuracy is not None:
-            found.append((f"Overall accuracy{tail}", *_percent(day.accuracy.overall)))
+            found.append((f"Agrees with the labels{tail}", *_percent(day.accuracy.overall)))
             if day.accuracy.pure is not None and len(day.accuracy.purity) > 1:
                 found.append((f"Of pure plots alone{tail}", *_percent(day.accuracy.pure)))
     trained = validated(content)
@@ -35,13 +38,16 @@ def keys(content: Content) -> list[Key]:
         found.append(("Overall accuracy on held-out ground", *_percent(trained.overall)))
     placed = [d for d in content.days if d.area is not None]
     if placed and placed[0].area is not None:
-        found.append(("Area mapped", f"{number(placed[0].area.total_ha)} ha", _tiles(placed[0])))
+        ha = placed[0].area.total_ha
+        more = f"{number(ha * ACRES)} acres, {_tiles(placed[0])}"
+        found.append(("Area mapped", f"{number(ha)} ha", more))
     if content.change is not None:
         said = content.change
         total = _changed(said)
         share = total.value / max(int(said["tiles"]), 1)
         ha = float(said["tile_ha"])
-        found.append(("Changed", f"{number(total.value * ha)} ha", f"{share:.1%} of the tiles"))
+        more = f"{number(total.value * ha * ACRES)} acres, {share:.1%} of all ground"
+        found.append(("Changed", f"{number(total.value * ha)} ha", more))
         false = f"about {round_count(float(said['expected_false']))} of them not real"
         found.append(("Candidates", f"{int(said['candidates']):,}", false))
     return found
@@ -93,6 +99,96 @@ def summary(content: Content) -> list[str]:
     return found
 
 
+def front(content: Content) -> list[tuple[str, list[str]]]:
+    """The first page: questions that a reader has, each with its sentences.
+
+    Nothing where there are no scores: a model alone has no place.
+    """
+    days = content.days
+    if not days:
+        return []
+    much = [_day(d, _areas(d, content.change)) for d in days]
+    sure = [s for d in days for s in _worth(d)]
+    if content.interpreted is not None:
+        sure = [*sentences(content.interpreted), *sure]
+    found = [("What is this?", _what(content)), ("Where?", _where(content))]
+    found.append(("When?", [f"Aerial imagery of {_listed([d.date for d in days])}."]))
+    found.append(("How much of each class?", much))
+    if content.change is not None:
+        found.append(("What changed?", _change(content.change)))
+    found += [("How sure is this?", sure), ("What it must not be used for", _unfit(content))]
+    return [(asked, said) for asked, said in found if said]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _what(content: Content) -> list[str]:
+    day = content.days[0]
+    if day.grid is None:
+        return ["What a model takes pictures for. They have no place, so there is no map."]
+    m = day.grid.tile_m
+    ha = m * m / 1e4
+    made = "generated imagery, not of a real place" if content.synthetic else "aerial imagery"
+    said = (
+        f"A map of how land is used, made by a computer model from {made}. Each square of {m:g} by "
+        f"{m:g} m ({number(ha)} ha, {number(ha * ACRES)} acres) has one of {len(day.legend)} "
+        f"classes: {_listed(day.legend.names)}."
+    )
+    return [said]
+
+
+def _where(content: Content) -> list[str]:
+    day = next((d for d in content.days if d.tiles is not None and d.area is not None), None)
+    named = [f"{content.place}."] if content.place else []
+    if day is None or day.tiles is None or day.grid is None or day.area is None:
+        return named
+    m, rows, cols = day.grid.tile_m, day.tiles.rows, day.tiles.cols
+    x = np.array([cols.min(), cols.max() + 1]) * m
+    y = -np.array([rows.max() + 1, rows.min()]) * m
+    lon, lat = raster.transform_points(day.grid.crs, "EPSG:4326", x, y)
+    ends = f"{_degrees(lat, 'NS')} and {_degrees(lon, 'EW')}"
+    ha = day.area.total_ha
+    size = f"{number(ha)} ha ({number(ha * ACRES)} acres, {number(ha / 100)} square kilometres)"
+    return [*named, f"{day.count:,} squares of ground, {size}, {ends}."]
+
+
+def _degrees(ends: NDArray[np.float64], sides: str) -> str:
+    low, high = (f"{abs(v):.2f}° {sides[0] if v >= 0 else sides[1]}" for v in ends)
+    return low if low == high else f"{low} to {high}"
+
+
+def _unfit(content: Content) -> list[str]:
+    """What a reader must not do with the page."""
+    said = []
+    if content.synthetic:
+        said.append("For anything about a real place: the imagery is generated.")
+    grid = next((d.grid for d in content.days if d.grid is not None), None)
+    if grid is not None:
+        m = f"{grid.tile_m:g} m"
+        said.append(
+            f"For a single parcel, lot or field: a square of {m} is the least that it shows, with "
+            "one class for all of it."
+        )
+        said.append("For boundaries, taxes, permits or any legal purpose: it is no survey.")
+    if any(d.accuracy is None for d in content.days):
+        said.append(
+            "For areas of a date without reference labels as if they were measured: its errors are "
+            "not known."
+            if content.change is None
+            else "For a date without reference labels alone: what is said of it rests on the first."
+        )
+    if content.interpreted is None and any(d.accuracy is not None for d in content.days):
+        said.append(
+            "As the truth: its figures say how far it agrees with the label source, which was made "
+            "from satellite images and has errors of its own."
+        )
+    if content.change is not None and int(content.change["candidates"]):
+        said.append("Against anyone on the list of candidates: each is a place to look at first.")
+    return said
+
+
 def _areas(day: Day, said: Mapping[str, Any] | None) -> list[tuple[str, Estimate]]:
     """Each class's hectares on a date: the estimate that the page's Area section shows.
 
@@ -112,10 +208,13 @@ def _areas(day: Day, said: Mapping[str, Any] | None) -> list[tuple[str, Estimate
 
 
 def _day(day: Day, areas: list[tuple[str, Estimate]]) -> str:
-    k = len(day.legend)
+    k = len(areas) or len(day.legend)
     if day.area is None:
         return f"{day.date}: {day.count:,} pictures in {k} classes."
-    parts = [f"{n} {_ha(f)}" for n, f in sorted(areas, key=lambda a: -a[1].value)[:3]]
+    parts = [
+        f"{n} {_ha(f)}, {number(f.value * ACRES)} acres"
+        for n, f in sorted(areas, key=lambda a: -a[1].value)[:3]
+    ]
     sure = any(math.isfinite(f.low) for _, f in areas)
     how = "Largest by area" if sure else "Largest as mapped, errors included"
     return (
