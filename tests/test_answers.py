@@ -16,7 +16,8 @@ from made_scores import certain, square, write_scores
 from quadrat.errors import InputError, LabelError
 from quadrat.legend import load_legend
 from quadrat.sampling import PlotSample, sample
-from quadrat.sampling.answers import ANSWERS, read_answers
+from quadrat.sampling.answers import read_answers
+from quadrat.sampling.package import COLUMNS
 
 NAMES = load_legend("nlcd6").names
 
@@ -45,10 +46,10 @@ def answer(plot: int, **values: Any) -> dict[str, Any]:
 def package(path: Path, rows: list[dict[str, Any]], about: dict[str, str] | None = None) -> str:
     """A table of answers as any program writes it with SQLite alone."""
     with sqlite3.connect(path) as base:
-        base.execute(f"CREATE TABLE answers ({', '.join(ANSWERS)})")
-        marks = ", ".join("?" * len(ANSWERS))
+        base.execute(f"CREATE TABLE answers ({', '.join(COLUMNS)})")
+        marks = ", ".join("?" * len(COLUMNS))
         base.executemany(
-            f"INSERT INTO answers VALUES ({marks})", [[r[c] for c in ANSWERS] for r in rows]
+            f"INSERT INTO answers VALUES ({marks})", [[r[c] for c in COLUMNS] for r in rows]
         )
         if about is not None:
             base.execute("CREATE TABLE review (key, value)")

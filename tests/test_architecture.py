@@ -376,3 +376,19 @@ def test_no_file_has_more_than_400_lines() -> None:
     found = [str(path.relative_to(ROOT)) for _, path, _ in sources()
              if len(path.read_text("utf-8").splitlines()) > 400]  # fmt: skip
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "file", ["README.md", "CONTRIBUTING.md", ".ci/run", ".github/workflows/ci.yml"]
+)
+def test_there_is_one_gate_and_everybody_names_it(file: str) -> None:
+    assert "make check" in (ROOT / file).read_text("utf-8")
+
+
+def test_every_kind_of_change_has_one_section() -> None:
+    """In the coming version of the changelog."""
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8").split("## Next", 1)[1]
+    heads = re.findall(r"^###? (.+)$", text, re.MULTILINE)
+    coming = list(itertools.takewhile(lambda h: not h[0].isdigit(), heads))
+    assert coming == [k for k in ("Added", "Changed", "Fixed", "Removed") if k in coming]
+    assert len(set(coming)) == len(coming)

@@ -228,6 +228,21 @@ def test_a_small_file_that_states_many_rows_is_not_read(
         geoparquet.read_part(uri)
 
 
+def test_a_small_file_that_unpacks_to_gigabytes_is_not_read(tmp_path: Path) -> None:
+    """Zeros pack by 1 to 10,000: 17 KB would take 512 MB."""
+    uri = str(tmp_path / "a.parquet")
+    zeros = pa.array([bytes(1 << 26)], pa.binary())
+    table = pa.table({**{f"c{i}": zeros for i in range(8)}, "row": pa.array([1])})
+    geoparquet.write_part(uri, table, None)
+    assert Path(uri).stat().st_size < 1 << 20
+    told = r"a\.parquet states 536,\d{3},\d{3} unpacked bytes in \d+,\d{3} bytes, too many"
+    with pytest.raises(StorageError, match=told):
+        geoparquet.read_part(uri)
+    with pytest.raises(StorageError, match=told):
+        next(geoparquet.iter_batches(uri))
+    assert geoparquet.read_part(uri, ["row"]).to_pydict() == {"row": [1]}
+
+
 def test_notes_of_a_part_are_checked(tmp_path: Path) -> None:
     uri = str(tmp_path / "a.parquet")
     table = pa.table({"a": pa.array([1])})

@@ -32,11 +32,16 @@ from made_scores import certain, square, write_scores
 from quadrat.cli import run
 from quadrat.errors import InputError, QuadratError
 from quadrat.legend import load_legend
-from quadrat.reviews import PlotAnswer, agreements, kappa, read_answers
+from quadrat.reviews import PlotAnswer, agreements, kappa, latest, open_store, store
 from quadrat.reviews.answers import Seen
 from review_page import Page
 
 Writer = Callable[..., str]
+
+
+def counted(sample: Path) -> dict[str, dict[int, PlotAnswer]]:
+    """The answers to a sample that count: interpreter -> plot -> answer."""
+    return latest(store.read(open_store(str(sample / "review.gpkg"))))
 
 
 @pytest.fixture
@@ -125,15 +130,14 @@ def test_a_review_is_blind(page: Page, sample: Path) -> None:
 def test_an_answer_is_on_disk_when_it_is_said_to_be(page: Page, sample: Path) -> None:
     said = page.json("api/answers", answer(2, "Forest", "Developed", note="half built"))
     assert said["revision"] == 1 and said["done"] == [2] and said["seconds"] == 4.5
-    store, counts = read_answers(str(sample / "review.gpkg"))
-    assert store.purpose == "estimation"
-    kept = counts["Ana"][2]
+    assert open_store(str(sample / "review.gpkg")).purpose == "estimation"
+    kept = counted(sample)["Ana"][2]
     assert kept.classes == ("Forest", "Developed") and kept.note == "half built"
     assert kept.tile == (sample / "sample.csv").read_text().splitlines()[2].split(",")[1]
     back = page.json("api/undo", {})
     assert back["plot"] == 2 and back["done"] == [] and back["taken_back"]["note"] == "half built"
     assert page.ask("api/undo", {})[0] == 400
-    assert read_answers(str(sample / "review.gpkg"))[1]["Ana"] == {}
+    assert counted(sample)["Ana"] == {}
 
 
 def shares(date: str, main: str | None, values: Any, observable: bool = True) -> dict[str, Any]:
@@ -316,7 +320,7 @@ def test_an_offline_page_has_all_in_it_and_its_answers_are_taken_in_once(
     file.write_text(json.dumps(said))
     assert qd.review(str(sample), taken_in=[str(file)]).taken_in == 3
     assert qd.review(str(sample), taken_in=[str(file)]).taken_in == 0
-    _, counts = read_answers(str(sample / "review.gpkg"))
+    counts = counted(sample)
     assert {n: a.classes for n, a in counts["Eve"].items()} == {
         1: ("Forest", "Developed"), 4: ("Water", "Water")
     }  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 
 import quadrat as qd
 from made_samples import DATES, write_imagery, write_sample
-from quadrat.reviews import read_answers
+from quadrat.reviews import latest, open_store, store
 from review_page import Page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is in the extra 'test'")
@@ -151,7 +151,7 @@ def clicked(browser: Any, selector: str) -> None:
 
 
 def kept(sample: Path, name: str = "Ana") -> dict[int, Any]:
-    return read_answers(str(sample / "review.gpkg"))[1].get(name, {})
+    return latest(store.read(open_store(str(sample / "review.gpkg")))).get(name, {})
 
 
 @pytest.mark.parametrize("width", [1280, 400])

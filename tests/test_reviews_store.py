@@ -17,7 +17,7 @@ import pytest
 from made_samples import CLASSES, DATES
 from quadrat.errors import InputError, LabelError, StorageError
 from quadrat.legend import LandClass, Legend, load_legend
-from quadrat.reviews import latest, open_store, read_answers, store, training_labels
+from quadrat.reviews import latest, open_store, store, training_labels
 from quadrat.reviews.answers import PlotAnswer, Seen
 
 LEGEND = Legend("own", tuple(LandClass(n, c) for n, c in CLASSES))
@@ -25,6 +25,11 @@ ABOUT = {
     "sample": "a" * 64, "purpose": "estimation", "dates": list(DATES),
     "classes": ["Water", "Developed", "Forest", "Cultivated"],
 }  # fmt: skip
+
+
+def counted(file: Path) -> dict[str, dict[int, PlotAnswer]]:
+    """The answers of a file that count: interpreter -> plot -> answer."""
+    return latest(store.read(open_store(str(file))))
 
 
 def said(
@@ -85,7 +90,7 @@ def test_the_latest_revision_counts_and_an_undo_is_one(tmp_path: Path) -> None:
     store.append(made, [said(1, "Water", "Water", "Ben")])
     (gone,) = store.append(made, [first.takes_back()])
     assert (first.revision, gone.revision) == (1, 3)
-    _, counts = read_answers(str(tmp_path / "review.gpkg"))
+    counts = counted(tmp_path / "review.gpkg")
     assert counts["Ana"] == {} and counts["Ben"][1].classes == ("Water", "Water")
     store.append(made, [said(1, "Cultivated", "Cultivated")])
     assert latest(store.read(made))["Ana"][1].revision == 4
@@ -216,7 +221,7 @@ def drive(file: Path, kills: int, count: int) -> dict[str, list[int]]:
 def test_two_who_write_at_once_lose_nothing(tmp_path: Path) -> None:
     file, all_60 = tmp_path / "review.gpkg", list(range(1, 61))
     assert drive(file, 0, 60) == {"Ana": all_60, "Ben": all_60}
-    _, counts = read_answers(str(file))
+    counts = counted(file)
     assert {n: sorted(mine) for n, mine in counts.items()} == {"Ana": all_60, "Ben": all_60}
 
 
@@ -224,7 +229,7 @@ def test_writers_that_are_killed_lose_nothing_that_was_kept(tmp_path: Path) -> N
     """Ten times: two write at once, one of them is killed in the midst of it."""
     file = tmp_path / "review.gpkg"
     told = drive(file, 10, 5)
-    _, counts = read_answers(str(file))
+    counts = counted(file)
     assert len(told["Ana"]) >= 30 and len(told["Ben"]) == 50
     assert set(told["Ana"]) <= set(counts["Ana"]) and set(told["Ben"]) == set(counts["Ben"])
     # an answer that nobody was told of is whole, or is not there

@@ -100,7 +100,7 @@ def test_the_bundles_head_gives_what_spark_gives(
     parts: FeatureParts,
     features: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    settings = Settings(head, max_iter=trainer.MAX_ITER)
+    settings = Settings(head, max_iter=10)
     done = trainer.fit([parts], LEGEND, settings, engine, "tiles")
     x, y = features
     expected, labels = of_spark(engine, done.model, x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,3 +164,15 @@ def test_a_udf_says_at_once_what_is_wrong(engine: SparkEngine, county_model: str
         predict_udf(county_model, "colour")
     with pytest.raises(ModelError, match="nowhere"):
         predict_udf("/nowhere/model")
+
+
+def test_the_package_that_went_to_workers_is_removed_at_the_end() -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from quadrat.engines.spark_ship import package_zip\n"
+        "made = Path(package_zip())\n"
+        "assert made.stat().st_size > 100_000\n"
+        "print(made.parent)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not Path(done.stdout.strip()).exists()

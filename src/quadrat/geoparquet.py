@@ -22,7 +22,7 @@ from quadrat.errors import StorageError
 
 GEOMETRY = "geometry"
 PACKED = ("image", "features")
-# rows may take FREE_BYTES, and beyond it MAX_GROWTH times their file: Parquet packs equal values
+# columns may take FREE_BYTES, and beyond it MAX_GROWTH times their file: Parquet packs equal values
 ROW_BYTES, FREE_BYTES, MAX_GROWTH = 8, 256 << 20, 256
 HELD = 16 << 20  # bytes of a file that is hashed and parsed in memory; a larger one stays on disk
 
@@ -55,11 +55,6 @@ def _geo_metadata(crs: str | None, crs_json: Any, kinds: Sequence[str]) -> bytes
     return json.dumps(
         {"version": "1.0.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
     ).encode()
-
-
-def projjson(crs: str) -> Any:
-    """The PROJJSON form of a CRS text, as GeoParquet wants it."""
-    return raster.projjson(crs)
 
 
 def _options(names: Sequence[str], compression: str) -> dict[str, Any]:
@@ -140,7 +135,7 @@ def part_writer(
 
     if GEOMETRY in schema.names:
         metadata = dict(schema.metadata or {})
-        geo = _geo_metadata(crs, projjson(crs) if crs else None, ["Polygon"] if crs else [])
+        geo = _geo_metadata(crs, raster.projjson(crs) if crs else None, ["Polygon"] if crs else [])
         schema = schema.with_metadata(metadata | {b"geo": geo})
     with storage.atomic_path(uri) as path:
         sink = _Hashed(path)
@@ -316,12 +311,12 @@ def read_part(
 
     Raises:
         StorageError: not whole, a column that is missing, of another type or there twice, more
-            rows than a file of its size holds.
+            rows or bytes than a file of its size holds.
     """
     with _open(uri, expected) as file:
         _check_rows(uri, file, rows)
         names = _chosen(file, columns, uri)
-        _check_size(file, names, uri)
+        _check_size(file, names, uri, whole=True)
         return checked(file.read(columns=names), schema, uri)
 
 
@@ -359,14 +354,28 @@ def checked(table: Any, schema: pa.Schema | None, uri: str) -> Any:
     return table
 
 
-def _check_size(file: Any, names: Sequence[str], uri: str) -> None:
-    """Refuse a small file that states so many rows that they would fill the memory."""
-    rows = int(file.metadata.num_rows)
-    need = rows * ROW_BYTES * len(names)
-    if need > FREE_BYTES and need > MAX_GROWTH * (size := storage.size(uri)):
-        raise StorageError(
-            f"{storage.redact(uri)} states {rows:,} rows in {size:,} bytes, too many; {_AGAIN}"
-        )
+def _check_size(file: Any, names: Sequence[str], uri: str, *, whole: bool) -> None:
+    """Refuse a small file whose columns, read whole or by row group, would fill the memory."""
+    about = file.metadata
+    groups = [_unpacked(about.row_group(i), names) for i in range(about.num_row_groups)]
+    rows, unpacked = int(about.num_rows), sum(groups) if whole else max(groups, default=0)
+    bound = rows * ROW_BYTES * len(names) if whole else 0
+    for need, what in ((bound, f"{rows:,} rows"), (unpacked, f"{unpacked:,} unpacked bytes")):
+        if need > FREE_BYTES and need > MAX_GROWTH * (size := storage.size(uri)):
+            raise StorageError(
+                f"{storage.redact(uri)} states {what} in {size:,} bytes, too many; {_AGAIN}"
+            )
+
+
+def _unpacked(group: Any, names: Sequence[str]) -> int:
+    """Bytes of these columns of a row group when decompressed, as the file says."""
+    starts = tuple(f"{n}." for n in names)  # the values of a list are at name.list.element
+    chunks = (group.column(j) for j in range(group.num_columns))
+    return sum(
+        c.total_uncompressed_size
+        for c in chunks
+        if c.path_in_schema in names or c.path_in_schema.startswith(starts)
+    )
 
 
 def iter_batches(
@@ -383,5 +392,6 @@ def iter_batches(
     """
     with _open(uri, expected) as file:
         names = _chosen(file, columns, uri)
+        _check_size(file, names, uri, whole=False)
         for batch in file.iter_batches(batch_size=batch_size, columns=names, use_threads=False):
             yield checked(batch, schema, uri)

@@ -51,12 +51,6 @@ def place(folder: str, name: str) -> str:
     return storage.join(folder, FOLDER, f"{name}.parquet")
 
 
-def names(folder: str) -> list[str]:
-    """Names of the parts that lie in a product's folder, listed or not."""
-    found = (n.removesuffix(".parquet") for n in storage.list_names(storage.join(folder, FOLDER)))
-    return [n for n in found if NAME.fullmatch(n)]
-
-
 def meaning(grid: Grid | None, legend: Legend | None) -> list[Any]:
     """Grid and legend as plain values that are the same before and after they were written."""
     ground = [grid.crs, float(grid.tile_m), float(grid.pixel_m)] if grid else None

@@ -26,7 +26,6 @@ from quadrat.records import Record
 Chips = NDArray[np.uint8]
 CODE = ("given.py", "modules.py", "exporting.py", "exported.py")
 SYNTHETIC_TILES = 4
-MIN_PX = 8
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from quadrat.grid import Grid
 from quadrat.metrics import Estimate
 from quadrat.shown import shown
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FEW = 300  # tiles: what changed on many of fewer may be taken for the season

@@ -7,6 +7,7 @@ kept.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import io
@@ -14,6 +15,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -311,7 +313,10 @@ def package_digest(folder: str) -> str | None:
 
 
 def package_zip() -> str:
-    """A zip of this package in a temporary folder, named by its digest; its path."""
+    """A zip of this package, named by its digest; its path.
+
+    Spark hands the file to every worker that starts, so it stays until this process ends.
+    """
     folder = Path(_package())
     digest = hashlib.sha256((package_digest(str(folder)) or "").encode()).hexdigest()[:12]
     out = io.BytesIO()
@@ -320,6 +325,8 @@ def package_zip() -> str:
             if path.is_file() and "__pycache__" not in path.parts:
                 archive.write(path, Path("quadrat") / path.relative_to(folder))
     # a folder of its own: a name that another user can foresee in /tmp could be theirs
-    target = Path(tempfile.mkdtemp(prefix="quadrat-")) / f"quadrat-{digest}.zip"
+    place = tempfile.mkdtemp(prefix="quadrat-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    target = Path(place) / f"quadrat-{digest}.zip"
     target.write_bytes(out.getvalue())
     return os.fspath(target)

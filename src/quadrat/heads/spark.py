@@ -44,7 +44,6 @@ from quadrat.skipped import Skipped
 from quadrat.tiles import targets
 from quadrat.tiles.types import INDEX
 
-MAX_ITER = 10  # of logistic regression, as in the system that this one replaces
 CALIBRATION_TILES = 20_000
 DRAWN = 2000  # training tiles whose features come to the driver
 ENOUGH = 2000  # held-out predictions that fix one number well enough

@@ -38,6 +38,7 @@ from quadrat.model import views as turns
 
 Event = Callable[[str, Mapping[str, Any]], None]
 VIEWS = 4  # of each training tile, where they are few
+ON_SPARK = (0.01, 10)  # regularisation and iterations, as in the system that this replaces
 PARITY_TILES = 16
 SIZES = 1.5  # times that pixels may be larger or smaller than those a network was trained on
 MOST_VIEWED = 12_000  # tiles in all views, at most, where the number of views is not said
@@ -229,7 +230,7 @@ def _strength(
         )
     if split_gap and trained_there:
         raise TrainError("--split-gap is measured on this machine; leave --engine spark out for it")
-    strength, steps = (0.01, 10) if trained_there else (Settings.reg, Settings.max_iter)
+    strength, steps = ON_SPARK if trained_there else (Settings.reg, Settings.max_iter)
     return strength if reg is None else reg, steps if max_iter is None else max_iter
 
 

@@ -77,10 +77,3 @@ def set_sizes(probabilities: ArrayLike, threshold: float) -> Ints:
     """How many classes are in each tile's set, (N,), at least 1."""
     sizes: Ints = in_set(probabilities, threshold).sum(axis=1).astype(np.int64)
     return sizes
-
-
-def coverage(probabilities: Floats, truth: Ints, threshold: float) -> Floats:
-    """Whether each tile's set holds its main class, (N,) 0 or 1; NaN where truth is -1."""
-    held = in_set(probabilities, threshold)[np.arange(len(truth)), truth]
-    result: Floats = np.where(truth >= 0, held, np.nan)
-    return result

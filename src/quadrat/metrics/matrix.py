@@ -49,22 +49,6 @@ def class_ids(values: ArrayLike, k: int, what: str) -> Ints:
     return ids
 
 
-def fold_confusion(matrix: ArrayLike, places: ArrayLike) -> NDArray[Any]:
-    """The matrix of a coarser legend, shape (..., C, C).
-
-    Args:
-        matrix: (..., K, K).
-        places: (K,) fine class id -> coarse class id, as `legend.fold` gives it.
-    """
-    m, to = np.asarray(matrix), np.asarray(places)
-    if to.shape != m.shape[-1:]:
-        raise InputError(f"the fold places {to.size} classes; the matrix has {m.shape[-1]}")
-    onto = np.zeros((to.size, int(to.max()) + 1), dtype=m.dtype)
-    onto[np.arange(to.size), to] = 1
-    folded: NDArray[Any] = onto.T @ m @ onto
-    return folded
-
-
 def fold_probabilities(
     probabilities: NDArray[Any], places: ArrayLike, k: int | None = None
 ) -> NDArray[Any]:

@@ -19,7 +19,6 @@ from quadrat.errors import RasterError
 from quadrat.raster import view
 from quadrat.raster.view import Rect
 
-NONE = 0  # for `alpha`: no band is alpha, whatever the file says
 HUGE = 1e38  # no sensor counts so far: such values of float files stand for no data
 SAMPLE = 128  # pixels along a side of what is looked at of an alpha band
 BETWEEN = 0.05  # a larger share of values neither 0 nor full is no plain alpha band
@@ -145,7 +144,7 @@ def rule(data: Any, bands: Three, nodata: float | None, alpha: int | None) -> Va
         data: an open rasterio dataset.
         bands: its red, green and blue band.
         nodata: replaces the values that the file declares, when not None.
-        alpha: the band that is alpha; None or NONE when there is none.
+        alpha: the band that is alpha; None or 0 when there is none.
     """
     from rasterio.enums import MaskFlags
 

@@ -40,7 +40,7 @@ from quadrat.shown import shown
 
 __all__ = [
     "Agreement", "Interpreter", "PlotAnswer", "ReviewResult", "Store", "TrainingLabels", "Views",
-    "agreements", "disputed", "kappa", "latest", "open_plots", "open_store", "read_answers",
+    "agreements", "disputed", "kappa", "latest", "open_plots", "open_store",
     "review", "training_labels",
 ]  # fmt: skip
 
@@ -164,16 +164,6 @@ def review(
 
     server.serve(session, views, on_address or (lambda address: None), port)
     return _state(listed, kept, level)
-
-
-def read_answers(uri: str) -> tuple[Store, dict[str, dict[int, PlotAnswer]]]:
-    """A file of answers, and what counts: interpreter -> plot -> answer.
-
-    Raises:
-        InputError: it is none, or damaged. StorageError: it is not there.
-    """
-    found = store.open_store(uri)
-    return found, latest(store.read(found))
 
 
 def _place(source: str, answers: str | None) -> str:

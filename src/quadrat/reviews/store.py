@@ -26,6 +26,7 @@ from typing import Any
 from quadrat import border, storage
 from quadrat.errors import InputError, StorageError
 from quadrat.reviews.answers import PlotAnswer, Seen, now
+from quadrat.sampling import package
 
 NAME = "review.gpkg"
 FORMAT, VERSION = "quadrat-review", 1
@@ -72,10 +73,7 @@ _SYSTEMS = (
     ("Undefined geographic SRS", 0, "NONE", 0, "undefined", None),
     ("WGS 84 geodetic", 4326, "EPSG", 4326, _WGS84, None),
 )
-_COLUMNS = (
-    "plot, tile, interpreter, date, class, shares, change, confidence, note, observable, seconds, "
-    "answered, revision"
-)
+_COLUMNS = ", ".join(package.COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def create(uri: str, about: Mapping[str, Any]) -> Store:
     path = _path(uri)
     storage.make_dirs(str(path.parent))
     with _opened(path) as base, _writing(base):
-        if not _tables(base):
+        if not package.tables(base):
             _lay_out(base, about)
         found = _read_about(base, path)
     wrong = [k for k, v in about.items() if found.get(k) != v]
@@ -146,7 +144,7 @@ def append(store: Store, answers: Sequence[PlotAnswer]) -> tuple[PlotAnswer, ...
                 (answer.interpreter, answer.plot),
             ).fetchone()
             made = replace(answer, revision=last + 1, answered=answer.answered or now())
-            marks = ", ".join("?" * 13)
+            marks = ", ".join("?" * len(package.COLUMNS))
             base.executemany(f"INSERT INTO answers ({_COLUMNS}) VALUES ({marks})", _rows(made))
             kept.append(made)
         base.execute("UPDATE gpkg_contents SET last_change=? WHERE table_name='answers'", (now(),))
@@ -231,9 +229,8 @@ def _path(uri: str) -> Path:
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection; what SQLite raises becomes an error that names the file."""
     try:
-        with closing(sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)) as base:
-            base.row_factory = sqlite3.Row
-            for line in ("trusted_schema=OFF", "journal_mode=DELETE", "synchronous=EXTRA"):
+        with closing(package.connect(path, writes=True, patience_s=PATIENCE_S)) as base:
+            for line in ("journal_mode=DELETE", "synchronous=EXTRA"):
                 base.execute(f"PRAGMA {line}").fetchall()
             yield base
     except sqlite3.DatabaseError as error:
@@ -253,10 +250,6 @@ def _writing(base: sqlite3.Connection) -> Iterator[None]:
         base.execute("ROLLBACK")
         raise
     base.execute("COMMIT")
-
-
-def _tables(base: sqlite3.Connection) -> set[str]:
-    return {n for (n,) in base.execute("SELECT name FROM sqlite_master WHERE type='table'")}
 
 
 def _lay_out(base: sqlite3.Connection, about: Mapping[str, Any]) -> None:
@@ -283,10 +276,10 @@ def _lay_out(base: sqlite3.Connection, about: Mapping[str, Any]) -> None:
 
 def _read_about(base: sqlite3.Connection, path: Path) -> dict[str, Any]:
     """What the file says of itself; InputError when it is of another kind or version."""
-    if not {"answers", "review"} <= _tables(base):
+    if not {"answers", "review"} <= package.tables(base):
         raise InputError(f"{path} holds no answers of quadrat review; choose another --answers")
     try:
-        found = {k: json.loads(v) for k, v in base.execute("SELECT key, value FROM review")}
+        found = {k: json.loads(v) for k, v in package.about(base).items()}
     except (TypeError, ValueError):
         found = {}
     if found.get("format") != FORMAT or found.get("version") != VERSION:

@@ -12,6 +12,7 @@ Stehman and Foody 2019, Remote Sensing of Environment 231). A walk in one direct
     informative, training    plots to train with: other tiles, for another purpose
     files        the sample's folder
     exchange     Collect Earth Online, KML, a template for answers
+    package      the GeoPackage that holds answers
     answers      what interpreters said, read and checked
 
 It does not know areas, models or pages.

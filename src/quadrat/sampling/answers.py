@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from quadrat import border, storage, text
 from quadrat import dates as dating
 from quadrat.errors import InputError, LabelError, StorageError
-from quadrat.sampling import exchange
-from quadrat.sampling.exchange import ANSWERS, Row
+from quadrat.sampling import exchange, package
+from quadrat.sampling.exchange import Row
 from quadrat.sampling.files import ESTIMATION, PlotSample
 
 Floats = NDArray[np.float64]
@@ -31,7 +31,6 @@ Flags = NDArray[np.bool_]
 SETTLED = "settled"  # whose answers replace those that interpreters disagreed on
 UNOBSERVABLE = "unobservable"
 CHANGES = ("no", "yes", "part")
-SQLITE = b"SQLite format 3\x00"
 NEEDED = ("plot", "interpreter", "date")
 CLOSE = 0.011  # shares of tenths that were rounded to two digits
 
@@ -117,10 +116,10 @@ def _rows(uri: str, sample: PlotSample) -> Iterator[tuple[str, Row]]:
     name = storage.redact(uri)
     try:
         with storage.open_read(uri) as file:
-            head = file.read(len(SQLITE))
+            head = file.read(len(package.HEAD))
     except StorageError as error:
         raise LabelError(f"{error}; name a file of answers") from None
-    if head == SQLITE:
+    if head == package.HEAD:
         yield from _of_package(uri, name, sample)
         return
     try:
@@ -148,17 +147,12 @@ def _of_package(uri: str, name: str, sample: PlotSample) -> Iterator[tuple[str, 
     """The table `answers` of a GeoPackage; what it says of its sample is checked."""
     if not storage.is_local(uri):
         raise LabelError(f"{name} must lie on a disk of this machine; copy it there")
-    place = storage.local_path(uri).absolute().as_uri()
     try:
-        with closing(sqlite3.connect(f"{place}?mode=ro", uri=True)) as base:
-            base.row_factory = sqlite3.Row
-            base.execute("PRAGMA trusted_schema=OFF")
-            tables = {n for (n,) in base.execute("SELECT name FROM sqlite_master")}
+        with closing(package.connect(storage.local_path(uri))) as base:
+            tables = package.tables(base)
             if "answers" not in tables:
                 raise LabelError(f"{name} has no table of answers; name a file of quadrat review")
-            about = (
-                dict(base.execute("SELECT key, value FROM review")) if "review" in tables else {}
-            )
+            about = package.about(base) if "review" in tables else {}
             rows = [dict(r) for r in base.execute("SELECT * FROM answers")]
     except sqlite3.Error as error:
         raise LabelError(f"{name} cannot be read as answers ({border.short(error)})") from None
@@ -312,4 +306,4 @@ def _arrays(rows: Sequence[Row], sample: PlotSample, files: tuple[str, ...]) -> 
     )
 
 
-__all__ = ["ANSWERS", "CHANGES", "SETTLED", "PlotAnswers", "read_answers"]
+__all__ = ["CHANGES", "SETTLED", "PlotAnswers", "read_answers"]

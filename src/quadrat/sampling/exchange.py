@@ -20,10 +20,6 @@ from quadrat.errors import InputError, LabelError
 from quadrat.sampling.files import LONLAT, PlotSample
 
 Row = dict[str, Any]
-ANSWERS = (
-    "plot", "tile", "interpreter", "date", "class", "shares", "change", "confidence", "note",
-    "observable", "seconds", "answered", "revision",
-)  # fmt: skip
 # Columns of Collect Earth Online's exports that are no question.
 CEO_PLOT = ("plotid", "sample_points", "email")
 CEO_SAMPLE = ("plotid", "sampleid", "email")

@@ -18,7 +18,6 @@ from quadrat.sampling.files import PlotSample
 from quadrat.sampling.frame import SamplingFrame
 from quadrat.sampling.strata import Strata, StrataOptions
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 PLOTS, MINIMUM = 300, 20
