@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import quadrat as qd
 from quadrat import tiles
 from quadrat.errors import TileSetError
-from quadrat.legend import from_dict
+from quadrat.legend import from_dict, load_legend
 from quadrat.tiles.folders import FolderSource
 from quadrat.tiles.listing import list_pictures
 from quadrat.tiles.types import row_group
@@ -292,6 +294,16 @@ def test_folders_fold_into_the_classes_that_name_them_as_members(tmp_path: Path)
         ("val/freeway/2.png", "Built", "validation"),
     }  # fmt: skip
     assert found.legend == LANDUSE and found.digest != opened(root).digest
+
+
+def test_pack_takes_a_legend_by_name_by_file_or_as_it_is(tmp_path: Path) -> None:
+    root = tree(tmp_path, "Forest/1.png", "Water/2.png")
+    own = tmp_path / "own.toml"
+    own.write_text((resources.files("quadrat.data") / "nlcd8.toml").read_text("utf-8"))
+    for n, given in enumerate(("nlcd8", str(own), load_legend("nlcd8"))):
+        made = qd.pack(str(root), str(tmp_path / f"out{n}"), size_px=SIZE, legend=given)
+        assert made.legend is not None and made.legend.names == load_legend("nlcd8").names
+        assert sorted(tiles.index(made)["label"].to_pylist()) == ["Forest", "Water"]
 
 
 def test_a_folder_without_a_place_in_the_legend_is_refused(tmp_path: Path) -> None:

@@ -248,9 +248,9 @@ def _of_sample(sample: Sample, mapped: Ints, pooled: list[str], tiles: int) -> l
 
 
 def _shown(row: AreaRow) -> bool:
-    """Whether a row says anything: not a transition of which nothing was mapped or found."""
-    found = row.adjusted is not None and row.adjusted.value > 0
-    return bool(row.tiles or row.reference or row.kind in ("class", "net") or found)
+    """Whether a row is shown: a transition needs mapped ground or reference tiles."""
+    estimated = row.adjusted is not None and row.adjusted.value > 0
+    return bool(row.tiles or row.reference or row.kind in ("class", "net") or estimated)
 
 
 def _exact_note(rows: Sequence[AreaRow]) -> tuple[str, ...]:
@@ -284,7 +284,7 @@ def _contrasts(
     """For each row, the weights (strata,) whose sum over reference values is its area."""
     k = len(names)
     place = {name: i for i, name in enumerate(strata)}
-    found = []
+    contrasts = []
     for row in rows:
         w = np.zeros(len(strata))
         if row.kind == "net":
@@ -293,8 +293,8 @@ def _contrasts(
             w.reshape(k, k)[i, :] -= 1
         else:
             w[place[row.name]] = 1
-        found.append(w)
-    return found
+        contrasts.append(w)
+    return contrasts
 
 
 def _sample(stratum: Ints, counts: Ints, ref: Reference, k: int) -> tuple[Sample, Ints, list[int]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-UNSEEN = 0.5  # of a surprising plot's variance, for one that the sample missed
+UNSEEN = 0.5  # share of a surprising plot's variance that is added for one that the sample missed
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class SurveyDesign:
     def weights(self) -> Floats:
         """The part of the ground that each plot stands for, (n,); they sum to 1."""
         per = self.sizes / self.sizes.sum() / np.maximum(self.counts, 1)
-        found: Floats = per[self.stratum]
-        return found
+        each: Floats = per[self.stratum]
+        return each
 
 
 def sums(place: Ints, values: Floats, size: int) -> Floats:
@@ -60,8 +60,8 @@ def sums(place: Ints, values: Floats, size: int) -> Floats:
 
 def mean(design: SurveyDesign, values: Floats) -> Floats:
     """Mean over all ground of `values` (n, V), (V,)."""
-    found: Floats = design.weights @ values
-    return found
+    means: Floats = design.weights @ values
+    return means
 
 
 def variance(design: SurveyDesign, values: Floats) -> tuple[Floats, Floats]:
@@ -91,8 +91,8 @@ def variance(design: SurveyDesign, values: Floats) -> tuple[Floats, Floats]:
     total = each.sum(0)
     below = (each**2 / freedom[:, None]).sum(0)
     most = float(max(counts.sum() - (counts > 0).sum(), 1))
-    found = np.divide(total**2, below, out=np.full(len(total), most), where=below > 0)
-    return total, np.clip(found, 1.0, most)
+    effective = np.divide(total**2, below, out=np.full(len(total), most), where=below > 0)
+    return total, np.clip(effective, 1.0, most)
 
 
 def _between_clusters(design: SurveyDesign, values: Floats) -> tuple[Floats, Floats]:
@@ -144,5 +144,5 @@ def simple_variance(design: SurveyDesign, values: Floats) -> Floats:
     n, w, total = len(design), design.weights, float(design.sizes.sum())
     centre = w @ values
     spread = (w @ (values - centre) ** 2) * n / max(n - 1, 1)
-    found: Floats = spread / n * max(1 - n / total, 0.0)
-    return found
+    variance: Floats = spread / n * max(1 - n / total, 0.0)
+    return variance

@@ -142,8 +142,8 @@ def _slopes(design: SurveyDesign, y: Floats, x: Floats, fold: Ints) -> Floats:
 
     def without(values: Floats) -> Floats:
         each = sums(cell, values, k * h).reshape(k, h, *values.shape[1:])
-        found: Floats = each.sum(0) - each
-        return found
+        rest: Floats = each.sum(0) - each
+        return rest
 
     n = without(np.ones(len(y)))  # (F, H)
     xx = without(x[..., :, None] * x[..., None, :])
@@ -159,8 +159,8 @@ def _slopes(design: SurveyDesign, y: Floats, x: Floats, fold: Ints) -> Floats:
     bottom = np.einsum("fh,fhvpq->fvpq", weight, xx)
     size = np.trace(bottom, axis1=2, axis2=3)[..., None, None]
     bottom = bottom + (RIDGE * size + 1e-30) * np.eye(p)
-    found: Floats = np.linalg.solve(bottom, top[..., None])[..., 0]
-    return np.where(np.isfinite(found), found, 0.0)
+    slopes: Floats = np.linalg.solve(bottom, top[..., None])[..., 0]
+    return np.where(np.isfinite(slopes), slopes, 0.0)
 
 
 Rule = Callable[[SurveyDesign, Floats, Auxiliary], Linear]

@@ -187,8 +187,8 @@ def moved(first: Floats, last: Floats) -> Floats:
 def _combined(readings: Floats, counted: Flags) -> Floats:
     """The mean of the readings that count, (m, C)."""
     kept = np.where(counted[..., None], np.nan_to_num(readings), 0.0)
-    found: Floats = kept.sum(0) / np.maximum(counted.sum(0), 1)[:, None]
-    return found
+    combined: Floats = kept.sum(0) / np.maximum(counted.sum(0), 1)[:, None]
+    return combined
 
 
 def _unsettled(readings: Floats, answers: PlotAnswers) -> Floats:

@@ -64,5 +64,5 @@ def joined(se: Floats, freedom: Floats, between: Floats, readers: int) -> tuple[
     """Standard error of both and its degrees of freedom (Satterthwaite 1946), (V,) each."""
     total = se**2 + between**2
     below = se**4 / freedom + between**4 / max(readers - 1, 1)
-    found = np.divide(total**2, below, out=freedom.copy(), where=below > 0)
-    return np.sqrt(total), np.maximum(found, 1.0)
+    effective = np.divide(total**2, below, out=freedom.copy(), where=below > 0)
+    return np.sqrt(total), np.maximum(effective, 1.0)

@@ -50,9 +50,9 @@ def student(level: float, freedom: NDArray[np.float64]) -> Floats:
     """Standard errors on either side of an interval of Student's distribution."""
     from scipy.special import stdtrit
 
-    estimate.quantile(level)  # checks the level
-    found: Floats = stdtrit(freedom, (1 + level) / 2)
-    return found
+    estimate.quantile(level)  # raises for a level that is not between 0 and 1
+    quantile: Floats = stdtrit(freedom, (1 + level) / 2)
+    return quantile
 
 
 def of_share(value: Floats, se: Floats, freedom: Floats, n: Floats, level: float) -> Floats:
@@ -78,8 +78,8 @@ def of_share(value: Floats, se: Floats, freedom: Floats, n: Floats, level: float
 def _mean(sample: Sample, values: Floats) -> tuple[float, float]:
     """The mean of `values` (n,) and its standard error."""
     column = values[:, None]
-    found = estimate.mean(sample, column), estimate.standard_error(sample, column)
-    return float(found[0][0]), float(found[1][0])
+    pair = estimate.mean(sample, column), estimate.standard_error(sample, column)
+    return float(pair[0][0]), float(pair[1][0])
 
 
 def few(sample: Sample, values: Floats) -> bool:
@@ -94,8 +94,8 @@ def few(sample: Sample, values: Floats) -> bool:
     inside = values[opened[sample.stratum]]
     if not len(inside):
         return False
-    found = int((inside > 0).sum())
-    if min(found, len(inside) - found) < FEW:
+    tiles = int((inside > 0).sum())
+    if min(tiles, len(inside) - tiles) < FEW:
         return True
     value, se = _mean(sample, values)
     single = _design_effect(sample) * _unseen(sample)[opened].max() / sample.sizes.sum()
@@ -124,17 +124,17 @@ def exact(sample: Sample, values: Floats, level: float) -> Estimate:
     It is exactly theirs for strata of equal weights and an infinite population.
     """
     opened, total = _open(sample), float(sample.sizes.sum())
-    found = np.bincount(sample.stratum, weights=values, minlength=len(sample.sizes))
-    known, ground = float(found[~opened].sum()), float(sample.sizes[opened].sum())
-    counts, sizes, found = sample.counts[opened].astype(float), sample.sizes[opened], found[opened]
-    weights = sizes / np.maximum(counts, 1)  # ground that a sampled tile stands for
+    held = np.bincount(sample.stratum, weights=values, minlength=len(sample.sizes))
+    known, ground = float(held[~opened].sum()), float(sample.sizes[opened].sum())
+    counts, sizes, held = sample.counts[opened].astype(float), sample.sizes[opened], held[opened]
+    weights = sizes / np.maximum(counts, 1)  # tiles of the map for each sampled tile
     kept = counts / sizes if sample.counted and sample.clusters is None else np.zeros(len(sizes))
     effect = _design_effect(sample)
-    share = float(weights @ found)
-    flip = share > ground / 2  # the interval of the rarer side, turned round
+    share = float(weights @ held)
+    flip = share > ground / 2  # the interval of 1 - share is computed, and mirrored at the end
     if flip:
-        found, share = counts - found, ground - share
-    variance = effect * float((weights**2 * (1 - kept)) @ found)
+        held, share = counts - held, ground - share
+    variance = effect * float((weights**2 * (1 - kept)) @ held)
     more = effect * float(_unseen(sample)[opened].max(initial=0.0))
     low = _end(share, variance, ground, (1 - level) / 2) if share else 0.0
     high = _end(share + more, variance + more**2, ground, (1 + level) / 2)

@@ -141,8 +141,8 @@ def from_table(uri: str, dates: tuple[DateScores, ...], block: int | None = None
     keys = grids.tile_keys(rows, cols)
     if len(np.unique(keys)) < len(keys):
         raise LabelError(f"{storage.redact(uri)} has a tile twice; keep one plot a tile")
-    found = grids.places_of(keys, grids.tile_keys(dates[0].rows, dates[0].cols))
-    places = np.flatnonzero(found >= 0)
+    at = grids.places_of(keys, grids.tile_keys(dates[0].rows, dates[0].cols))
+    places = np.flatnonzero(at >= 0)
     if not len(places):
         raise LabelError(
             f"{storage.redact(uri)}: none of {len(rows):,} plots lies on a mapped tile; check that "
@@ -156,8 +156,8 @@ def from_table(uri: str, dates: tuple[DateScores, ...], block: int | None = None
     if strata is not None:
         stratum, sizes = strata
         said = f"They were drawn in {len(sizes)} strata of their own (Stehman 2014)."
-        return Reference(places, truth[found[places]], None, (*notes, said),
-                         stratum[found[places]], sizes)  # fmt: skip
+        return Reference(places, truth[at[places]], None, (*notes, said),
+                         stratum[at[places]], sizes)  # fmt: skip
     notes.append(
         "They are taken as drawn at random in each class of the map; where they were not, give "
         "their inclusion probability in a column probability."
@@ -165,7 +165,7 @@ def from_table(uri: str, dates: tuple[DateScores, ...], block: int | None = None
     inside = np.zeros(len(dates[0]), bool)
     inside[places] = True
     clusters, note = _clusters(dates[0], inside, places, block)
-    return Reference(places, truth[found[places]], clusters, (*notes, *note))
+    return Reference(places, truth[at[places]], clusters, (*notes, *note))
 
 
 def _table(uri: str, grid: Grid) -> tuple[list[str], list[dict[str, str | None]]]:

@@ -80,8 +80,8 @@ def from_sample(
     _same_map(sample, frame, other_map)
     said = read_answers(answers, sample)
     coarse = None if legend is None else legends.load_legend(legend)
-    found = interpret(sample, said, frame, estimand, coarse=coarse, collapse=collapse)
-    return estimated(found, sample, said, frame, coarse=coarse, estimand=estimand,
+    interpretation = interpret(sample, said, frame, estimand, coarse=coarse, collapse=collapse)
+    return estimated(interpretation, sample, said, frame, coarse=coarse, estimand=estimand,
                      estimator=estimator, level=level)  # fmt: skip
 
 
@@ -182,19 +182,19 @@ def rows_of(
         return [(n, "class", np.eye(k)[i]) for i, n in enumerate(names)]
     cells = np.eye(k * k)
     seen = np.asarray((counts > 0) | (values > 0).any(0))
-    found: list[tuple[str, str, Floats]] = []
+    rows: list[tuple[str, str, Floats]] = []
     for at in np.argsort(-counts, kind="stable"):
         i, j = divmod(int(at), k)
         if i != j and seen[at]:
-            found.append((_pair(names[i], names[j]), "transition", cells[at]))
+            rows.append((_pair(names[i], names[j]), "transition", cells[at]))
     table = cells.reshape(k, k, k * k)
     off = table * (1 - np.eye(k))[..., None]
     for i, name in enumerate(names):
-        found.append((f"{name}, gained", "gain", off[:, i].sum(0)))
-        found.append((f"{name}, lost", "loss", off[i].sum(0)))
-        found.append((f"{name}, net", "net", off[:, i].sum(0) - off[i].sum(0)))
-        found.append((_pair(name, name), "stable", table[i, i]))
-    return [row for row in found if _possible(row, seen)]
+        rows.append((f"{name}, gained", "gain", off[:, i].sum(0)))
+        rows.append((f"{name}, lost", "loss", off[i].sum(0)))
+        rows.append((f"{name}, net", "net", off[:, i].sum(0) - off[i].sum(0)))
+        rows.append((_pair(name, name), "stable", table[i, i]))
+    return [row for row in rows if _possible(row, seen)]
 
 
 def _possible(row: tuple[str, str, Floats], seen: NDArray[np.bool_]) -> bool:

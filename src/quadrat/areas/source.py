@@ -31,9 +31,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LEAST_BLOCKS = 3
-HALF_WIDTH = 0.1  # of the sample whose cost is told
-WANTED = "Developed"  # the class that it is told for, where the legend has it
-SMALL = 0.005  # share of the map below which another class is told of
+HALF_WIDTH = 0.1  # of the interval, as a share of the area: the goal of the advised sample
+WANTED = "Developed"  # the class that the advice is for, where the legend has it
+SMALL = 0.005  # a class with a smaller share of the map is replaced by the most common one
 
 
 def says_shares(day: DateScores) -> bool:
@@ -153,7 +153,7 @@ def _trained(day: DateScores, at: Ints) -> tuple[str, ...]:
 
 
 def advice(day: DateScores, half_width: float = HALF_WIDTH) -> tuple[str, ...]:
-    """What agreement with a label source is not, and the sample that says more, with its cost."""
+    """A note that agreement with labels is not accuracy, and the sample that would measure it."""
     shown = np.bincount(day.mapped, minlength=len(day.legend)) / len(day)
     names = day.legend.names
     wanted = names[int(shown.argmax())]

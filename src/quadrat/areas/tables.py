@@ -262,8 +262,8 @@ def _response(survey: Mapping[str, Any]) -> list[str]:
 
 
 def _accuracy(result: AreaResult) -> list[str]:
-    found = result.accuracy
-    if found is None:
+    accuracy = result.accuracy
+    if accuracy is None:
         return []
 
     def share(figure: Any) -> str:
@@ -272,12 +272,12 @@ def _accuracy(result: AreaResult) -> list[str]:
         return f"{figure.value:.1%} ({figure.low:.1%} to {figure.high:.1%})"
 
     lines = [
-        f"Overall accuracy {share(found.overall)}, {result.level:.0%} intervals.",
+        f"Overall accuracy {share(accuracy.overall)}, {result.level:.0%} intervals.",
         "",
         "| Class | User's accuracy | Producer's accuracy |",
         "|---|---:|---:|",
     ]
-    for name, user, producer in zip(result.strata, found.users, found.producers, strict=True):
+    for name, user, producer in zip(result.strata, accuracy.users, accuracy.producers, strict=True):
         if math.isfinite(user.value) or math.isfinite(producer.value):
             lines.append(_line([name, share(user), share(producer)]))
     return lines

@@ -110,14 +110,14 @@ def shape_of_row(name: str, module: nn.Module, pixels: int, cure: str) -> tuple[
     """What the network gives for one picture of this side; BackboneError where it takes none."""
     try:
         with torch.inference_mode():
-            found: Any = module.eval()(torch.zeros(1, 3, pixels, pixels))
+            row: Any = module.eval()(torch.zeros(1, 3, pixels, pixels))
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise BackboneError(
             f"{name} cannot see pictures of {pixels} px ({border.short(error)}); {cure}"
         ) from None
-    if not isinstance(found, Tensor):
+    if not isinstance(row, Tensor):
         raise BackboneError(f"{name} gives no rows of numbers; choose another network")
-    return tuple(found.shape)
+    return tuple(row.shape)
 
 
 class Ready(NamedTuple):

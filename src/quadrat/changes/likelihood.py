@@ -1,4 +1,4 @@
-"""What a date's probabilities mean: the likelihood of each class, by a logistic map of them.
+"""Likelihood of each class given a date's probabilities, by logistic recalibration.
 
 A model trained on one date says something else on another: leaves are off, grass is brown, the
 camera differs. Its probabilities still tell the classes apart. The map
@@ -31,15 +31,15 @@ from quadrat.scores import DateScores
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FLOOR = 1e-8  # of a probability, before its logarithm: above what float32 can tell from 0
+FLOOR = 1e-8  # smallest probability before its logarithm; float32 rounds less to 0
 # Reference tiles are plots of one class. Mixed plots and wrong labels mislead a model more often
 # than reference tiles show. Half of the errors that they do show, within these bounds, keeps a list
 # of changes from promising fewer false ones than it holds (measured by benchmarks/change_demo.py).
 OUTLIER_RATES = (0.005, 0.015)
 OUTLIERS_OF_ERRORS = 0.5
 UNCHECKED_OUTLIER_RATE = 0.01
-MOST_TILES = 20_000  # a fit of some 40 numbers needs no more
-LEAST_REFERENCE = 60  # tiles: fewer cannot say what the scores mean
+MOST_TILES = 20_000  # enough for a fit of some 40 coefficients
+LEAST_REFERENCE = 60  # reference tiles that a recalibration needs
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def features(probabilities: ArrayLike) -> Floats:
 
 
 def identity(k: int, prior: ArrayLike | None = None) -> Recalibration:
-    """The map that changes nothing but for the outlier rate of unchecked scores."""
+    """The identity map, with the outlier rate of unchecked scores."""
     weights = np.concatenate([np.eye(k), np.zeros((1, k))])
     shares = np.full(k, 1.0 / k) if prior is None else np.asarray(prior, np.float64)
     return Recalibration(weights, shares / shares.sum(), UNCHECKED_OUTLIER_RATE)
@@ -173,7 +173,7 @@ def class_shares(like: Floats, start: Floats, steps: int = 50) -> Floats:
 
 @dataclass(frozen=True)
 class FirstDate:
-    """What the first date's scores mean, and the reference tiles that say so.
+    """The first date's recalibration, and the reference tiles that it was fitted to.
 
     Attributes:
         map: the date's recalibration.
@@ -226,7 +226,7 @@ def first_date(first: DateScores, split: str) -> FirstDate:
             f"Fewer than {LEAST_REFERENCE} reference tiles on the first date: its scores were "
             "taken as calibrated, and figures have no intervals."
         )
-        # the class shares that it was trained on are not known: half way from equal to these
+        # the training prior is unknown: the mean of equal shares and the scores' mean
         return mapped_by(identity(k, 0.5 * p.mean(0) + 0.5 / k), p, notes=(note,))
     truth = ref.truth[:, 0]
     fitted = fit(p[ref.places], np.eye(k)[truth])

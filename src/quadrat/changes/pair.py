@@ -30,9 +30,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ROUNDS = 25
-SETTLED = 1e-3  # of the expected share of any transition: another round changes nothing
-PSEUDO = 1.0  # tiles added to each cell of J: none is ruled out by the data alone
-MIX = 0.25  # more finds little more, and counts errors that neighbours share as evidence
+SETTLED = 1e-3  # largest change of an expected transition share at which the rounds end
+PSEUDO = 1.0  # tiles added to each cell of the joint prior: no transition has probability 0
+MIX = 0.25  # weight of neighbours: more gains little, as neighbours share errors
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def start_prior(shares: ArrayLike, stay: float = 0.97) -> Floats:
 def _adapt(
     b: Floats, first: FirstDate, prior: Floats, rounds: int, seed: int
 ) -> tuple[Recalibration, Floats]:
-    """Recalibrate date B to the classes that the posterior gives it, in turn with the prior.
+    """Alternate between recalibrating date B to its posterior and refitting the prior.
 
     The first targets are date A's classes, as if nothing had changed; the next are date B's own
     posterior, in which a changed tile has its new class.

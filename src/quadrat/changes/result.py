@@ -22,7 +22,7 @@ from quadrat.shown import shown
 
 Ints = NDArray[np.int64]
 
-FEW = 300  # tiles: what changed on many of fewer may be taken for the season
+FEW = 300  # tiles: with fewer, real change may be mistaken for the season
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`change.json` read back: what others go by is there, and is what it should be."""
+"""Read `change.json` back, and check the values that others use."""
 
 from __future__ import annotations
 

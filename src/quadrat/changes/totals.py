@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 REFITS = 20
-BARE = 1e-4  # outlier rate of totals without outliers
+BARE = 1e-4  # outlier rate at which outliers are ignored
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,13 @@ from quadrat.cli.tile import described
 @args.strict
 def command(folder: str, out: str, legend: str | None, split: str, **options: Any) -> common.Answer:
     """Turn FOLDER, with one subfolder of PNG, JPEG or TIFF images a class, into a tile set."""
-    from quadrat.legend import load_legend
     from quadrat.tiles import pack
 
     with common.progress("pack", "images") as report:
         result = pack(
             folder,
             out,
-            legend=None if legend is None else load_legend(legend),
+            legend=legend,
             split=None if split == "none" else split,
             on_progress=report,
             **options,

@@ -56,5 +56,5 @@ def measure(
             rows.append(body(inputs).float().cpu().numpy())
     x = np.concatenate(rows)
     mine, others = x[: len(drawn)], x[len(drawn) :]
-    found = distances.fit_to(mine, others, settings.seed)
-    return Likeness(found, np.empty(0) if found is None else found(others))
+    distance = distances.fit_to(mine, others, settings.seed)
+    return Likeness(distance, np.empty(0) if distance is None else distance(others))

@@ -136,12 +136,12 @@ def steps_to_head(network: TorchNetwork) -> dict[str, int]:
 
     What stands beside the stages (a token, the places' vectors) goes with those before it.
     """
-    names, at, found = stages(network), 0, {}
+    names, at, steps = stages(network), 0, {}
     for parameter, _ in network.module.named_parameters():
         inside = [i for i, name in enumerate(names) if parameter.startswith(f"{name}.")]
         at = inside[-1] if inside else at
-        found[parameter] = len(names) - 1 - at
-    return found
+        steps[parameter] = len(names) - 1 - at
+    return steps
 
 
 def retrain(network: TorchNetwork, depth: str, batch_norm: str = "batch") -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""How a head's logits become what it says: shares, and probabilities of the main class.
+"""From a head's logits to class shares, and to probabilities of the main class.
 
 A head is fitted to class shares. Its softmax is the expected share of each class, and no
 probability: a plot that is surely 60% forest has a share of 0.6 and is Forest with a probability
@@ -38,7 +38,7 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Scalings:
-    """What a head's logits say: the two outputs of a model."""
+    """The scalings of a model's two outputs."""
 
     probabilities: Scaling = Scaling()
     shares: Scaling = Scaling()

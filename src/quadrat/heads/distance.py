@@ -30,12 +30,12 @@ Floats = NDArray[np.float64]
 Features = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-LEVEL = 0.99  # of the held-out tiles have a distance of at most 1
+LEVEL = 0.99  # share of held-out tiles whose distance is at most 1
 AXES = 64
-KEPT = 1024  # training tiles that a tile is compared with
-MOST = 4000  # training tiles that axes and unit are found from
-LEAST = 50  # held-out tiles that the unit is told from
-TINY = 1e-6  # added to squared lengths, for a tile whose features are the mean
+KEPT = 1024  # training tiles that are kept for the comparison
+MOST = 4000  # training tiles that the axes and the unit are computed from
+LEAST = 50  # held-out tiles that the unit needs
+TINY = 1e-6  # added to squared lengths, so that features equal to the mean divide by no zero
 OPSET = 13
 TOO_FEW = (
     f"fewer than {LEAST} held-out tiles are too few to tell where imagery is unlike the training "
@@ -65,11 +65,11 @@ class Distance:
     def __call__(self, x: Features) -> Floats:
         """Distances (N,) of features (N, D)."""
         cosines = self.along(x) @ self.known.T
-        found: Floats = (1 - cosines.max(axis=1)) / self.unit
-        return found
+        distances: Floats = (1 - cosines.max(axis=1)) / self.unit
+        return distances
 
     def along(self, x: Features) -> Floats:
-        """Tiles along the axes, divided by their lengths in all directions, (N, Q)."""
+        """Coordinates on the axes, divided by the length of the whole feature vector, (N, Q)."""
         z = (x - self.mean) / self.scale
         rows: Floats = (z @ self.axes) / np.sqrt((z**2).sum(axis=1, keepdims=True) + TINY)
         return rows
@@ -118,7 +118,7 @@ class Distance:
 
 
 def fit(x: Features, fold: Ints, seed: int = 0) -> Distance | None:
-    """Distances from training tiles, their unit told by tiles of one fold and axes of the others.
+    """Fit to training tiles; the unit comes from each fold, measured against the other folds.
 
     Args:
         x: (N, D) features of the training tiles.
@@ -139,17 +139,17 @@ def fit(x: Features, fold: Ints, seed: int = 0) -> Distance | None:
 
 
 def fit_to(x: Features, held: Features, seed: int = 0) -> Distance | None:
-    """Distances from training tiles (N, D), their unit told by other tiles (n, D).
+    """Fit to training tiles (N, D); the unit comes from the tiles `held` (n, D).
 
     For a network that learned from the training tiles: no fold of them is new to it.
     """
     rng = np.random.default_rng(seed)
-    found = _known(x[np.sort(rng.permutation(len(x))[:MOST])], rng)
-    return None if found is None else _in_units(found, found(held))
+    distance = _known(x[np.sort(rng.permutation(len(x))[:MOST])], rng)
+    return None if distance is None else _in_units(distance, distance(held))
 
 
 def _known(x: Features, rng: np.random.Generator) -> Distance | None:
-    """Distances from these tiles in units of 1; None for fewer than three, or tiles all alike."""
+    """Cosine distances without a unit; None for fewer than three tiles, or equal ones."""
     count = min(AXES, len(x) - 2, x.shape[1])
     spread = x.std(axis=0, dtype=np.float64) if len(x) else np.zeros(1)
     typical = float(np.median(spread))
@@ -158,13 +158,13 @@ def _known(x: Features, rng: np.random.Generator) -> Distance | None:
     mean, scale = x.mean(axis=0, dtype=np.float64), np.sqrt(spread**2 + typical**2)
     z, d = (x - mean) / scale, x.shape[1]
     axes = linalg.eigh(z.T @ z, subset_by_index=[d - count, d - 1])[1]
-    found = Distance(mean, scale, axes, np.empty((0, count)))
+    distance = Distance(mean, scale, axes, np.empty((0, count)))
     kept = np.sort(rng.permutation(len(x))[:KEPT])
-    return replace(found, known=found.along(x[kept]))
+    return replace(distance, known=distance.along(x[kept]))
 
 
 def _in_units(found: Distance | None, held: Floats) -> Distance | None:
-    """With the unit that LEVEL of held-out tiles stay within, the next one included."""
+    """Set the unit to the LEVEL quantile of held-out distances (conformal: n + 1)."""
     n = len(held)
     if found is None or n < LEAST:
         return None

@@ -32,8 +32,8 @@ Ints = NDArray[np.int64]
 # the logit of a class that training never saw: its probability is 0 in float32 at every temperature
 ABSENT = -1e5
 BLOCK = 4096
-# added to a forest's shares: few trees give a share of 0 to what is merely rare, and a likelihood
-# of 0 can be neither believed nor calibrated
+# added to a forest's shares: with few trees a rare class may get a share of 0, whose logarithm
+# cannot be calibrated
 FLOOR = 1e-3
 
 
@@ -172,7 +172,7 @@ def fit(
 
 
 def balanced_weights(shares: Floats) -> Floats:
-    """Weights (K,) with which every class of shares (N, K) weighs the same, their mean 1."""
+    """Weights (K,) that give every class of shares (N, K) the same total; mean 1."""
     total = shares.sum(axis=0)
     weights: Floats = shares.sum() / (len(total) * total)
     return weights
@@ -183,13 +183,13 @@ def _fit_logistic(
 ) -> tuple[Head, tuple[str, ...]]:
     mean = x.mean(axis=0, dtype=np.float64)
     scale = x.std(axis=0, dtype=np.float64)
-    # a feature that hardly varies says little and is mostly rounding, the more so in int8: dividing
-    # by its own deviation alone would make that as loud as the others
+    # a feature that hardly varies is mostly rounding error, above all in int8: dividing
+    # by its own deviation alone would amplify that error
     typical = float(np.median(scale))
     scale = np.sqrt(scale**2 + typical**2) if typical > 0 else np.where(scale > 0, scale, 1.0)
     standard = x - mean.astype(np.float32)
     standard /= scale.astype(np.float32)
-    found, bias, ended = regression.fit(standard, shares, settings.reg, settings.max_iter)
+    coefficients, bias, ended = regression.fit(standard, shares, settings.reg, settings.max_iter)
     notes: tuple[str, ...] = ()
     if not ended:
         notes = (
@@ -197,7 +197,7 @@ def _fit_logistic(
             "raise --max-iter for the last bit of accuracy",
         )
     coef, intercept = np.zeros((k, x.shape[1])), np.full(k, ABSENT)
-    coef[present], intercept[present] = found, bias
+    coef[present], intercept[present] = coefficients, bias
     return Logistic(coef, intercept, mean, scale), notes
 
 

@@ -1,4 +1,4 @@
-"""In which precision a model is scored: by what validation tiles say.
+"""Choose the inference precision by validation accuracy.
 
 A head is trained on features of the precision that will score. int8 flips about two labels in a
 hundred against float at about the same accuracy, so what counts is the accuracy of a head trained
@@ -50,7 +50,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Form:
-    """A precision, the job that computes in it and what came of it."""
+    """A precision's job and its result."""
 
     job: Job
     learned: Learned
@@ -58,7 +58,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Forms:
-    """What was tried.
+    """The precisions that were tried.
 
     Attributes:
         precision: the one to score in.
@@ -74,7 +74,7 @@ class Forms:
 def learn_forms(
     job: Job, light: pa.Table, sorted_light: Samples, precision: str, on_progress: Progress | None
 ) -> Forms:
-    """Learn in float and in what may be accepted.
+    """Train in float and in each candidate precision until one is accepted.
 
     Args:
         job: in float.
@@ -98,11 +98,11 @@ def learn_forms(
         tried = dataclasses.replace(job, graph=graph, precision=name, compare=same)
         less = dataclasses.replace(tried, select=select, views=1, calibrate=False, compare=True)
         try:
-            full = learn(tried, passes.next())  # all features first: the comparison takes some
+            full = learn(tried, passes.next())  # first: the comparison reuses its features
         except ModelError as error:
             if name != "fp16":
                 raise
-            notes = (*notes, f"fp16 was not accepted: {error}")  # its numbers overflow
+            notes = (*notes, f"fp16 was not accepted: {error}")  # fp16 overflows
             continue
         alike = full if same else learn(less)
         if _accepted(alike, reference):
@@ -116,7 +116,7 @@ def learn_forms(
 
 
 def _candidates(job: Job, precision: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Precisions to try, best first, and what to say of those that cannot be."""
+    """Precisions to try, fastest first, and warnings about those that cannot be."""
     if precision not in CHOICES:
         raise TrainError(f"no precision {precision!r}; choose one of {', '.join(CHOICES)}")
     able = {
@@ -185,7 +185,7 @@ def int8_graph(job: Job, light: pa.Table, uses: Samples) -> backbones.FeatureGra
     train = light.take(uses.train).select(["path", "row", "col"])
     chips = _calibration_tiles(job.source, set(drawn), _keys(train))
     data = model.quantise(job.graph.onnx, chips, size_px=job.source.size_px)
-    with suppress(StorageError):  # then it is made again, which costs seconds
+    with suppress(StorageError):  # it is then computed again next time
         storage.write_bytes(place, storage.digest_bytes(data).encode() + data)
     return dataclasses.replace(job.graph, onnx=data, any_size=False)
 
@@ -195,7 +195,7 @@ def _calibration_tiles(
 ) -> NDArray[np.uint8]:
     """Training tiles of these parts, evenly spread over each."""
     each = -(-model.CALIBRATION_TILES // max(1, len(parts)))
-    found = []
+    chips = []
     for part in source.parts():
         if part.name not in parts:
             continue
@@ -204,9 +204,9 @@ def _calibration_tiles(
             keys = _key_list(batch.index.select(["path", "row", "col"]))
             mine += [batch.chips[i].copy() for i, key in enumerate(keys) if key in wanted]
         step = np.linspace(0, len(mine) - 1, min(each, len(mine))).astype(int)
-        found += [mine[i] for i in step]
+        chips += [mine[i] for i in step]
     size = source.size_px
-    return np.stack(found) if found else np.empty((0, size, size, 3), np.uint8)
+    return np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)
 
 
 def _key_list(table: pa.Table) -> list[tuple[object, ...]]:
@@ -218,13 +218,13 @@ def _keys(table: pa.Table) -> set[tuple[object, ...]]:
 
 
 class _Passes:
-    """One count of tiles over several passes."""
+    """Progress over several passes as one count of tiles."""
 
     def __init__(self, on_progress: Progress | None, planned: int) -> None:
         self._tell, self._planned, self._at = on_progress, planned, -1
 
     def next(self) -> Progress | None:
-        """What the next pass tells its progress to."""
+        """The progress callback of the next pass."""
         self._at += 1
         self._planned = max(self._planned, self._at + 1)
         tell, at, planned = self._tell, self._at, self._planned

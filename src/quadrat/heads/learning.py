@@ -29,11 +29,11 @@ from quadrat.heads.fit import Floats, Head, Settings, fit, one_thread
 from quadrat.legend import Legend
 from quadrat.skipped import Skipped
 
-CALIBRATION_TILES = 2000  # held-out predictions that fix two numbers well enough
-# tiles that a calibrating head is fitted to at most: the few levels of a tree are settled by a part
-# of many tiles, and fitting it is what takes the time; a logistic head grows less sure with each
+CALIBRATION_TILES = 2000  # held-out predictions that two temperatures are fitted to, at most
+# most tiles that a head for calibration is fitted to: shallow trees change little with more tiles
+# and take long to fit; the confidence of a logistic head does depend on their number
 MOST = {"forest": 12_000}
-# Heads with chance in them: how many are fitted, on at most how many tiles, to compare precisions.
+# Random heads: how many are fitted, on at most how many tiles, to compare precisions.
 # The accuracy of one forest varies by more than half a point with its seed alone.
 BY_CHANCE = {"forest": (8, 4000)}
 LEVEL = 0.9  # of the conformal sets
@@ -42,7 +42,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What is learned from what.
+    """What a head is trained from, and how.
 
     Attributes:
         graph: the network; for `int8` its quantised graph.
@@ -94,7 +94,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Learned:
-    """What came of a job.
+    """The result of a job.
 
     Attributes:
         compared: validation accuracy to compare precisions by: the head's own, or the mean over
@@ -113,25 +113,25 @@ class Learned:
 
 
 def learn(job: Job, on_progress: Progress | None = None) -> Learned:
-    """Features by the job's engine and a head on them; on Spark neither passes through here."""
+    """Compute features on the job's engine and fit a head; on Spark the driver sees neither."""
     if abilities(job.engine).trains_heads:
         return _on_spark(job, on_progress)
     return _here(job, on_progress)
 
 
 def _here(job: Job, on_progress: Progress | None) -> Learned:
-    found = _features(job, 0, _nth(on_progress, 0, job.views))
-    samples = sampling.sort(found.index, job.legend, job.where, job.settings.seed)
-    x, seconds = _training_rows(job, found, samples.train, on_progress)
+    features = _features(job, 0, _nth(on_progress, 0, job.views))
+    samples = sampling.sort(features.index, job.legend, job.where, job.settings.seed)
+    x, seconds = _training_rows(job, features, samples.train, on_progress)
     begun = time.perf_counter()
-    fitted = fit_form(x, found, samples, job)
-    compared = _compared(found, samples, job, fitted) if job.compare else None
+    fitted = fit_form(x, features, samples, job)
+    compared = _compared(features, samples, job, fitted) if job.compare else None
     took = time.perf_counter() - begun
-    return Learned(samples, fitted, compared, found.skipped, seconds, took, "scikit-learn")
+    return Learned(samples, fitted, compared, features.skipped, seconds, took, "scikit-learn")
 
 
 def _nth(on_progress: Progress | None, at: int, passes: int) -> Progress | None:
-    """What the pass number `at` of several tells its progress to."""
+    """The progress callback of pass number `at`."""
     if on_progress is None:
         return None
     return lambda done, total: on_progress(at * total + done, passes * total)
@@ -171,7 +171,7 @@ def _training_rows(
 
 
 def _compared(found: Features, samples: sampling.Samples, job: Job, fitted: Fitted) -> float | None:
-    """What these features are worth to such heads; see `Learned.compared`."""
+    """Validation accuracy to compare precisions by; see `Learned.compared`."""
     if job.settings.head not in BY_CHANCE or not len(samples.validation):
         return fitted.accuracy
     heads, most = BY_CHANCE[job.settings.head]
@@ -190,7 +190,7 @@ def _compared(found: Features, samples: sampling.Samples, job: Job, fitted: Fitt
 
 
 def random_split(job: Job, samples: sampling.Samples) -> tuple[sampling.Ints, Floats]:
-    """What a split by chance would have measured: classes and probabilities of its held-out tiles.
+    """Classes and probabilities of the held-out tiles of a random split.
 
     The same tiles are dealt anew, as many to validation as before, without regard to where they
     lie; a head like the job's is fitted to the others. For `metrics.split_gap`.
@@ -198,13 +198,13 @@ def random_split(job: Job, samples: sampling.Samples) -> tuple[sampling.Ints, Fl
     pool = np.concatenate([samples.train, samples.validation])
     dealt = np.random.default_rng(job.settings.seed).permutation(pool)
     held, rest = map(np.sort, np.split(dealt, [len(samples.validation)]))
-    found = _features(job, 0, None)
-    x, _ = _training_rows(job, found, rest, None, ("train", "validation"))
+    features = _features(job, 0, None)
+    x, _ = _training_rows(job, features, rest, None, ("train", "validation"))
     head, _ = fit(
         np.concatenate(x), np.tile(samples.targets(rest), (job.views, 1)), samples.columns,
         job.settings,
     )  # fmt: skip
-    return samples.y[held], Scaling()(head.logits(found.values[held]))
+    return samples.y[held], Scaling()(head.logits(features.values[held]))
 
 
 def _on_spark(job: Job, on_progress: Progress | None) -> Learned:
@@ -236,7 +236,7 @@ def _on_spark(job: Job, on_progress: Progress | None) -> Learned:
 
 
 def _features(job: Job, view: int, on_progress: Progress | None) -> Features:
-    """Features of the selection; a part of those of more tiles where these are in the cache."""
+    """Features of the selection, taken from the cache where it has those of more tiles."""
     select = job.select
     if select.sample_frac < 1 or select.shares is not None:
         every = dataclasses.replace(select, sample_frac=1.0, shares=None)
@@ -294,7 +294,7 @@ def judged(
     notes: tuple[str, ...],
     job: Job,
 ) -> Fitted:
-    """A head with what its logits say, and what it says of the validation tiles.
+    """A calibrated head and its validation figures.
 
     Args:
         logits: of the validation tiles.
@@ -339,7 +339,7 @@ def judged(
 
 
 def prior_shift(targets: Floats, job: Job) -> Floats:
-    """What is added to logits where the mapped ground has other class shares than the training.
+    """Logit offsets for ground whose class shares differ from those of the training tiles.
 
     log(share there / share in training), (columns,); 0 for what either lacks, and for ground
     without a class, of which nothing is said.
@@ -359,7 +359,7 @@ def prior_shift(targets: Floats, job: Job) -> Floats:
 def _held_out(
     x: NDArray[np.float32], targets: Floats, samples: sampling.Samples, settings: Settings
 ) -> HeldOut | None:
-    """Predictions of training tiles, as they are, by heads fitted to the other folds' views."""
+    """Out-of-fold predictions of unturned training tiles by heads fitted to the other folds."""
     fold, _ = sampling.folds(samples, settings.seed)
     rng = np.random.default_rng(settings.seed)
     main = samples.main(samples.train)

@@ -48,10 +48,10 @@ def fit(x: Features, targets: Floats, reg: float, steps: int) -> tuple[Floats, F
         gradient = np.concatenate([to_coef.ravel(), slope.sum(axis=0)])
         return float(value + strength / 2 * np.square(coef).sum()), gradient
 
-    found = minimize(
+    optimum = minimize(
         loss, np.zeros(k * d + k), jac=True, method="L-BFGS-B",
         options={"maxiter": steps, "maxfun": 3 * steps + 20, "maxcor": MEMORY, "gtol": STEEPEST,
                  "ftol": 64 * np.finfo(float).eps},
     )  # fmt: skip
-    coef, intercept = found.x[: k * d].reshape(k, d), found.x[k * d :]
-    return coef, intercept - intercept.mean(), found.nit < steps
+    coef, intercept = optimum.x[: k * d].reshape(k, d), optimum.x[k * d :]
+    return coef, intercept - intercept.mean(), optimum.nit < steps

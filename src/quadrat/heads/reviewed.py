@@ -48,27 +48,27 @@ def with_labels(source: tiles.Source, uri: str, legend: Legend) -> Reviewed:
         raise TrainError(
             f"{where} is no tile set on a grid; --labels are of tiles: cut one with quadrat tile"
         )
-    found = reviews.training_labels(uri, legend, _date(source, uri))
+    told = reviews.training_labels(uri, legend, _date(source, uri))
     index = tiles.index(source)
     keys = grids.tile_keys(index["row"].to_numpy(), index["col"].to_numpy())
-    at = grids.places_of(keys, grids.tile_keys(found.rows, found.cols))
+    at = grids.places_of(keys, grids.tile_keys(told.rows, told.cols))
     words = np.array([w or "" for w in index["split"].to_pylist()], dtype=object)
     usable = at >= 0
     if (words != "").any():
         usable &= np.where(at >= 0, words[np.maximum(at, 0)] == "train", False)
     if not usable.any():
         raise TrainError(
-            f"none of the {len(found)} tiles that {found.name} labels trains in {where}; draw "
+            f"none of the {len(told)} tiles that {told.name} labels trains in {where}; draw "
             "plots from scores of this tile set"
         )
-    given = GivenLabels(legend.names, found.rows[usable], found.cols[usable], found.shares[usable])
+    given = GivenLabels(legend.names, told.rows[usable], told.cols[usable], told.shares[usable])
     left = int((~usable).sum())
     note = (
-        f"{left} of {len(found)} tiles that {found.name} labels are not in the split `train` of "
+        f"{left} of {len(told)} tiles that {told.name} labels are not in the split `train` of "
         f"{where} and train nothing",
     )
     about = {
-        "file": found.name, "sample": found.sample, "date": found.date, "tiles": int(usable.sum()),
+        "file": told.name, "sample": told.sample, "date": told.date, "tiles": int(usable.sum()),
         "places": np.stack([given.rows, given.cols], axis=1).tolist(),
     }  # fmt: skip
     return Reviewed(RelabelledSet(source, given), about, note if left else ())

@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 HELD_OUT = 0.2  # share that is held out where a source has no validation tiles
 FOLDS = 5
 BLOCK = 8  # tiles along a side of the blocks that are held out whole
-MASKED = "masked"  # what the ground without a class is called beside the classes
+MASKED = "masked"  # name of the column for ground without a class
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Samples:
 
     def main(self, where: Ints) -> Ints:
         """Main classes of some tiles, -1 for those that cannot be learned or have none."""
-        found: Ints = np.where(self.y[where] < self.columns, self.y[where], -1)
-        return found
+        classes: Ints = np.where(self.y[where] < self.columns, self.y[where], -1)
+        return classes
 
     def names(self, legend: Legend) -> tuple[str, ...]:
         """What is learned, in words."""
@@ -78,13 +78,13 @@ class Samples:
 
     def counts(self, legend: Legend) -> dict[str, dict[str, int]]:
         """Tiles of each main class in training and validation, and of none where there are such."""
-        words, found = (*legend.names, MASKED, "no main class"), {}
+        words, counted = (*legend.names, MASKED, "no main class"), {}
         for name, where in (("train", self.train), ("validation", self.validation)):
             ids = np.where(self.y[where] < 0, len(legend) + 1, self.y[where])
             counts = np.bincount(ids, minlength=len(words)).tolist()
             kept = [(c, n) for c, n in zip(words, counts, strict=True) if n or c in legend.names]
-            found[name] = dict(kept)
-        return found
+            counted[name] = dict(kept)
+        return counted
 
 
 def sort(index: pa.Table, legend: Legend, where: str, seed: int = 0) -> Samples:
@@ -152,24 +152,24 @@ def places(index: pa.Table) -> tuple[Ints | None, Ints | None, Ints | None]:
 def _hold_out(
     train: Ints, y: Ints, rows: Ints | None, cols: Ints | None, seed: int
 ) -> tuple[Ints, Ints, str]:
-    found = None
+    blocked = None
     method = "random"
     if rows is not None and cols is not None:
         try:
             how = splits.Split("block", validation=HELD_OUT, block=BLOCK, seed=seed)
-            found = splits.assign(how, rows[train], cols[train], labels=y[train])
+            blocked = splits.assign(how, rows[train], cols[train], labels=y[train])
             method = "block"
         except SplitError:  # too few blocks: then tile by tile, which the result says
-            found = None
-    if found is None:
+            blocked = None
+    if blocked is None:
         how = splits.Split("random", validation=HELD_OUT, seed=seed)
         zero = np.zeros(len(train), np.int64)
-        found = splits.assign(how, zero, zero, labels=y[train])
-    return train[found == splits.TRAIN], train[found == splits.VALIDATION], method
+        blocked = splits.assign(how, zero, zero, labels=y[train])
+    return train[blocked == splits.TRAIN], train[blocked == splits.VALIDATION], method
 
 
 def _classes(samples: Samples, legend: Legend, where: str) -> list[str]:
-    """What is odd about the classes; TrainError where nothing can be learned."""
+    """Warnings about the classes; TrainError where nothing can be learned."""
     k, train = len(legend), samples.train
     in_train = samples.shares[train].sum(axis=0)
     held = samples.y[samples.validation]

@@ -46,7 +46,7 @@ from quadrat.tiles.types import INDEX
 
 CALIBRATION_TILES = 20_000
 DRAWN = 2000  # training tiles whose features come to the driver
-ENOUGH = 2000  # held-out predictions that fix one number well enough
+ENOUGH = 2000  # held-out predictions that one temperature is fitted to, at most
 LIGHT = ("row", "col", "path", "label", "split")
 NO_USE, TRAIN, VALIDATION = -1, 0, 1
 # a row a training tile, view and class; `one` marks a single row of each tile, to predict with
@@ -55,7 +55,7 @@ SCHEMA = "place long, y int, use int, fold int, one int, weight double, values a
 
 @dataclass(frozen=True)
 class SparkFit:
-    """A head that Spark trained, with what it says of tiles that it had not seen.
+    """A head that Spark trained, with its out-of-fold predictions.
 
     Attributes:
         samples: which tiles trained and which validate; positions as in the parts, one after the
@@ -154,7 +154,7 @@ def _fit(
 
 
 def _drawn(frame: Any, tiles: int) -> tuple[NDArray[np.float32], Ints]:
-    """Features and folds of one in so many of the training tiles that about DRAWN are taken."""
+    """Features and folds of about DRAWN training tiles, evenly taken."""
     arrays = spark_errors.import_pyspark("pyspark.ml.functions")
     some = frame.where(f"place % {max(1, tiles // DRAWN)} = 0")
     rows = some.select("place", "fold", arrays.vector_to_array("features").alias("v")).collect()

@@ -1,4 +1,4 @@
-"""What a head is worth: figures of the validation tiles, and of all ground that was held out.
+"""Accuracy of a head: on the validation tiles, and on all held-out ground.
 
 It does not know who fitted the head.
 """
@@ -20,7 +20,7 @@ from quadrat.legend import Legend
 
 @dataclass(frozen=True)
 class Said:
-    """What was said of held-out tiles, and what they are.
+    """Predictions for held-out tiles, and their reference.
 
     Attributes:
         main: (n,) main classes, -1 for none. reference: (n, columns) shares.
@@ -44,12 +44,12 @@ class Said:
 
 
 def _said(learned: Learned, legend: Legend) -> tuple[Said, tuple[str, ...]]:
-    """What the model says of the validation tiles; the names of the columns."""
+    """Predictions for the validation tiles; the names of the columns."""
     samples, fitted = learned.samples, learned.fitted
     where = samples.validation
     names, p, shares = samples.names(legend), fitted.probabilities, fitted.shares
     if not samples.masks and (samples.y[where] == len(legend)).any():
-        # ground without a class that the model never saw: what it says there is wrong
+        # ground without a class that training lacked counts as wrong
         names = (*names, sampling.MASKED)
         p, shares = (np.pad(rows, ((0, 0), (0, 1))) for rows in (p, shares))
     reference = samples.shares[where]
@@ -88,7 +88,7 @@ def ground(learned: Learned, legend: Legend, seed: int) -> dict[str, Any] | None
 
 
 def split_gap(job: Job, learned: Learned, figures: dict[str, Any] | None) -> dict[str, Any]:
-    """What a random split would have measured, and how much more that is than the figures."""
+    """Accuracy by a random split, and its excess over the figures."""
     if figures is None:
         raise TrainError("--split-gap compares with validation tiles, and there are none")
     truth, p = random_split(job, learned.samples)

@@ -224,7 +224,7 @@ def _figures(
 ) -> dict[str, tuple[Estimate, ...]]:
     """Every figure of the confusion matrices of blocks (B, K, K)."""
     right, rows, cols = np.diagonal(sums, axis1=1, axis2=2), sums.sum(2), sums.sum(1)
-    found: dict[str, tuple[Estimate, ...]] = {}
+    figures: dict[str, tuple[Estimate, ...]] = {}
     if weights is None:
         parts = {
             "overall": (right.sum(1, keepdims=True), rows.sum(1, keepdims=True)),
@@ -232,7 +232,7 @@ def _figures(
             "users": (right, cols),
             "f1": (right, (rows + cols) / 2),
         }
-        found = {
+        figures = {
             name: ratios(tops, bottoms, level, independent=independent)
             for name, (tops, bottoms) in parts.items()
         }
@@ -244,16 +244,16 @@ def _figures(
         drawn, without = scale(flat.reshape(-1, k, k)), scale(sums.sum(0) - sums)
     rules = {name: score.rule for name, score in SCORES.items()} | CLASS_SCORES
     for name, rule in rules.items():
-        if name in found:
+        if name in figures:
             continue
         values = np.atleast_1d(rule(whole))
         if drawn is None or without is None:
-            found[name] = estimates(values, None, level)
+            figures[name] = estimates(values, None, level)
             continue
         stacks = (rule(stack).reshape(len(stack), -1) for stack in (drawn, without))
         columns = zip(values, *(stack.T for stack in stacks), strict=True)
-        found[name] = tuple(corrected(float(v), d, w, level) for v, d, w in columns)
-    return found
+        figures[name] = tuple(corrected(float(v), d, w, level) for v, d, w in columns)
+    return figures
 
 
 def _population(population: Mapping[str, float] | ArrayLike, names: Sequence[str]) -> Floats:

@@ -107,13 +107,13 @@ def by_purity(
     inside = (bands[:, None] == np.arange(len(EDGES) - 1)) & known[:, None]
     right = inside & (truth == predicted)[:, None]
     tops, bottoms = (block_sums(m.astype(np.float64), blocks) for m in (right, inside))
-    found = ratios(tops, bottoms, level, independent=independent)
+    accuracies = ratios(tops, bottoms, level, independent=independent)
     listed = tuple(
-        PurityBand(low, high, int(bottoms[:, i].sum()), found[i])
+        PurityBand(low, high, int(bottoms[:, i].sum()), accuracies[i])
         for i, (low, high) in enumerate(pairwise(EDGES))
         if bottoms[:, i].any()
     )
-    pure = found[EDGES.index(PURE)]
+    pure = accuracies[EDGES.index(PURE)]
     return (pure if np.isfinite(pure.value) else None), listed
 
 
@@ -128,7 +128,11 @@ def share_figures(
     error = np.abs(off).sum(axis=1, keepdims=True) / 2
     ones = np.ones((int(known.sum()), 1))
     sums = block_sums(np.concatenate([error, off, ones], axis=1), blocks[known])
-    found = means(sums[:, :-1], sums[:, -1], level)
+    averages = means(sums[:, :-1], sums[:, -1], level)
     return Shares(
-        tuple(names), len(ones), found[0], tuple(reference[known].mean(axis=0).tolist()), found[1:]
+        tuple(names),
+        len(ones),
+        averages[0],
+        tuple(reference[known].mean(axis=0).tolist()),
+        averages[1:],
     )

@@ -52,12 +52,12 @@ def _zone_area(lat: Floats) -> Floats:
     """Square metres between the equator and latitudes in radians, for a radian of longitude."""
     e = math.sqrt(FLATTENING * (2 - FLATTENING))
     sine = np.sin(lat)
-    found: Floats = (
+    areas: Floats = (
         (SEMI_MAJOR * (1 - FLATTENING)) ** 2
         / 2
         * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
     )
-    return found
+    return areas
 
 
 def tile_hectares(

@@ -108,14 +108,14 @@ def create(uri: str, about: Mapping[str, Any]) -> Store:
     with _opened(path) as base, _writing(base):
         if not package.tables(base):
             _lay_out(base, about)
-        found = _read_about(base, path)
-    wrong = [k for k, v in about.items() if found.get(k) != v]
+        about_file = _read_about(base, path)
+    wrong = [k for k, v in about.items() if about_file.get(k) != v]
     if wrong:
         raise InputError(
             f"{path} holds answers to another sample (its {wrong[0]} differs); choose another "
             "--answers"
         )
-    return Store(path, found)
+    return Store(path, about_file)
 
 
 def open_store(uri: str) -> Store:
@@ -279,12 +279,12 @@ def _read_about(base: sqlite3.Connection, path: Path) -> dict[str, Any]:
     if not {"answers", "review"} <= package.tables(base):
         raise InputError(f"{path} holds no answers of quadrat review; choose another --answers")
     try:
-        found = {k: json.loads(v) for k, v in package.about(base).items()}
+        about = {k: json.loads(v) for k, v in package.about(base).items()}
     except (TypeError, ValueError):
-        found = {}
-    if found.get("format") != FORMAT or found.get("version") != VERSION:
+        about = {}
+    if about.get("format") != FORMAT or about.get("version") != VERSION:
         raise InputError(
-            f"{path} is of another format ({found.get('version')!r}); this Quadrat reads version "
+            f"{path} is of another format ({about.get('version')!r}); this Quadrat reads version "
             f"{VERSION}"
         )
-    return found
+    return about

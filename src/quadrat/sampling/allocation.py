@@ -21,9 +21,9 @@ from quadrat.errors import InputError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ASSURANCE = 0.9  # how many draws of all shall reach the half-width
-KURTOSIS = 8.0  # of what plots add: how much an estimated standard error differs between draws
-LEAST_SPREAD = 0.01  # standard deviation of a stratum; no stratum is without surprises
+ASSURANCE = 0.9  # probability that a sample reaches the half-width that was asked for
+KURTOSIS = 8.0  # assumed, of a plot's values: it sets how much estimated variances vary
+LEAST_SPREAD = 0.01  # smallest standard deviation that is assumed of a stratum
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def needed(goal: Goal, sizes: Ints, spread: Floats, weights: Floats, minimum: in
 
 
 def expected_half_width(plots: Ints, sizes: Ints, spread: Floats, level: float) -> float:
-    """Half-width of an interval that nine draws of ten stay below, as expected."""
+    """Expected 90% quantile of the half-width over repeated samples."""
     z = NormalDist().inv_cdf((1 + level) / 2)
     varies = np.sqrt((KURTOSIS - 1) / (4 * max(int(plots.sum()), 1)))
     more = 1 + NormalDist().inv_cdf(ASSURANCE) * varies

@@ -95,17 +95,17 @@ def read_answers(uris: Sequence[str], sample: PlotSample) -> PlotAnswers:
     for uri in uris:
         name = storage.redact(uri)
         for where, row in _rows(uri, sample):
-            found = _checked(f"{name} {where}", row, sample)
-            key = found["plot"], found["interpreter"], found["date"]
+            answer = _checked(f"{name} {where}", row, sample)
+            key = answer["plot"], answer["interpreter"], answer["date"]
             before = latest.get(key)
-            if before is not None and before[0] == found["revision"]:
+            if before is not None and before[0] == answer["revision"]:
                 raise LabelError(
                     f"{name} {where}: {key[1] or 'the interpreter'} answered plot {key[0]} twice"
                     + (f" for {key[2]}" if key[2] else "")
                     + "; keep one answer, or number them in the column revision"
                 )
-            if before is None or before[0] < found["revision"]:
-                latest[key] = found["revision"], found
+            if before is None or before[0] < answer["revision"]:
+                latest[key] = answer["revision"], answer
     if not latest:
         raise LabelError(f"{', '.join(map(storage.redact, uris))}: no plot has an answer yet")
     return _arrays([row for _, row in latest.values()], sample, tuple(map(storage.redact, uris)))
@@ -198,13 +198,13 @@ def _checked(where: str, row: Row, sample: PlotSample) -> Row:
             f"{', '.join(sample.dates)}"
         )
     revision = row.get("revision")
-    found: Row = {
+    checked: Row = {
         "plot": plot, "date": date, "interpreter": str(row.get("interpreter") or "").strip(),
         "revision": 1 if revision in (None, "") else _whole(where, "revision", revision),
     }  # fmt: skip
     if not date:
-        return found | {"change": _change(where, row.get("change"))}
-    return found | _class_and_shares(where, row, sample)
+        return checked | {"change": _change(where, row.get("change"))}
+    return checked | _class_and_shares(where, row, sample)
 
 
 def _whole(where: str, what: str, value: Any) -> int:
@@ -266,7 +266,7 @@ def _shares(where: str, value: Any, names: Sequence[str]) -> Floats | None:
         raise LabelError(
             f'{where}: {text.shown(value)} are no shares; write {{"{names[0]}": 0.6, ...}}'
         ) from None
-    found = np.zeros(len(names))
+    shares = np.zeros(len(names))
     for word, share in each.items():
         match = text.match(word, names)
         if match is None:
@@ -274,14 +274,14 @@ def _shares(where: str, value: Any, names: Sequence[str]) -> Floats | None:
                 f"{where}: {text.shown(word)} is no class of the sample's legend; "
                 f"{text.near(word, names)}"
             )
-        found[names.index(match)] += share
+        shares[names.index(match)] += share
     if not each:
         return None
-    if not ((found >= 0).all() and abs(found.sum() - 1) <= CLOSE * max(2, len(each))):
+    if not ((shares >= 0).all() and abs(shares.sum() - 1) <= CLOSE * max(2, len(each))):
         raise LabelError(
-            f"{where}: shares are from 0 to 1 and sum to 1, not to {found.sum():g}; correct them"
+            f"{where}: shares are from 0 to 1 and sum to 1, not to {shares.sum():g}; correct them"
         )
-    return np.asarray(found / found.sum())
+    return np.asarray(shares / shares.sum())
 
 
 def _arrays(rows: Sequence[Row], sample: PlotSample, files: tuple[str, ...]) -> PlotAnswers:

@@ -23,8 +23,8 @@ from quadrat.sampling.strata import Strata
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 HELD_OUT = ("test", "validation")
-LEAST_PILOT = 30  # plots; of fewer nothing is learned
-HIDDEN = 0.1  # of the expected change, that each stratum of a map of change may hide
+LEAST_PILOT = 30  # plots; a smaller pilot is not used
+HIDDEN = 0.1  # share of the expected change that is assumed to be missed in each stratum
 
 
 @dataclass(frozen=True)

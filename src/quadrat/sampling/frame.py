@@ -133,7 +133,7 @@ def _of_scores(uri: str, legend: str | None) -> SamplingFrame:
 
 def of_day(day: DateScores) -> SamplingFrame:
     """The frame of one date's scores."""
-    shares = day.probabilities if day.shares is None else day.shares
+    shares = day.ground_shares
     return SamplingFrame(
         kind="scores", uri=day.uri, digest=scores.open_scores(day.uri).digest, dates=(day.date,),
         legend=day.legend, grid=day.grid, rows=day.rows, cols=day.cols,
@@ -211,8 +211,8 @@ def change_probability(frame: SamplingFrame, asked: Flags) -> Floats:
             f"{storage.redact(frame.uri)} is of one date; strata of change need a folder of "
             "quadrat change"
         )
-    found: Floats = frame.moves[:, asked].sum(1)
-    return found
+    probability: Floats = frame.moves[:, asked].sum(1)
+    return probability
 
 
 def suspicion(frame: SamplingFrame, asked: Flags) -> Floats:
@@ -233,9 +233,9 @@ def suspicion(frame: SamplingFrame, asked: Flags) -> Floats:
 
 def _rank(values: Floats) -> Floats:
     """Ranks from 0 to 1, equal values in their order, (N,)."""
-    found = np.empty(len(values))
-    found[np.argsort(values, kind="stable")] = np.arange(len(values))
-    return found / max(len(values) - 1, 1)
+    ranks = np.empty(len(values))
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return ranks / max(len(values) - 1, 1)
 
 
 def blocks(frame: SamplingFrame, side: int) -> Ints:

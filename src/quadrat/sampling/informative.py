@@ -91,7 +91,7 @@ def _spread(
 
 
 def _any(free: Flags, chosen: list[int], rng: np.random.Generator) -> int:
-    """A tile that was not chosen, one that does not touch a chosen one where there is one."""
+    """An unchosen tile, if possible one that touches no chosen tile."""
     left = free if free.any() else np.ones(len(free), bool)
     left[chosen] = False
     return int(rng.choice(np.flatnonzero(left)))

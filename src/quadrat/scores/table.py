@@ -65,6 +65,11 @@ class DateScores:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def ground_shares(self) -> NDArray[np.float32]:
+        """(N, K) shares of the ground; the probabilities where the scores have no shares."""
+        return self.probabilities if self.shares is None else self.shares
+
     def take(self, places: Ints) -> DateScores:
         """The tiles at `places`, in that order."""
         return replace(

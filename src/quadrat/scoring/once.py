@@ -47,8 +47,8 @@ def check(done: Scores, spans: Sequence[Span], uri: str) -> None:
     Args:
         spans: of the parts of `done`, in their order.
     """
-    for place, found in enumerate(spans):
-        if found is None:
+    for place, span in enumerate(spans):
+        if span is None:
             sets.check_unique(done.part(done.names[place], KEYS), uri)
     for a, b in meeting(spans):
         both = pa.concat_tables([done.part(done.names[i], KEYS) for i in (a, b)])

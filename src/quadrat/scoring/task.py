@@ -109,7 +109,7 @@ class ScoreTask:
             )  # fmt: skip
         rng = np.random.default_rng([self.seed, int(part.name.rsplit("-", 1)[-1])])
         tables: list[pa.Table] = []
-        found: list[models.Prediction] = []
+        predictions: list[models.Prediction] = []
         skipped: list[Skipped] = []
         dropped = flat = masked = 0
         for batch in read_ahead(part, batch_tiles(network.info.size_px or 1)):
@@ -129,13 +129,13 @@ class ScoreTask:
                 masked += int((~said.mapped).sum())
                 index = index.filter(pa.array(said.mapped))
                 said = said.take(said.mapped)
-            found.append(said)
+            predictions.append(said)
             tables.append(index)
-        width = self._width(network, found)
+        width = self._width(network, predictions)
         whole, counts = self._schema(width).empty_table(), np.zeros(len(self.names), np.int64)
         index = pa.concat_tables(tables) if tables else whole
         if len(index):
-            whole, counts = self._table(index, found, self._schema(width))
+            whole, counts = self._table(index, predictions, self._schema(width))
         far = whole[columns.DISTANCE].to_numpy() if self.distance else np.empty(0)
         # no times or places: the same scores give the same bytes, and the same digest
         note = {

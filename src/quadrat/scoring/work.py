@@ -139,8 +139,10 @@ def _is_imagery(uris: Sequence[str]) -> bool:
             return True
         # a folder of georeferenced files is imagery; a folder of PNG or JPEG files is pictures
         names = storage.list_names(first)
-        found = [n for n in names if n.lower().endswith(RASTERS)]
-        return bool(found) and not any(n.lower().endswith((".png", ".jpg", ".jpeg")) for n in names)
+        rasters = [n for n in names if n.lower().endswith(RASTERS)]
+        return bool(rasters) and not any(
+            n.lower().endswith((".png", ".jpg", ".jpeg")) for n in names
+        )
     return False
 
 
@@ -289,18 +291,18 @@ def _warnings(source: Source, done: Scores) -> tuple[str, ...]:
 
 def _masked(done: Scores) -> tuple[str, ...]:
     """What is said of tiles that were masked, and of a model that gives no shares."""
-    found = []
+    sentences = []
     if masked := int(done.info.get("masked", 0)):
-        found.append(
+        sentences.append(
             f"{masked:,} tiles are masked: most of their ground (water) has no class in legend "
             f"{done.legend.name}; a legend with a class for it maps them"
         )
     if not done.has_shares:
-        found.append(
+        sentences.append(
             "the model gives no class shares, as it was trained by an earlier Quadrat; train it "
             "again for areas of ground"
         )
-    return tuple(found)
+    return tuple(sentences)
 
 
 def _run(

@@ -17,7 +17,7 @@ from quadrat import codec, geoparquet, parts, products, storage
 from quadrat import split as splitting
 from quadrat.engines import Engine, get_engine
 from quadrat.errors import TileSetError
-from quadrat.legend import Legend
+from quadrat.legend import Legend, load_legend
 from quadrat.parts import PartRecord
 from quadrat.progress import counted
 from quadrat.skipped import Skipped
@@ -95,7 +95,7 @@ def pack(
     out: str,
     *,
     size_px: int = folders.DEFAULT_PX,
-    legend: Legend | None = None,
+    legend: str | Legend | None = None,
     split: str | None = "random",
     validation: float = 0.2,
     test: float = 0.0,
@@ -111,6 +111,7 @@ def pack(
     """Pack a folder of pictures, one subfolder a class, into a tile set.
 
     Args:
+        legend: a shipped name, a TOML file, or a Legend; by default the subfolders are the classes.
         split: `random` (pictures have no place, so nothing better can be had), or None; a folder
             with `train/`, `validation/`, `test/` above the classes keeps its own.
         resize: pictures of another size are resized to `size_px`; otherwise skipped and listed.
@@ -120,7 +121,8 @@ def pack(
     Raises:
         TileSetError, ImageError (with `strict`), StorageError.
     """
-    source = folders.open_folder(folder, size_px=size_px, legend=legend, resize=resize)
+    known = load_legend(legend) if isinstance(legend, str) else legend
+    source = folders.open_folder(folder, size_px=size_px, legend=known, resize=resize)
     how = Split(split or "random", validation, test, seed=seed)
     unread = next((u for u in source.unused if u.is_picture), None)
     if unread is not None and strict:

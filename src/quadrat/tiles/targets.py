@@ -62,10 +62,10 @@ def columns(table: pa.Table) -> list[str]:
 
 def known(table: pa.Table) -> NDArray[np.bool_]:
     """Which tiles of an index have a label or shares, (N,) bool."""
-    found = np.array(table["label"].is_valid().to_numpy(), dtype=np.bool_)
+    known_rows = np.array(table["label"].is_valid().to_numpy(), dtype=np.bool_)
     for name in columns(table)[:1]:  # the shares of a tile are all known, or none
-        found |= np.array(table[name].is_valid().to_numpy(), dtype=np.bool_)
-    return found
+        known_rows |= np.array(table[name].is_valid().to_numpy(), dtype=np.bool_)
+    return known_rows
 
 
 def shares(table: pa.Table, names: Sequence[str]) -> NDArray[np.float64]:

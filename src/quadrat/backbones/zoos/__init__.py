@@ -74,19 +74,19 @@ def find(name: str) -> Recipe:
     if colon:
         if prefix not in ZOOS or not rest:
             raise BackboneError(f"there is no backbone {name}; write {GRAMMAR}")
-        found: Recipe | None = choices.load(ZOOS[prefix])(rest)
-        if found is None:
+        recipe: Recipe | None = choices.load(ZOOS[prefix])(rest)
+        if recipe is None:
             raise BackboneError(f"{prefix} has no network {rest!r}; look up its list of names")
-        return found
+        return recipe
     missing: MissingExtraError | None = None
     for zoo in BARE:
         try:
-            found = choices.load(ZOOS[zoo])(name)
+            recipe = choices.load(ZOOS[zoo])(name)
         except MissingExtraError as error:
             missing = error
             continue
-        if found is not None:
-            return found
+        if recipe is not None:
+            return recipe
     from quadrat.backbones.table import BACKBONES
 
     hint = f" ({missing})" if missing is not None else ""
