@@ -337,7 +337,6 @@ def functions() -> Iterator[tuple[str, Path, ast.FunctionDef | ast.AsyncFunction
 # More than five positional parameters, and why.
 MANY_POSITIONAL = {
     "finetuning/distributed.py:forward": "torch.autograd.Function passes them by position",
-    "changes/gains.py:_measured": "one caller, in the order of its steps",
     "reports/charts.py:_line": "two points and a pen, as SVG writes a line",
     "reports/charts.py:_svg": "one caller a chart",
     "reports/charts.py:bars": "one caller",

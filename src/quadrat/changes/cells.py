@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from quadrat import graphs, scores
 from quadrat import grid as grids
-from quadrat import legend as legends
 from quadrat import model as models
+from quadrat.changes.question import placed
 from quadrat.graphs import check_sizes
 from quadrat.legend import Legend
 from quadrat.model import Model
@@ -225,23 +225,17 @@ def classes(first: Source | None, day: DateScores, legend: Legend, cells: int) -
         table, points = told
         keys = grids.tile_keys(table["row"].to_numpy(), table["col"].to_numpy())
         at = grids.places_of(keys, grids.tile_keys(day.rows, day.cols))
-        to = _fold(first.legend, legend)
+        to = placed(first.legend, legend)
         ids = np.where(points < 0, -1, to[np.maximum(points, 0)])[np.maximum(at, 0)]
         ids[at < 0] = -1
         return _shares_of_cells(ids, side, k), True
-    rows = day.shares if day.reference is None else day.reference
-    rows = day.probabilities if rows is None else rows
+    rows = day.ground_shares if day.reference is None else day.reference
     known = np.asarray(~np.isnan(rows).any(1))
     rows = np.where(known[:, None], rows, 0).astype(np.float32)
-    to = _fold(day.legend, legend)
+    to = placed(day.legend, legend)
     into = (to[:, None] == np.arange(k)).astype(np.float32)  # no column for masked ground
     folded = rows @ into
     return np.repeat(folded[:, None, :], cells, axis=1), False
-
-
-def _fold(own: Legend, legend: Legend) -> Ints:
-    same = own.names == legend.names
-    return np.arange(len(own)) if same else legends.fold(own, legend)
 
 
 def _shares_of_cells(ids: Ints, side: int, k: int) -> Rows:

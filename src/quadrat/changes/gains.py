@@ -101,8 +101,7 @@ def between(
     folds = fold_assignment(*place, seed)
     one, two = _scale(one), _scale(two)
     parts = [
-        _measured(one, two, classes, folds, fold, np.random.default_rng([seed, int(fold)]))
-        for fold in range(FOLDS)
+        _measured(one, two, classes, folds=folds, fold=fold, seed=seed) for fold in range(FOLDS)
     ]
     replaced = _replaced(parts)
     score, size = np.zeros((n, k)), np.zeros((n, k))
@@ -151,10 +150,12 @@ def _measured(
     one: NDArray[np.float16],
     two: NDArray[np.float16],
     classes: Rows,
+    *,
     folds: Ints,
     fold: int,
-    rng: np.random.Generator,
+    seed: int,
 ) -> _Part:
+    rng = np.random.default_rng([seed, fold])
     fitted = np.sort(rng.permutation(np.flatnonzero(folds != fold))[:FITTED])
     at = np.flatnonzero(folds == fold)
     before, after = (x[fitted].astype(np.float32).reshape(-1, x.shape[2]) for x in (one, two))

@@ -124,9 +124,9 @@ def known(dates: Chronology, of_cells: bool) -> tuple[int, tuple[str, ...]]:
 
 def _ground(day: DateScores, classes: Rows) -> Floats:
     """Shares of the classes on the first date, (N, C): the label source's, else the model's."""
-    own = day.probabilities if day.shares is None else day.shares
     known = classes.sum(2) > 0
     told = classes.sum(1) / np.maximum(known.sum(1, keepdims=True), 1)
+    own = day.ground_shares
     shares: Floats = np.where(known.any(1, keepdims=True), told, own).astype(np.float64)
     return shares
 
@@ -187,30 +187,28 @@ def totals(dates: Chronology, flows: tuple[Flow, ...], question: Question) -> To
     above = np.sqrt(np.sum([(f.high - f.moved) ** 2 for f in flows], axis=0))
     start = _areas(first, question)
     cells = [
-        [Estimate(float(moved[i, j]), float(max(moved[i, j] - below[i, j], 0.0)),
-                  float(moved[i, j] + above[i, j])) for j in range(k)]
+        [_around(moved[i, j], below[i, j], above[i, j], least=0.0) for j in range(k)]
         for i in range(k)
-    ]  # fmt: skip
+    ]
     for i in range(k):
         gone = float(moved[i].sum())
         low, high = float(np.hypot.reduce(above[i])), float(np.hypot.reduce(below[i]))
         stay = start[i].value - gone
-        cells[i][i] = Estimate(stay, max(stay - low, 0.0), stay + high)
+        cells[i][i] = _around(stay, low, high, least=0.0)
     areas, running = [start], None
     for t in range(len(flows)):
         running = _net(flows[: t + 1])
         areas.append(tuple(_sum(a, d) for a, d in zip(start, running, strict=True)))
     changed = tuple(
-        Estimate(float(f.moved.sum()), float(max(f.moved.sum() - _length(f.moved - f.low), 0.0)),
-                 float(f.moved.sum() + _length(f.high - f.moved)))
+        _around(f.moved.sum(), _length(f.moved - f.low), _length(f.high - f.moved), least=0.0)
         for f in flows
-    )  # fmt: skip
+    )
     flat = tuple(cell for row in cells for cell in row)
     return Totals(flat, tuple(areas), tuple(running or ()), changed, None)
 
 
 def _length(x: Floats) -> float:
-    """Of what each class gained: uncertain as a whole, from class to class by itself."""
+    """Error of a total: shared within what a class gained, independent between classes."""
     return float(np.sqrt((x.sum(0) ** 2).sum()))
 
 
@@ -223,17 +221,19 @@ def _net(flows: tuple[Flow, ...]) -> tuple[Estimate, ...]:
         # what a class gained is uncertain as a whole; what it lost went to others, one by one
         down += low.sum(0) ** 2 + (high**2).sum(1)
         up += high.sum(0) ** 2 + (low**2).sum(1)
-    return tuple(
-        Estimate(float(v), float(v - a), float(v + b))
-        for v, a, b in zip(value, np.sqrt(down), np.sqrt(up), strict=True)
-    )
+    return tuple(map(_around, value, np.sqrt(down), np.sqrt(up)))
 
 
 def _sum(a: Estimate, b: Estimate) -> Estimate:
     value = a.value + b.value
     low = np.hypot(a.value - a.low, b.value - b.low)
     high = np.hypot(a.high - a.value, b.high - b.value)
-    return Estimate(value, float(max(value - low, 0.0)), float(value + high))
+    return _around(value, float(low), float(high), least=0.0)
+
+
+def _around(value: float, down: float, up: float, *, least: float = -np.inf) -> Estimate:
+    """The interval from `down` below a value, but not below `least`, to `up` above it."""
+    return Estimate(float(value), float(max(value - down, least)), float(value + up))
 
 
 def _areas(day: DateScores, question: Question) -> tuple[Estimate, ...]:
@@ -243,15 +243,11 @@ def _areas(day: DateScores, question: Question) -> tuple[Estimate, ...]:
         each = [row.adjusted for row in found.rows]
         ends = np.array([[e.value, e.low, e.high] for e in each if e is not None]) / found.tile_ha
     except LabelError:
-        rows = day.probabilities if day.shares is None else day.shares
-        value = rows.sum(0, dtype=np.float64)
+        value = day.ground_shares.sum(0, dtype=np.float64)
         ends = np.stack([value, np.full(len(value), np.nan), np.full(len(value), np.nan)], axis=1)
     value = question.fold.T @ ends[:, 0]
     low, high = (
         np.sqrt(question.fold.T @ (ends[:, 0] - ends[:, 1]) ** 2),
         np.sqrt(question.fold.T @ (ends[:, 2] - ends[:, 0]) ** 2),
     )
-    return tuple(
-        Estimate(float(v), float(v - a), float(v + b))
-        for v, a, b in zip(value, low, high, strict=True)
-    )
+    return tuple(map(_around, value, low, high))

@@ -72,17 +72,25 @@ def ask(
         LegendError: a class that the legend lacks. InputError: no change is asked for.
     """
     legend = coarse or own
-    same = legend.names == own.names
     source, target = ([legend.id(n) for n in names] for names in (from_classes, to_classes))
     if len(set(source)) == 1 and set(source) == set(target):
         raise InputError("no change is asked for: --from and --to name the same class only")
     left, right = (" or ".join(legend.names[i] for i in ids) for ids in (source, target))
     wanted = f"{left or 'any class'} to {right or 'another class'}"
     every = range(len(legend))
-    places = np.arange(len(own)) if same else legends.fold(own, legend)
+    places = placed(own, legend)
     return Question(
         legend=legend, places=places, fold=np.eye(len(legend))[places],
         source=np.array(sorted(set(source or every)), np.int64),
         target=np.array(sorted(set(target or every)), np.int64),
         wanted=wanted if source or target else "any change", **how,
     )  # fmt: skip
+
+
+def placed(own: Legend, legend: Legend) -> Ints:
+    """The class of `legend` that each class of `own` folds into, (C,); -1 where it is masked.
+
+    Raises:
+        LegendError: a class has no place (see `legend.fold`).
+    """
+    return np.arange(len(own)) if own.names == legend.names else legends.fold(own, legend)
