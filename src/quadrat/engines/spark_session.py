@@ -25,7 +25,7 @@ DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",  # it would write over ours
     "spark.log.level": "ERROR",
     "spark.python.worker.reuse": "true",  # a model is loaded once a process
-    # what Spark itself tries again (a Python that is not there) goes to another host in the end
+    # Spark's own retries end on another host, where one lacks Python, say
     "spark.excludeOnFailure.taskAndStage.enabled": "true",
     "spark.excludeOnFailure.task.maxTaskAttemptsPerExecutor": "2",
 }

@@ -186,7 +186,7 @@ def host_function() -> Callable[[], str]:
 
 
 def _settle_function() -> Callable[[], None]:
-    """Once in a worker, take what is loaded by now out of the garbage collector's sight; a closure.
+    """Call `gc.freeze()` once per worker; a closure.
 
     Spark has a worker collect garbage after each task. Over the modules and the model that stay
     for the process's life that takes 50 ms, of a task of about a second.

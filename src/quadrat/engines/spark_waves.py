@@ -23,9 +23,9 @@ Wave = Sequence[int]  # places in the sequence of parts
 log = logging.getLogger("quadrat.engines.spark")
 
 JOBS = 8  # Spark jobs under way at once, at most
-TASK_S = 2.0  # of work in a Spark task: what a lost worker costs, and how often progress comes
+TASK_S = 2.0  # work in a Spark task: what a lost worker costs, and the interval of progress
 MOST_PARTS = 64  # of a task
-QUIET_S = 60.0  # without a task at work for so long, say that Spark has given no cores
+QUIET_S = 60.0  # without a running task, before the user is told that Spark gives no cores
 
 
 class Waves:
@@ -99,7 +99,7 @@ class Waves:
         return range(first, self._sent)
 
     def _parts_a_task(self, under_way: int) -> int:
-        """As many parts as take TASK_S by what is back, and at most half of what each will get."""
+        """Parts that take TASK_S by the finished ones, at most half of a slot's fair share."""
         if not self._back:
             return 1
         given = self._session.slots()

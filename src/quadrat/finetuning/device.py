@@ -1,4 +1,4 @@
-"""What a device computes in, and what it says when its memory is full."""
+"""Precision and memory of the device that a network is trained on."""
 
 from __future__ import annotations
 

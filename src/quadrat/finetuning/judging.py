@@ -23,7 +23,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Judged:
-    """What validation tiles say of a network.
+    """Calibration and accuracy of a network, by its validation tiles.
 
     Attributes:
         scalings: the temperatures, fitted to all validation tiles.
@@ -53,7 +53,7 @@ def judge(loop: Training, data: TileData, seed: int) -> Judged:
 
 
 def _held_out(loop: Training, data: TileData) -> HeldOut:
-    """What the network says of the validation tiles."""
+    """The network's predictions for the validation tiles."""
     ids = data.validation
     return HeldOut(
         loop.logits(ids).astype(np.float64),

@@ -1,4 +1,4 @@
-"""Calibration: how far stated probabilities can be believed."""
+"""Calibration: how well stated probabilities match observed frequencies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EPS = 1e-12
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far stated probabilities can be believed.
+    """How well stated probabilities match observed frequencies.
 
     Attributes:
         edges: (BINS + 1,) ends of the bins of confidence (the highest probability of a tile).
@@ -103,7 +103,7 @@ def _noise(sums: Floats, bins: int) -> Floats:
     if blocks < 2:
         return alone
     off = sums[:, 2 * bins : 3 * bins] - sums[:, bins : 2 * bins]
-    share = np.nan_to_num(divide(off.sum(0), count))  # of a tile: what is no chance
+    share = np.nan_to_num(divide(off.sum(0), count))  # systematic error of a tile
     between = np.square(off - share * sums[:, :bins]).sum(0) * blocks / (blocks - 1)
     larger: Floats = np.maximum(alone, between)
     return larger
@@ -130,7 +130,7 @@ def calibration(
     whole = sums.sum(0)
     drawn, noise = None, _noise(sums, bins)
     if len(sums) > 1 and draws:
-        # a resample has the chance of the tiles and that of the drawing
+        # a resample has twice the noise: that of the tiles and that of the drawing
         resamples = bootstrap_sums(sums, draws=draws, seed=seed)
         drawn = _calibration_figures(resamples, bins, 2 * noise)
     ece, nll, brier = (

@@ -51,7 +51,7 @@ def conformal(
 
 
 def _reached(values: Floats, share: float) -> float:
-    """The largest threshold that so large a share of the values reach."""
+    """The largest threshold that at least a share `share` of the values reach."""
     return float(np.sort(values)[len(values) - int(np.ceil(share * len(values)))])
 
 

@@ -1,4 +1,4 @@
-"""What a map says of mixed ground: accuracy by purity, and how far shares are off. Pure numpy."""
+"""Accuracy on mixed ground: by purity of the plots, and errors of the shares. Pure numpy."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def choose_runtime(data: bytes, info: graphs.GraphInfo, precision: str) -> str:
             place, {"runtime": best, "seconds_per_tile": seconds, "cpu": machine.cpu_name()}
         )
     except StorageError as error:
-        # what is kept saves a second a process and decides nothing: go on without
+        # the file only saves a second a process: go on without it
         log.warning("the choice of runtime is not kept: %s", error)
     return best
 

@@ -14,7 +14,7 @@ from quadrat.model import views
 from quadrat.model.blocks import Chips, Compiled, Rows
 from quadrat.model.bundle import DISTANCE
 
-# how far a row of shares may sum from 1: bf16 keeps 8 bits of each of them
+# tolerance of the sum of a row of shares: bf16 has 8 bits of precision
 TOLERANCE = {"fp32": 1e-3, "int8": 1e-3, "bf16": 1e-2, "fp16": 1e-2}
 
 

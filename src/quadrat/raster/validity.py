@@ -19,7 +19,7 @@ from quadrat.errors import RasterError
 from quadrat.raster import view
 from quadrat.raster.view import Rect
 
-HUGE = 1e38  # no sensor counts so far: such values of float files stand for no data
+HUGE = 1e38  # no sensor measures such values: in float files they stand for no data
 SAMPLE = 128  # pixels along a side of what is looked at of an alpha band
 BETWEEN = 0.05  # a larger share of values neither 0 nor full is no plain alpha band
 LEAST_ZEROS = 16

@@ -238,7 +238,7 @@ class Scores:
 
 
 def _head(legend: Legend, grid: Grid | None) -> list[Any]:
-    """What decides what the bytes of the parts mean."""
+    """What is needed to read the bytes of the parts."""
     return [FORMAT, VERSION, *parts.meaning(grid, legend)]
 
 

@@ -17,8 +17,8 @@ from scipy import special
 
 from quadrat.scores.columns import words
 
-TIMES = 5  # so many more tiles beyond than of the training ground make an image unlike it
-CHANCE = 0.001  # that so many tiles are beyond where the image is like it
+TIMES = 5  # an image is unlike the training ground with this many times its share of tiles beyond 1
+CHANCE = 0.001  # and if chance gives so many such tiles with a smaller probability
 
 
 def counted(sources: pa.ChunkedArray, distances: NDArray[np.floating]) -> dict[str, list[int]]:

@@ -1,4 +1,4 @@
-"""That no tile is scored twice, without holding all TileIds at once.
+"""Check that no tile is scored twice, without holding all TileIds at once.
 
 Each part says what it spans; only parts whose spans meet are read and compared, two at a time. So
 the driver's memory does not grow with the tiles. It does not know how parts were made.

@@ -22,13 +22,13 @@ from quadrat.scoring import once
 from quadrat.skipped import Skipped
 from quadrat.tiles import Part, batch_tiles, read_ahead, targets
 
-LISTED = 20  # unreadable tiles that a part names; the rest is counted
+LISTED = 20  # unreadable tiles of a part that are named; the others are only counted
 _loading = threading.Lock()  # the first of a process's tasks loads the model, the others wait
 
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """What became of a part: all small."""
+    """The result of one part; small, so that it travels between processes."""
 
     record: PartRecord
     dropped: int
@@ -95,7 +95,7 @@ class ScoreTask:
         return parts.found(self.out, part.name, self._made) or self._score(part)
 
     def _made(self, record: PartRecord, note: Mapping[str, Any]) -> ScoreResult:
-        """What an earlier run made; ValueError where it is without features, or with."""
+        """The result of an earlier run; ValueError where one keeps features and the other not."""
         result = ScoreResult.of(record, note)
         if bool(result.features) != self.features:
             raise ValueError("features are not kept alike")

@@ -8,7 +8,7 @@ from quadrat.grid import TileRange
 from quadrat.raster import Imagery
 
 MOST_TILES = 20_000_000  # a million square kilometres of tiles of 224 m
-MANY_FLAT = 0.01  # of the tiles: so many of a single colour are worth a word
+MANY_FLAT = 0.01  # share of tiles of a single colour from which on a warning is given
 
 
 def check_size(imagery: Imagery, max_nodata: float) -> None:

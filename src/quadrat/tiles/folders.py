@@ -186,7 +186,7 @@ def _parent(path: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without what file systems and people vary: case, spaces, dashes, Unicode form."""
+    """A name normalised for comparison: case, spaces, dashes, Unicode form."""
     kept = (c for c in text.same(name) if unicodedata.category(c) not in _JOINERS)
     return unicodedata.normalize("NFKC", "".join(kept))
 

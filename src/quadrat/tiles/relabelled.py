@@ -1,4 +1,4 @@
-"""A tile set some of whose tiles have other labels than it says: those that people gave them.
+"""A tile set with people's labels in place of its own for some tiles.
 
 Nothing is written: labels and shares are replaced as tiles are read, on whatever engine. It does
 not know where labels come from.

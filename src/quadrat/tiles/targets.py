@@ -1,4 +1,4 @@
-"""What is said of the ground of tiles: the columns of shares in an index, and what they hold.
+"""Class shares of tiles: their columns in an index, and their values.
 
 A tile's target is its class shares where the label source says them, else its label alone.
 """
