@@ -339,7 +339,6 @@ MANY_POSITIONAL = {
     "finetuning/distributed.py:forward": "torch.autograd.Function passes them by position",
     "reports/charts.py:_line": "two points and a pen, as SVG writes a line",
     "reports/charts.py:_svg": "one caller a chart",
-    "reports/charts.py:bars": "one caller",
     "reports/charts.py:curves": "one caller",
     "reports/images.py:layer": "a layer's parts in the order of the page",
     "reports/__init__.py:_gather": "one caller",

@@ -9,6 +9,7 @@ import io
 import json
 import re
 import shutil
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -392,6 +393,42 @@ def test_a_path_of_this_machine_is_cut_to_its_last_name(said: str, shown: str | 
 def test_the_page_names_no_folder_of_this_machine(folder: Path) -> None:
     for name in ("two", "one_a"):
         assert str(folder.parent) not in (folder / f"{name}.html").read_text("utf-8")
+
+
+def test_the_figures_are_a_table_too(folder: Path, tmp_path: Path) -> None:
+    """Each estimate once, as on the page; nothing that a spreadsheet takes for a formula."""
+    dates, out = [str(folder / "a"), str(folder / "b")], str(tmp_path / "r.html")
+    found = report(dates, out, change=str(folder / "two_change"), tables=str(tmp_path / "t.csv"))
+    assert found.tables == str(tmp_path / "t.csv")
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text("utf-8").splitlines()))
+    keys = [tuple(r[k] for k in ("quantity", "class", "to_class", "date", "unit")) for r in rows]
+    assert len(set(keys)) == len(keys)
+    value = {k: float(r["value"]) for k, r in zip(keys, rows, strict=True) if r["value"]}
+    for row in page(out).table("Area of each class"):
+        for date, cell in (("2011-07-01", row[1]), ("2016-08-02", row[2])):
+            ha = value["area", row[0], "", date, "hectares"]
+            assert amount(cell) == pytest.approx(ha, abs=0.6)
+            acres = value["area", row[0], "", date, "acres"]
+            assert acres == pytest.approx(ha * 2.4710538, rel=1e-6)
+    with pytest.raises(InputError, match=r"end it with \.csv or \.xlsx"):
+        report(dates, out, tables=str(tmp_path / "t.ods"))
+
+
+def test_a_class_that_looks_like_a_formula_is_text_in_the_tables(tmp_path: Path) -> None:
+    classes = (LandClass("=1+1", "#cc3311"), LandClass("@x", "#014421"))
+    rows, cols = square(8)
+    uri = write_scores(
+        str(tmp_path / "s"), rows, cols, certain(rows % 2, k=2), legend=Legend("own", classes)
+    )
+    report([uri], str(tmp_path / "r.html"), tables=str(tmp_path / "t.csv"))
+    said = (tmp_path / "t.csv").read_text("utf-8")
+    assert "'=1+1" in said and "'@x" in said and ",=1" not in said and ",@" not in said
+    pytest.importorskip("xlsxwriter", reason="XlsxWriter is in the extra 'xlsx'")
+    report([uri], str(tmp_path / "r.html"), tables=str(tmp_path / "t.xlsx"))
+    with zipfile.ZipFile(tmp_path / "t.xlsx") as book:
+        sheet = book.read("xl/worksheets/sheet1.xml").decode()
+        assert "=1+1" in book.read("xl/sharedStrings.xml").decode()
+    assert "<f>" not in sheet and "<v>" in sheet
 
 
 EVIL = ("<script>alert(1)", "<img src=x onerror=alert(2)>", '" onmouseover="alert(3)', "&lt;b&gt;")

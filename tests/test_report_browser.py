@@ -225,6 +225,26 @@ def test_the_map_works_from_the_keyboard(shown: Any) -> None:
     assert picture(shown) == reset
 
 
+def test_the_slider_shows_the_imagery_under_the_map(shown: Any) -> None:
+    uri = shown.execute_script("return JSON.parse(document.getElementById('data').text).under")
+    assert len(uri) == 2 and all(u.startswith("data:image/jpeg") for u in uri.values())
+    wait(
+        shown,
+        "return document.getElementById('under') && !document.getElementById('under').disabled",
+    )
+    slide = (
+        "const s = document.getElementById('under'); s.value = arguments[0];"
+        "s.dispatchEvent(new Event('input'));"
+    )
+    seen = [picture(shown)]
+    for percent in (50, 100):
+        shown.execute_script(slide, percent)
+        seen.append(picture(shown))
+    assert len(set(seen)) == 3
+    shown.execute_script(slide, 0)
+    assert picture(shown) == seen[0]
+
+
 def test_pointing_says_what_the_scores_say(shown: Any, made: Path) -> None:
     from selenium.webdriver import ActionChains
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+import rasterio.warp
+import rasterio.windows
+from PIL import Image
 
 import quadrat as qd
 from made_samples import COL, GRID, ROW, write_imagery
@@ -138,3 +145,85 @@ def test_readers_who_gave_no_shares_tell_of_plots(
     page = out.read_text("utf-8")
     assert "Area of plots by main class" in page
     assert "Of 1 of the plots readers said the main class and no shares" in page
+
+
+def data(path: Path) -> dict[str, Any]:
+    """What the page's script reads."""
+    text = path.read_text("utf-8").split('<script type="application/json" id="data">')[1]
+    return dict(json.loads(text.split("</script>")[0]))
+
+
+def test_areas_of_the_page_are_those_of_the_plots(
+    read: tuple[str, Any, str], tmp_path: Path
+) -> None:
+    scores, drawn, answers = read
+    out = tmp_path / "report.html"
+    qd.report([scores], str(out), sample=drawn.uri, answers=[answers])
+    area = qd.area(scores, sample=drawn.uri, answers=[answers])
+    shown = {r[0]: r[1] for r in cells(out.read_text("utf-8"), "Area of ")}
+    for row in area.rows:
+        if row.adjusted is not None:
+            assert shown[row.name].startswith(number(row.adjusted.value))
+
+
+def test_imagery_lies_under_the_map_tile_by_tile(
+    read: tuple[str, Any, str], tmp_path: Path
+) -> None:
+    scores, _, _ = read
+    out = tmp_path / "report.html"
+    qd.report([scores], str(out))
+    found = data(out)
+    uri = found["under"]["2014-09-30"].removeprefix("data:image/jpeg;base64,")
+    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))), float)
+    layer = found["layers"][0]
+    assert layer["date"] == "2014-09-30"
+    px = seen.shape[0] // layer["height"]
+    assert seen.shape == (px * layer["height"], px * layer["width"], 3)
+    with rasterio.open(tmp_path / "2014-09-30.tif") as file:
+        left, top = layer_corner(found)
+        window = rasterio.windows.from_bounds(
+            left, top - 32 * layer["height"], left + 32 * layer["width"], top, file.transform
+        )
+        truth = file.read(window=window).transpose(1, 2, 0).astype(float)
+    for r in range(layer["height"]):
+        for c in range(layer["width"]):
+            mean = truth[32 * r : 32 * r + 32, 32 * c : 32 * c + 32].mean((0, 1))
+            tile = seen[px * r : px * r + px, px * c : px * c + px].mean((0, 1))
+            assert np.abs(mean - tile).max() < 6
+    qd.report([scores], str(out), under=0)
+    assert data(out)["under"] == {}
+    qd.report([scores], str(out), under=63)
+    assert data(out)["under"] == {} and "more than 63; --under raises" in out.read_text("utf-8")
+
+
+def layer_corner(found: dict[str, Any]) -> tuple[float, float]:
+    return found["origin"]["col"] * 32.0, -found["origin"]["row"] * 32.0
+
+
+def test_roads_and_towns_lie_where_they_are(read: tuple[str, Any, str], tmp_path: Path) -> None:
+    scores, _, _ = read
+    x, y = (COL + np.array([1.0, 3.0, 6.5])) * 32, -(ROW + np.array([1.0, 2.5, 6.5])) * 32
+    lon, lat = rasterio.warp.transform("EPSG:26917", "EPSG:4326", x, y)
+    places = [list(p) for p in zip(lon, lat, strict=True)]
+
+    def write(name: str, kind: str, where: Any) -> str:
+        shape = {"type": kind, "coordinates": where}
+        feature = {"type": "Feature", "properties": {"NAME": "<b>A"}, "geometry": shape}
+        path = tmp_path / name
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+        return str(path)
+
+    roads = write("roads.geojson", "LineString", places)
+    towns = write("towns.geojson", "Point", places[2])
+    bounds = write("bounds.geojson", "Polygon", [[*places, places[0]]])
+    out = tmp_path / "report.html"
+    qd.report([scores], str(out), overlay=[roads, towns, bounds])
+    road, town, outline = data(out)["overlays"]
+    assert [road["name"], town["name"]] == ["roads", "towns"]
+    assert np.allclose(road["lines"], [[1, 1, 3, 2.5, 6.5, 6.5]], atol=0.06)
+    assert town["points"] == [{"x": 6.5, "y": 6.5, "label": "<b>A"}]
+    assert len(outline["lines"]) == 1 and len(outline["lines"][0]) == 8
+    assert "<b>A" not in out.read_text("utf-8")
+    far = write("far.geojson", "Point", [10.0, 50.0])
+    with pytest.raises(InputError, match="nothing on the map"):
+        qd.report([scores], str(out), overlay=[far])

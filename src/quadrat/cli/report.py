@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 )
 @args.option("mistakes", args.COUNT_OR_0, 24, "Most confident mistakes shown for each date.")
 @args.pictures_from
+@args.option(
+    "under", args.COUNT_OR_0, 20_000, "Imagery lies under a map of up to so many tiles; 0 for none."
+)
+@click.option(
+    "--overlay", multiple=True, metavar="FILE", help="Roads, towns, outlines for the map; repeat."
+)
+@click.option(
+    "--tables", metavar="FILE", help="All estimates too, as .csv or .xlsx (the extra xlsx)."
+)
 @click.option(
     "--sample", metavar="FOLDER", help="Plots that were drawn from SCORES or the change, and read."
 )
@@ -61,7 +70,7 @@ def command(
             on_progress=progress,
             **options,
         )
-    made = [("files", result.uri)]
+    made = [("files", uri) for uri in (result.uri, result.tables) if uri is not None]
     if change is None and result.change is not None:
         made.append(("change", result.change))
     return common.Answer(result, described(result), tuple(made))
@@ -72,6 +81,8 @@ def described(result: ReportResult) -> str:
     small = result.bytes < 1e5
     size = f"{result.bytes / 1e3:,.0f} kB" if small else f"{result.bytes / 1e6:,.1f} MB"
     lines = [*result.summary, "", f"written: {result.uri} ({size})"]
+    if result.tables is not None:
+        lines.append(f"tables: {result.tables}")
     if result.change is not None:
         lines.append(f"change: {result.change}")
     return "\n".join(lines)

@@ -96,6 +96,8 @@ class Content:
         synthetic: whether any imagery says of itself that it is generated.
         interpreted: what people say of a sample of plots.
         place: what the ground is called, as the user says it.
+        under: imagery under the map by date, JPEG addresses.
+        overlays: the user's roads and towns, see `overlays`.
     """
 
     title: str
@@ -110,6 +112,8 @@ class Content:
     synthetic: bool = False
     interpreted: InterpretedPlots | None = None
     place: str | None = None
+    under: Mapping[str, str] = field(default_factory=dict)
+    overlays: Sequence[Mapping[str, Any]] = ()
 
 
 def read_day(
@@ -379,4 +383,16 @@ def dated(days: Sequence[Day], said: Mapping[str, Any]) -> tuple[Day, ...]:
     return tuple(
         d if d.info.get("dates") else dataclasses.replace(d, date=str(name))
         for d, name in zip(days, said["dates"], strict=True)
+    )
+
+
+def by_plots(days: Sequence[Day], read: InterpretedPlots | None) -> tuple[Day, ...]:
+    """The days, areas of the date that plots were read on by those: a page has one estimate."""
+    if read is None or len(read.area.dates) > 1:
+        return tuple(days)
+    return tuple(
+        dataclasses.replace(d, area=read.area)
+        if d.date == read.area.dates[0] and d.legend.names == read.area.names
+        else d
+        for d in days
     )

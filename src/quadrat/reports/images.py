@@ -24,6 +24,7 @@ class Layer:
     Attributes:
         labels: what each index means; `colors` shows it, `#rrggbb`.
         legend: the legend's lines, an index and its words; other indices are in between.
+        date: whose imagery lies under it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Layer:
     legend: tuple[tuple[int, str], ...]
     width: int
     height: int
+    date: str = ""
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -56,6 +58,8 @@ def layer(
     labels: Sequence[str],
     colors: Sequence[str],
     legend: Sequence[tuple[int, str]] | None = None,
+    *,
+    date: str = "",
 ) -> Layer:
     """An indexed, transparent-where-empty picture of ids (R, C); EMPTY has no tile."""
     from PIL import Image
@@ -70,7 +74,7 @@ def layer(
     listed = tuple(enumerate(labels)) if legend is None else tuple(legend)
     return Layer(
         name, about, data_uri(out.getvalue(), "image/png"), tuple(labels), tuple(colors), listed,
-        ids.shape[1], ids.shape[0],
+        ids.shape[1], ids.shape[0], date,
     )  # fmt: skip
 
 

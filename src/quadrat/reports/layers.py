@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quadrat import maps
 from quadrat.errors import ScoresError
+from quadrat.grid import TileRange
 from quadrat.maps.arrays import Frame, pixels
 from quadrat.reports import images
 from quadrat.reports.content import Content, Day
@@ -20,22 +22,30 @@ UNLIKE = "#b0307a"
 MOST_KINDS = 250  # of classes or changes that the page can tell apart
 
 
-def layers(found: Content) -> tuple[list[Layer], dict[str, int]]:
-    """The map's layers in one frame, and the frame's first row and column."""
+def area_of(found: Content) -> TileRange:
+    """The rows and columns of the map."""
+    return _frame(found).area
+
+
+def layers(found: Content) -> list[Layer]:
+    """The map's layers in one frame."""
+    if all(d.tiles is None for d in found.days):
+        return []
+    frame = _frame(found)
+    made = [one for day in found.days for one in _day(day, frame)]
+    if found.transitions is not None:
+        made.append(_change(found, frame))
+    return made
+
+
+def _frame(found: Content) -> Frame:
     days = [d.tiles for d in found.days if d.tiles is not None]
-    if not days:
-        return [], {"row": 0, "col": 0}
     rows, cols = [d.rows for d in days], [d.cols for d in days]
     if found.transitions is not None:
         rows.append(found.transitions["row"].to_numpy().astype(np.int64))
         cols.append(found.transitions["col"].to_numpy().astype(np.int64))
     both = np.unique(np.stack([np.concatenate(rows), np.concatenate(cols)]), axis=1)
-    frame = maps.frame(both[0], both[1])
-    origin = {"row": int(frame.area.r0), "col": int(frame.area.c0)}
-    made = [one for day in found.days for one in _day(day, frame)]
-    if found.transitions is not None:
-        made.append(_change(found, frame))
-    return made, origin
+    return maps.frame(both[0], both[1])
 
 
 def _day(day: Day, frame: Frame) -> list[Layer]:
@@ -69,7 +79,7 @@ def _day(day: Day, frame: Frame) -> list[Layer]:
         )
     if tiles.distance is not None:
         made.append(_likeness(day, tiles.distance, at, frame))
-    return made
+    return [replace(one, date=day.date) for one in made]
 
 
 def _likeness(
@@ -110,7 +120,7 @@ def _change(found: Content, frame: Frame) -> Layer:
     return images.layer(
         f"change, {said['dates'][0]} to {said['dates'][-1]}",
         "Tiles that changed, in the colour of what they became.", picture, labels, colors,
-        _became(kinds, said["names"]),
+        _became(kinds, said["names"]), date=found.days[-1].date,
     )  # fmt: skip
 
 

@@ -2,11 +2,14 @@
 (function () {
   const data = JSON.parse(document.getElementById("data").textContent);
   const canvas = document.getElementById("map-canvas");
-  const map = canvas ? startMap(canvas, data.layers, data.origin, data.tile_m) : null;
+  const map = canvas ? startMap(canvas, data) : null;
   const list = document.getElementById("candidates");
   if (list) startList(list, data.candidates, map);
 
-  function startMap(canvas, layers, origin, tileMetres) {
+  function startMap(canvas, data) {
+    const layers = data.layers;
+    const origin = data.origin;
+    const tileMetres = data.tile_m;
     const context = canvas.getContext("2d");
     const status = document.getElementById("map-status");
     const legend = document.getElementById("map-legend");
@@ -17,6 +20,23 @@
       image.onload = function () { entry.ready = true; read(entry, layer); draw(); };
       image.src = layer.png;
       return entry;
+    });
+    const grounds = new Map(Object.entries(data.under).map(function (pair) {
+      const image = new Image();
+      image.onload = function () { draw(); };
+      image.src = pair[1];
+      return [pair[0], image];
+    }));
+    const slider = document.getElementById("under");
+    const overlays = data.overlays.map(function (one) {
+      const path = new Path2D();
+      for (const line of one.lines) {
+        for (let i = 0; i < line.length; i += 2) {
+          if (i) path.lineTo(line[i], line[i + 1]);
+          else path.moveTo(line[i], line[i + 1]);
+        }
+      }
+      return { path: path, points: one.points, shown: true };
     });
     let current = 0;
     let marked = null;
@@ -42,6 +62,54 @@
         }
       }
       entry.ids = ids;
+      entry.outline = outline(ids, layer.width, layer.height);
+    }
+
+    // The edge of the ground that is mapped.
+    function outline(ids, width, height) {
+      const path = new Path2D();
+      const mapped = function (x, y) {
+        return x >= 0 && y >= 0 && x < width && y < height && ids[y * width + x] >= 0;
+      };
+      for (let y = 0; y <= height; y += 1) {
+        for (let x = 0; x <= width; x += 1) {
+          if (mapped(x, y) !== mapped(x, y - 1)) { path.moveTo(x, y); path.lineTo(x + 1, y); }
+          if (mapped(x, y) !== mapped(x - 1, y)) { path.moveTo(x, y); path.lineTo(x, y + 1); }
+        }
+      }
+      return path;
+    }
+
+    function stroke(path, color, pixels) {
+      context.lineWidth = pixels * (window.devicePixelRatio || 1) / view.scale;
+      context.strokeStyle = color;
+      context.stroke(path);
+    }
+
+    // Roads and outlines as lines with a light edge, towns as dots with their names.
+    function drawOverlays() {
+      const ratio = window.devicePixelRatio || 1;
+      const shown = overlays.filter(function (one) { return one.shown; });
+      context.lineJoin = "round";
+      for (const one of shown) { stroke(one.path, "#ffffff", 4); stroke(one.path, "#1b1b1b", 1.5); }
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.font = "600 " + 13 * ratio + "px system-ui, sans-serif";
+      context.lineWidth = 4 * ratio;
+      context.strokeStyle = "#ffffff";
+      context.fillStyle = "#1b1b1b";
+      for (const one of shown) {
+        for (const spot of one.points) {
+          const x = view.x + spot.x * view.scale;
+          const y = view.y + spot.y * view.scale;
+          context.beginPath();
+          context.arc(x, y, 4 * ratio, 0, 2 * Math.PI);
+          context.stroke();
+          context.fill();
+          context.strokeText(spot.label, x + 8 * ratio, y + 4 * ratio);
+          context.fillText(spot.label, x + 8 * ratio, y + 4 * ratio);
+        }
+      }
+      context.setTransform(view.scale, 0, 0, view.scale, view.x, view.y);
     }
 
     function size() {
@@ -66,9 +134,17 @@
       context.setTransform(1, 0, 0, 1, 0, 0);
       context.clearRect(0, 0, canvas.width, canvas.height);
       if (!entry.ready) return;
-      context.imageSmoothingEnabled = false;
       context.setTransform(view.scale, 0, 0, view.scale, view.x, view.y);
+      const ground = grounds.get(layer.date);
+      const seen = slider && ground && ground.complete ? Number(slider.value) / 100 : 0;
+      context.imageSmoothingEnabled = true;
+      if (seen > 0) context.drawImage(ground, 0, 0, layer.width, layer.height);
+      context.imageSmoothingEnabled = false;
+      context.globalAlpha = 1 - seen;
       context.drawImage(entry.image, 0, 0);
+      context.globalAlpha = 1;
+      if (entry.outline) stroke(entry.outline, "#1b1b1b", 1.5);
+      drawOverlays();
       for (const spot of [[marked, "#000000", "#ffffff"], [pointed, "#000000", "#f0a202"]]) {
         if (!spot[0]) continue;
         const line = 2 * (window.devicePixelRatio || 1) / view.scale;
@@ -144,6 +220,7 @@
     function show(index) {
       current = index;
       const layer = layers[index];
+      if (slider) slider.disabled = !grounds.has(layer.date);
       legend.textContent = "";
       for (const line of layer.legend) {
         const item = document.createElement("li");
@@ -224,6 +301,13 @@
     }
     for (const input of document.querySelectorAll('input[name="layer"]')) {
       input.addEventListener("change", function () { show(Number(input.value)); });
+    }
+    if (slider) slider.addEventListener("input", draw);
+    for (const box of document.querySelectorAll('input[name="overlay"]')) {
+      box.addEventListener("change", function () {
+        overlays[Number(box.value)].shown = box.checked;
+        draw();
+      });
     }
     window.addEventListener("resize", function () {
       const middle = [(canvas.width / 2 - view.x) / view.scale,

@@ -279,7 +279,7 @@ def _mistake(m: Mistake) -> str:
     )
 
 
-def map_view(layers: Sequence[Layer], tile_m: float) -> str:
+def map_view(content: Content, layers: Sequence[Layer], tile_m: float) -> str:
     """The map: a canvas that pans and zooms, its controls and its legend."""
     options = "".join(
         f'<label><input type="radio" name="layer" value="{i}"{"" if i else " checked"}> '
@@ -287,9 +287,20 @@ def map_view(layers: Sequence[Layer], tile_m: float) -> str:
         for i, one in enumerate(layers)
     )
     plain = layers[0]
+    slider = (
+        '<label class="under">Map <input type="range" id="under" min="0" max="100" value="0" '
+        'aria-label="How much of the imagery under the map is seen, per cent"> imagery</label>'
+        if content.under
+        else ""
+    )
+    over = "".join(
+        f'<label><input type="checkbox" name="overlay" value="{i}" checked> {text(one["name"])}'
+        "</label>"
+        for i, one in enumerate(content.overlays)
+    )
     return (
         '<div class="map"><div class="bar"><fieldset><legend class="hidden">Layer of the map'
-        f"</legend>{options}</fieldset>"
+        f"</legend>{options}</fieldset>{slider}{over}"
         '<div class="buttons" role="group" aria-label="Zoom">'
         '<button type="button" data-zoom="in" aria-label="Zoom in">+</button>'
         '<button type="button" data-zoom="out" aria-label="Zoom out">−</button>'

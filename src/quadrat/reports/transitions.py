@@ -53,6 +53,11 @@ def change(content: Content) -> str:
     days = [str(d) for d in said["dates"]]
     level = f"{float(said['level']):.0%} intervals"
     colors = colors_of(content, said)
+    if by_plots(content):
+        return (
+            '<p>What changed is estimated from <a href="#plots">interpreted plots</a>; what the '
+            "maps’ probabilities alone say is in the change’s own change.md.</p>"
+        )
     body = (
         "<p>Estimated from both dates’ probabilities, their known errors and how common each "
         "change is. Comparing two maps tile by tile would count the mistakes of both as change."
@@ -74,6 +79,11 @@ def change(content: Content) -> str:
     return body
 
 
+def by_plots(content: Content) -> bool:
+    """Whether people read plots of the change, which are the page's estimate of it then."""
+    return content.interpreted is not None and len(content.interpreted.area.dates) > 1
+
+
 def colors_of(content: Content, said: Mapping[str, Any]) -> list[str]:
     """The colours of the change's classes, from its file or from the dates' legends."""
     given = [str(c) for c in said.get("colors") or ()]
@@ -93,10 +103,10 @@ def _moves(
         row = [
             named(m["from"], palette[m["from"]]), named(m["to"], palette[m["to"]]),
             quantity(m["expected"], ha), quantity(m["expected"], ha * ACRES),
-            quantity(m["expected"]), f"{m['compared']:,}",
+            quantity(m["expected"]),
         ]  # fmt: skip
         (likely if m["expected"]["value"] >= LIKELY else rare).append(row)
-    heads = ["From", "To", "Hectares", "Acres", "Tiles", "Tiles, two maps compared"]
+    heads = ["From", "To", "Hectares", "Acres", "Tiles"]
     body = table(heads, likely, caption, words=2) if likely else ""
     if not likely:
         body = "<p>No transition is expected of as much as half a tile.</p>"

@@ -15,6 +15,7 @@ from quadrat.changes.tables import total as summed
 from quadrat.metrics import Estimate, Metrics
 from quadrat.reports.content import Content, Day
 from quadrat.reports.interpreted import sentences
+from quadrat.reports.transitions import by_plots
 from quadrat.scores import SYNTHETIC
 
 Key = tuple[str, str, str]  # what, figure, its interval or what it counts
@@ -47,7 +48,8 @@ def keys(content: Content) -> list[Key]:
         share = total.value / max(int(said["tiles"]), 1)
         ha = float(said["tile_ha"])
         more = f"{number(total.value * ha * ACRES)} acres, {share:.1%} of all ground"
-        found.append(("Changed", f"{number(total.value * ha)} ha", more))
+        if not by_plots(content):
+            found.append(("Changed", f"{number(total.value * ha)} ha", more))
         false = f"about {round_count(float(said['expected_false']))} of them not real"
         found.append(("Candidates", f"{int(said['candidates']):,}", false))
     return found
@@ -79,7 +81,7 @@ def summary(content: Content) -> list[str]:
         found.append(_day(day, _areas(day, content.change)))
         found += _worth(day)
     if content.change is not None:
-        found += _change(content.change)
+        found += _change(content.change, by_plots(content))
     if not content.days and content.model is not None:
         found.append(
             f"The model tells {len(content.model.legend)} classes apart: "
@@ -115,7 +117,7 @@ def front(content: Content) -> list[tuple[str, list[str]]]:
     found.append(("When?", [f"Aerial imagery of {_listed([d.date for d in days])}."]))
     found.append(("How much of each class?", much))
     if content.change is not None:
-        found.append(("What changed?", _change(content.change)))
+        found.append(("What changed?", _change(content.change, by_plots(content))))
     found += [("How sure is this?", sure), ("What it must not be used for", _unfit(content))]
     return [(asked, said) for asked, said in found if said]
 
@@ -287,7 +289,8 @@ def _changed(said: Mapping[str, Any]) -> Estimate:
     return Estimate(found.value, max(found.low, 0.0), found.high)
 
 
-def _change(said: Mapping[str, Any]) -> list[str]:
+def _change(said: Mapping[str, Any], read: bool) -> list[str]:
+    """What changed; where plots were `read`, they say how much."""
     dates, ha = said["dates"], float(said["tile_ha"])
     total = _changed(said)
     words = [
@@ -301,7 +304,9 @@ def _change(said: Mapping[str, Any]) -> list[str]:
         key=lambda p: abs(p[1].value),
         default=None,
     )
-    if net is not None and abs(net[1].value) >= 0.5:
+    if read:
+        words = [f"{dates[0]} to {dates[-1]}: how much changed is said by the interpreted plots."]
+    elif net is not None and abs(net[1].value) >= 0.5:
         words.append(_net(net[0], net[1], ha))
     n = int(said["candidates"])
     if not n:

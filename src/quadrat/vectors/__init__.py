@@ -23,14 +23,14 @@ from quadrat.errors import VectorError
 from quadrat.grid import Bounds
 from quadrat.vectors.formats import ENDINGS
 from quadrat.vectors.layers import VectorLayer, fields, names, read, split
-from quadrat.vectors.shapes import points, polygons
+from quadrat.vectors.shapes import lines_and_points, points, polygons
 from quadrat.vectors.stage import members
 from quadrat.vectors.write import StyledLayer, write_layer, write_layers
 
 __all__ = [
     "StyledLayer", "VectorLayer", "at_layer", "digest", "fields", "fingerprint", "is_vector",
-    "names", "points", "polygons", "read", "read_points", "read_polygons", "split", "write_layer",
-    "write_layers",
+    "names", "points", "polygons", "read", "read_drawn", "read_points",
+    "read_polygons", "split", "write_layer", "write_layers",
 ]  # fmt: skip
 
 
@@ -59,6 +59,22 @@ def read_polygons(
     """
     features = read(uri, wanted, layer)
     shapes, at = polygons(features, crs, near)
+    return shapes, {name: [values[i] for i in at] for name, values in features.columns.items()}
+
+
+def read_drawn(
+    uri: str, crs: str, wanted: Sequence[str], *, near: Bounds
+) -> tuple[NDArray[np.object_], dict[str, list[Any]]]:
+    """Lines, points and outlines of any features of a file, (N,), as a map shows them.
+
+    Args:
+        near: the area that is needed, in `crs`; what lies elsewhere is left out.
+
+    Raises:
+        VectorError: as `read_polygons`, but of any kind of shape.
+    """
+    features = read(uri, wanted)
+    shapes, at = lines_and_points(features, crs, near)
     return shapes, {name: [values[i] for i in at] for name, values in features.columns.items()}
 
 

@@ -58,6 +58,37 @@ def polygons(
     return whole[there], at[there]
 
 
+def lines_and_points(
+    features: VectorLayer, crs: str, near: Bounds
+) -> tuple[Shapes, NDArray[np.int64]]:
+    """What a map shows of any features, in another CRS: lines, points, outlines of polygons.
+
+    Args:
+        near: the area that is needed, in `crs`; shapes are cut to it, with a margin.
+
+    Returns:
+        shapes (M,), and their features' places (M,).
+
+    Raises:
+        VectorError: as `polygons`, but of any kind of shape.
+    """
+    import shapely
+
+    source = _own_crs(features)
+    at = np.flatnonzero(~(shapely.is_missing(features.shapes) | shapely.is_empty(features.shapes)))
+    shapes = features.shapes[at]
+    flat = np.isin(shapely.get_type_id(shapes), (POLYGON, MULTIPOLYGON))
+    shapes[flat] = shapely.boundary(shapes[flat])
+    try:
+        shapes, at = _cut(shapes, at, source, crs, near)
+        return _projected(features.name, shapes, source, crs), at
+    except shapely.errors.ShapelyError as error:
+        raise VectorError(
+            f"{features.name} has shapes that cannot be worked with ({border.short(error)}); "
+            "mend them with ogr2ogr -makevalid"
+        ) from None
+
+
 def points(features: VectorLayer, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Features that are all points, in another CRS: x and y, (N,) each."""
     import shapely
