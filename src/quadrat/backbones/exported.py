@@ -159,10 +159,19 @@ def _exported(
     some = _synthetic(side) if chips is None else chips()
     parity = exporting.check(recipe.name, module, graph, some, _run)
     return graph, Exported(
-        recipe.name, side, shape[1], made.described, made.weights_sha256, licence, mean, std,
-        pixels, given.pooling or recipe.pooling, recipe.pixel_m,
-        {**parity._asdict(), "real": chips is not None},
-    )  # fmt: skip
+        name=recipe.name,
+        size_px=side,
+        dim=shape[1],
+        weights=made.described,
+        weights_sha256=made.weights_sha256,
+        licence=licence,
+        mean=mean,
+        std=std,
+        pixels=pixels,
+        pooling=given.pooling or recipe.pooling,
+        pixel_m=recipe.pixel_m,
+        parity={**parity._asdict(), "real": chips is not None},
+    )
 
 
 def _run(onnx: bytes, chips: Chips) -> NDArray[np.float32]:

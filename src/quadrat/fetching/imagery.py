@@ -315,9 +315,19 @@ class _Job:
     def _record(self, image: Image, size: int | None, link: str = "") -> FileRecord:
         item = image.item
         return FileRecord(
-            "naip", item.id, item.year, item.date, item.gsd, item.crs, self.plan.source, item.href,
-            self.plan.licence, size, self.plan.place.name, link,
-        )  # fmt: skip
+            kind="naip",
+            item=item.id,
+            year=item.year,
+            date=item.date,
+            gsd=item.gsd,
+            crs=item.crs,
+            source=self.plan.source,
+            href=item.href,
+            licence=self.plan.licence,
+            size=size,
+            place=self.plan.place.name,
+            link=link,
+        )
 
     def _finish(
         self, there: list[Image], written: list[Image], failures: list[Failure], todo: int

@@ -215,10 +215,21 @@ def _run(
     windows = [_window(place, s.grid, s.name) for s in sources]
     uris = [storage.join(out, f"nlcd_{y}.tif") for y in years]
     records = [
-        FileRecord("nlcd", f"Annual NLCD {y}", y, str(y), s.grid.pixel, s.grid.crs, s.name, "",
-               LICENCE, None, place.name)
+        FileRecord(
+            kind="nlcd",
+            item=f"Annual NLCD {y}",
+            year=y,
+            date=str(y),
+            gsd=s.grid.pixel,
+            crs=s.grid.crs,
+            source=s.name,
+            href="",
+            licence=LICENCE,
+            size=None,
+            place=place.name,
+        )
         for y, s in zip(years, sources, strict=True)
-    ]  # fmt: skip
+    ]
     height, width = windows[0][1] - windows[0][0], windows[0][3] - windows[0][2]
     answer = FetchedCover(
         out, place, sources[0].name, tuple(years), tuple(uris), 0, (width, height), dry_run

@@ -89,9 +89,17 @@ def finetune(
     from quadrat.finetuning.job import FinetuneJob
 
     job = FinetuneJob(
-        source, out, chosen, where, validation, resume, keep_checkpoints, run_id,
-        on_event or (lambda event, values: None), on_progress or (lambda done, total: None),
-    )  # fmt: skip
+        source=source,
+        out=out,
+        settings=chosen,
+        machine=where,
+        validation=validation,
+        resume=resume,
+        keep_checkpoints=keep_checkpoints,
+        run_id=run_id,
+        on_event=on_event or (lambda event, values: None),
+        on_progress=on_progress or (lambda done, total: None),
+    )
     return job.run()
 
 

@@ -339,11 +339,23 @@ def _sorted(
         blocks = np.full(len(chips), -1, np.int64)
         blocks[places] = samples.blocks
     return TileData(
-        chips, labels, targets, samples.masks, places[train], places[validation], places[test],
-        blocks, tuple(names), sets.legend, sets.source.size_px, sets.source.grid, sets.digest,
-        "other" if sets.validation is not None else samples.held_out, read.skipped,
-        (*sets.warnings, *samples.warnings, *warnings, *skips.warning(read.skipped)),
-    )  # fmt: skip
+        chips=chips,
+        labels=labels,
+        targets=targets,
+        masks=samples.masks,
+        train=places[train],
+        validation=places[validation],
+        test=places[test],
+        blocks=blocks,
+        called=tuple(names),
+        legend=sets.legend,
+        size_px=sets.source.size_px,
+        grid=sets.source.grid,
+        digest=sets.digest,
+        held_out="other" if sets.validation is not None else samples.held_out,
+        skipped=read.skipped,
+        warnings=(*sets.warnings, *samples.warnings, *warnings, *skips.warning(read.skipped)),
+    )
 
 
 def _without_copies(

@@ -140,8 +140,9 @@ class FinetuneJob:
             data.targets,
         )  # fmt: skip
         loop = Training(
-            network.module, training, pictures, task, settings, group, checkpoints,
-            self.on_event, self.on_progress, run_id=self.run_id or "",
+            module=network.module, training=training, feed=pictures, task=task, settings=settings,
+            group=group, checkpoints=checkpoints, on_event=self.on_event,
+            on_progress=self.on_progress, run_id=self.run_id or "",
             steps_to_head=networks.steps_to_head(network),
         )  # fmt: skip
         head = networks.linear(network.module, network.head)

@@ -99,10 +99,17 @@ def build(
         )
     licences = {None: recipe.licence, RANDOM: ""}
     return TorchNetwork(
-        recipe.name, module.float(), head, head.split(".")[0], side, mean, std,
-        ready.described, ready.weights_sha256,
-        licences.get(weights, "unknown: a file of the user's"),
-    )  # fmt: skip
+        name=recipe.name,
+        module=module.float(),
+        head=head,
+        classifier=head.split(".")[0],
+        pixels=side,
+        mean=mean,
+        std=std,
+        weights=ready.described,
+        weights_sha256=ready.weights_sha256,
+        licence=licences.get(weights, "unknown: a file of the user's"),
+    )
 
 
 def depths(network: TorchNetwork) -> tuple[str, ...]:
