@@ -30,7 +30,7 @@
     item.className = "class";
     item.dataset.name = c.name;
     item.style.setProperty("--c", c.color);
-    const main = button("", c.name + ", " + date);
+    const main = button(""); // its words and the fieldset's legend, the date, name it
     main.title = c.name;
     if (keyOf(i)) keyed(main, keyOf(i));
     const square = document.createElement("i");
@@ -70,7 +70,7 @@
     classes.forEach(function (c, i) { list.append(classItem(c, i, date, acts)); });
     const last = document.createElement("div");
     last.className = "class unseen";
-    const not = button("Cannot be seen", "Cannot be seen, " + date);
+    const not = button("Cannot be seen");
     keyed(not, "x");
     not.addEventListener("click", acts.unseen);
     last.append(not);
