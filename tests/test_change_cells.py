@@ -65,12 +65,17 @@ def county(seed: int, built: float = 0.02, replaced: float = 0.3) -> dict[str, A
     }  # fmt: skip
 
 
+def between(made: dict[str, Any], fold: Any = None) -> gains.Gains:
+    return gains.between(
+        made["one"], made["two"], made["classes"], made["place"],
+        fold=np.eye(K) if fold is None else fold, at_least=AT_LEAST,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def found() -> tuple[dict[str, Any], gains.Gains]:
     made = county(0)
-    return made, gains.between(
-        made["one"], made["two"], made["classes"], made["place"], at_least=AT_LEAST
-    )
+    return made, between(made)
 
 
 def test_planted_changes_find_the_real_ones(found: tuple[dict[str, Any], gains.Gains]) -> None:
@@ -95,17 +100,46 @@ def test_planted_changes_find_the_real_ones(found: tuple[dict[str, Any], gains.G
 
 
 def test_probabilities_tell_any_two_tiles_apart(found: tuple[dict[str, Any], gains.Gains]) -> None:
-    _, got = found
+    made, got = found
     for c in range(K):
-        order = np.argsort(-got.score[:, c], kind="stable")
+        # a tile can gain so much of a class only where it had little enough of it
+        room = made["classes"][:, :, c].mean(1) <= 1 - AT_LEAST
+        assert not room.all() and (got.probability[~room, c] == 0).all()
+        at = np.flatnonzero(room)
+        order = at[np.argsort(-got.score[at, c], kind="stable")]
         p = got.probability[order, c]
         assert ((p >= 0) & (p <= 1)).all() and (np.diff(p) <= 0).all()
         assert len(np.unique(p[:100])) == 100
 
 
+def test_a_class_is_judged_alike_whatever_the_others_are_joined_into(
+    found: tuple[dict[str, Any], gains.Gains],
+) -> None:
+    made, apart = found
+    assert K > 2
+    fold = np.zeros((K, 2))
+    fold[0, 0] = fold[1:, 1] = 1
+    joined = between(made, fold)
+    np.testing.assert_allclose(joined.score[:, 0], apart.score[:, 0], atol=1e-6)
+    np.testing.assert_allclose(joined.expected[0], apart.expected[0], atol=1e-6)
+    # what the others gained of each other is no change, and few tiles lost any of the first
+    others = made["gained"] < 0
+    assert joined.expected[1, 1] <= max(2.0, 2 * others.sum())
+
+
+def test_of_a_class_that_the_earlier_date_lacks_nothing_is_said() -> None:
+    made = county(1, built=0.0)
+    made["classes"] = np.concatenate(
+        [made["classes"], np.zeros((*made["classes"].shape[:2], 1), np.float32)], axis=2
+    )
+    got = between(made, np.eye(K + 1))
+    assert (got.expected[K] == 0).all() and (got.probability[:, K] == 0).all()
+    assert np.isfinite(got.expected).all()
+
+
 def test_where_nothing_changed_nothing_is_called_changed() -> None:
     made = county(1, built=0.0)
-    got = gains.between(made["one"], made["two"], made["classes"], made["place"], at_least=AT_LEAST)
+    got = between(made)
     assert (got.expected[:, 0] == 0).all()
     assert (got.probability >= 0.5).any(axis=1).mean() < 0.01
 
@@ -236,9 +270,16 @@ def test_built_ground_of_the_synthetic_county_is_listed_from_imagery(
         assert net.low <= net.value <= net.high
     for i, row in enumerate(got.matrix):
         assert sum(e.value for e in row) == pytest.approx(got.areas[0][i].value)
-    # probabilities tell the tiles apart, and are those of the list
+    # every tile that could gain so much is in the list, and no two at the top are equal
     table = (tmp_path / "out" / "candidates.csv").read_text().splitlines()
-    assert len(table) - 1 == got.tiles
+    rows, points = read_points(county_tiles) or ({}, np.empty(0))
+    had = (points == county_tiles.legend.id("Developed")).mean((1, 2))
+    keys = list(zip(rows["row"].to_pylist(), rows["col"].to_pylist(), strict=True))
+    listed = {tuple(map(int, line.split(",")[1:3])) for line in table[1:]}
+    assert (had > 0.8).any()
+    for key, share in zip(keys, had, strict=True):
+        if not 0.7 < share < 0.8:  # points and cells do not weigh alike
+            assert (key in listed) == (share < 0.75)
 
 
 def test_a_series_is_a_chain_of_pairs(

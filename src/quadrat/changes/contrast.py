@@ -113,15 +113,18 @@ def _whitening(rest: Rows) -> Rows:
     return np.linalg.cholesky(np.linalg.inv(cov)).astype(np.float32)
 
 
-def measure(sticks: Yardsticks, one: Rows, two: Rows, classes: Rows) -> tuple[Rows, Rows]:
+def measure(
+    sticks: Yardsticks, one: Rows, two: Rows, classes: Rows, fold: Rows
+) -> tuple[Rows, Rows]:
     """What is said of pairs of tiles.
 
     Args:
         one, two: (n, S, D) cells of the earlier and the later date. classes: (n, S, K) shares of
             the earlier ground, rows of 0 where unknown.
+        fold: (K, L) 1 where one of these classes belongs to one that is asked for.
 
     Returns:
-        (n, G) of the pair, and (n, K, F) of each class in it.
+        (n, G) of the pair, and (n, L, F) of each class asked for in it, its share first.
     """
     n, s, d = two.shape
     k = classes.shape[2]
@@ -134,7 +137,6 @@ def measure(sticks: Yardsticks, one: Rows, two: Rows, classes: Rows) -> tuple[Ro
     seen = likely.reshape(n, s, d)
     odd = _length((flat - straight(ground.reshape(n * s, k), sticks.usual)) @ sticks.around)
     away, odd = away.reshape(n, s), odd.reshape(n, s)
-    base = (p1 + ground) / 2
     t, s1, s2 = ground.mean(1), p1.mean(1), p2.mean(1)
     m1, m2 = seen.mean(1), two.mean(1)
     pair = np.column_stack([
@@ -143,7 +145,9 @@ def measure(sticks: Yardsticks, one: Rows, two: Rows, classes: Rows) -> tuple[Ro
         _levels(_cosine(seen, two)), _levels(away), _levels(odd),
         _levels(np.abs(p2 - p1).sum(2) / 2), _levels(np.abs(p2 - ground).sum(2) / 2),
     ])  # fmt: skip
-    gain = np.maximum(p2 - base, 0)  # (n, s, k)
+    p2, base = p2 @ fold, (p1 + ground) / 2 @ fold  # (n, s, l)
+    t, s1, s2 = t @ fold, s1 @ fold, s2 @ fold
+    gain = np.maximum(p2 - base, 0)
     weight = np.maximum(away - np.median(away, 1, keepdims=True), 0)
     weight /= weight.sum(1, keepdims=True) + 1e-9
     each = np.stack([

@@ -43,9 +43,10 @@ LINEAR, SQUARED = 0.01, 0.003  # of the judges: inverse strength of the penalty
 STEPS = 150  # of the judges' search
 CLIP = 4.0  # standard deviations
 LOCAL = 3  # the column of `contrast.measure` with the likeness of the pattern within a tile
-SHRINK = 1.0  # relative error of the false ones, by which a doubtful number is made smaller
+SHRINK = 3.0  # relative error of the false ones, by which a doubtful number is made smaller
 UNSEEN = 0.5  # changes at least that are looked for among tiles that do not stand out
-PARTS, USUAL = (0.6, 0.7, 0.8, 0.9, 0.95), 0.9  # of planted changes, that score higher
+PARTS = (0.6, 0.7, 0.8, 0.9, 0.95)  # of planted changes, that score higher
+COUNTED = 2  # the first of these that tells how many changed
 MOST_REPLACED = 0.6  # beyond it too little is left to reckon with
 TILT = 1e-3  # by how much the last of equal probabilities is lower than the first
 LOW = 0.25  # of the decoys, up to whose likeness tiles are counted
@@ -53,13 +54,14 @@ LOW = 0.25  # of the decoys, up to whose likeness tiles are counted
 
 @dataclass(frozen=True)
 class Gains:
-    """What N tiles gained of K classes between two dates.
+    """What N tiles gained of K classes, those asked for, between two dates.
 
     Attributes:
         score: (N, K) log-odds of a planted change against the county's own pairs.
         probability: (N, K) that the tile gained at least so much of the class as was asked.
         size: (N, K) the share of the tile that it gained, if so.
-        expected: (K, 3) how many tiles gained so much: least, value, most (95%).
+        expected: (K, 3) how many tiles gained so much: least, value, most (95%). Of a class that
+            the earlier date lacks nothing is known, and all three are 0.
         replaced: share of the tiles that show other ground of the same class.
     """
 
@@ -86,6 +88,7 @@ def between(
     classes: Rows,
     place: tuple[Ints, Ints],
     *,
+    fold: Floats,
     at_least: float,
     seed: int = 0,
 ) -> Gains:
@@ -93,34 +96,64 @@ def between(
 
     Args:
         one, two: (N, S, D) cells of the earlier and the later date.
-        classes: (N, S, K) shares of the earlier ground in each cell, rows of 0 where unknown.
+        classes: (N, S, C) shares of the earlier ground in each cell, rows of 0 where unknown.
         place: rows and columns of the tiles, (N,) each.
+        fold: (C, K) 1 where one of these classes belongs to one that is asked for. Pairs are
+            measured in all of them, and judged by those asked for.
         at_least: share of a tile that is a change.
     """
-    n, k = len(one), classes.shape[2]
+    n, k = len(one), fold.shape[1]
+    columns, pools, into = _asked(fold)
     folds = fold_assignment(*place, seed)
     one, two = _scale(one), _scale(two)
     parts = [
-        _measured(one, two, classes, folds=folds, fold=fold, seed=seed) for fold in range(FOLDS)
+        _measured(
+            one, two, classes, into=into, mine=folds == i, rng=np.random.default_rng([seed, i])
+        )
+        for i in range(FOLDS)
     ]
     replaced = _replaced(parts)
     score, size = np.zeros((n, k)), np.zeros((n, k))
     probability, expected = np.zeros((n, k)), np.zeros((k, 3))
-    here = [np.flatnonzero(folds == fold) for fold in range(FOLDS)]
-    sizes = [_sizes(parts, fold, at_least) for fold in range(FOLDS)]
-    for c in range(k):
-        pasted, decoys = [], []
-        for fold, part in enumerate(parts):
-            judge = _judge(parts, fold, c, at_least, seed)
-            own = _rows(part.own, c)
-            score[here[fold], c], size[here[fold], c] = judge(own), sizes[fold](own)
-            decoys.append(judge(_rows(part.decoys, c)))
-            mine = part.gained[:, c] >= at_least
-            pasted.append(judge(_rows(_take(part.pasted, mine), c)))
-        probability[:, c], expected[c] = _against(
-            score[:, c], np.concatenate(decoys), np.concatenate(pasted), replaced
+    for j, (c, pool) in enumerate(zip(columns, pools, strict=True)):
+        pasted, decoys, room = [], [], np.zeros(n, bool)
+        for i, part in enumerate(parts):
+            here, own = np.flatnonzero(folds == i), _rows(part.own, c)
+            others = [p for o, p in enumerate(parts) if o != i]
+            judge = _judge(others, c, pool, at_least, np.random.default_rng([seed, i, c]))
+            score[here, j] = judge(own)
+            size[here, j] = _sizes(others, pool, at_least)(own)
+            room[here] = _room(part.own, c, at_least)
+            decoys.append(judge(_rows(_take(part.decoys, _room(part.decoys, c, at_least)), c)))
+            brought = part.gained[:, c] >= at_least
+            pasted.append(judge(_rows(_take(part.pasted, brought), c)))
+        probability[room, j], expected[j] = _against(
+            score[room, j], np.concatenate(decoys), np.concatenate(pasted), replaced
         )
     return Gains(score, probability, size, expected, replaced)
+
+
+def _asked(fold: Floats) -> tuple[list[int], list[Ints], Rows]:
+    """How the classes asked for are judged.
+
+    A class that is one of the earlier ground's own is judged among these, which teach more. One
+    that holds several is a class of its own, judged among those asked for.
+
+    Args:
+        fold: (C, K).
+
+    Returns:
+        The place of each of the K among the classes that are measured, those that it is judged
+        among, and (C, M) 1 where a class of the ground belongs to one that is measured.
+    """
+    own, parts = len(fold), fold.sum(0)
+    wide = np.flatnonzero(parts != 1)
+    columns = [
+        int(fold[:, j].argmax()) if parts[j] == 1 else own + int((wide == j).argmax())
+        for j in range(fold.shape[1])
+    ]
+    among = [np.arange(own) if c < own else np.array(columns) for c in columns]
+    return columns, among, np.hstack([np.eye(own), fold[:, wide]]).astype(np.float32)
 
 
 def fold_assignment(rows: Ints, cols: Ints, seed: int = 0) -> Ints:
@@ -151,13 +184,13 @@ def _measured(
     two: NDArray[np.float16],
     classes: Rows,
     *,
-    folds: Ints,
-    fold: int,
-    seed: int,
+    into: Rows,
+    mine: NDArray[np.bool_],
+    rng: np.random.Generator,
 ) -> _Part:
-    rng = np.random.default_rng([seed, fold])
-    fitted = np.sort(rng.permutation(np.flatnonzero(folds != fold))[:FITTED])
-    at = np.flatnonzero(folds == fold)
+    """Pairs of the tiles that are `mine`, by yardsticks fitted to the others."""
+    fitted = np.sort(rng.permutation(np.flatnonzero(~mine))[:FITTED])
+    at = np.flatnonzero(mine)
     before, after = (x[fitted].astype(np.float32).reshape(-1, x.shape[2]) for x in (one, two))
     sticks = contrast.fit(before, after, classes[fitted].reshape(-1, classes.shape[2]), rng)
 
@@ -166,18 +199,26 @@ def _measured(
         for i in range(0, len(tiles), CHUNK):
             some = tiles[i : i + CHUNK]
             new = two[some].astype(np.float32) if later is None else later[i : i + CHUNK]
-            found.append(contrast.measure(sticks, one[some].astype(np.float32), new, classes[some]))
+            found.append(
+                contrast.measure(sticks, one[some].astype(np.float32), new, classes[some], into)
+            )
         pairs, each = zip(*found, strict=True)
         return np.concatenate(pairs), np.concatenate(each)
 
     some = np.sort(rng.permutation(at)[:FITTED])
-    mine, ground = two[some].astype(np.float32), classes[some]
-    pasted = planted.pasted(mine, ground, min(PASTED * len(some), MOST_PASTED // FOLDS), rng)
-    decoys = planted.swapped(mine, ground, min(SWAPPED * len(some), MOST_SWAPPED // FOLDS), rng)
+    new, ground = two[some].astype(np.float32), classes[some]
+    pasted = planted.pasted(new, ground, min(PASTED * len(some), MOST_PASTED // FOLDS), rng)
+    decoys = planted.swapped(new, ground, min(SWAPPED * len(some), MOST_SWAPPED // FOLDS), rng)
     return _Part(
-        measure(at), measure(some[pasted.at], pasted.cells), pasted.gained,
+        measure(at), measure(some[pasted.at], pasted.cells), pasted.gained @ into,
         measure(some[decoys.at], decoys.cells),
     )  # fmt: skip
+
+
+def _room(measures: tuple[Rows, Rows], c: int, at_least: float) -> NDArray[np.bool_]:
+    """Where there was so little of a class that it could gain what is asked, (n,)."""
+    room: NDArray[np.bool_] = measures[1][:, c, 0] <= 1 - at_least
+    return room
 
 
 def _take(measures: tuple[Rows, Rows], which: Ints | NDArray[np.bool_]) -> tuple[Rows, Rows]:
@@ -192,9 +233,14 @@ def _rows(measures: tuple[Rows, Rows], c: int | Ints) -> Rows:
     return np.hstack([pair, each[np.arange(n), of], np.eye(k, dtype=np.float32)[of]])
 
 
-def _judge(parts: Sequence[_Part], fold: int, c: int, at_least: float, seed: int) -> Judge:
-    """What tells planted changes from the pairs of other folds: rows -> log-odds."""
-    rng = np.random.default_rng([seed, fold, c])
+def _judge(
+    parts: Sequence[_Part], c: int, pool: Ints, at_least: float, rng: np.random.Generator
+) -> Judge:
+    """What tells planted changes from a county's own pairs: rows of class c -> log-odds.
+
+    Args:
+        pool: the classes whose gains teach it, c among them.
+    """
     x, y, weight = [], [], []
 
     def learn(measures: tuple[Rows, Rows], of: int | Ints, target: int, total: float) -> None:
@@ -204,20 +250,25 @@ def _judge(parts: Sequence[_Part], fold: int, c: int, at_least: float, seed: int
             y.append(np.full(len(rows), target))
             weight.append(np.full(len(rows), total / len(rows)))
 
-    for part in (p for i, p in enumerate(parts) if i != fold):
-        n, k = part.own[1].shape[:2]
-        own = _take(part.own, np.sort(rng.permutation(n)[: MOST_OWN // FOLDS]))
+    for part in parts:
+        own = _take(part.own, np.sort(rng.permutation(len(part.own[0]))[: MOST_OWN // FOLDS]))
         n = len(own[0])
         learn(own, c, 0, n / 2)
-        learn(own, rng.integers(k, size=n), 0, n / 2)
-        most = part.gained.argmax(1)
-        brought = part.gained.max(1) >= at_least
+        learn(own, rng.choice(pool, n), 0, n / 2)
+        most, brought = _brought(part, pool, at_least)
         learn(_take(part.pasted, brought), most[brought], 1, PLANTED * n)
-        any_class = rng.integers(k, size=len(most))
+        any_class = rng.choice(pool, len(most))
         beside = part.gained[np.arange(len(most)), any_class] < BESIDE_GAIN
         learn(_take(part.pasted, beside), any_class[beside], 0, BESIDE * n)
-        learn(part.decoys, rng.integers(k, size=len(part.decoys[0])), 0, DECOYS * n)
+        learn(part.decoys, rng.choice(pool, len(part.decoys[0])), 0, DECOYS * n)
+    k = parts[0].own[1].shape[1]
     return _fitted(np.concatenate(x), np.concatenate(y), np.concatenate(weight), k)
+
+
+def _brought(part: _Part, pool: Ints, at_least: float) -> tuple[Ints, NDArray[np.bool_]]:
+    """The class that each paste brought most of, and whether it is as much as a change."""
+    gained = part.gained[:, pool]
+    return pool[gained.argmax(1)], gained.max(1) >= at_least
 
 
 def _fitted(x: Rows, y: Ints, weight: Floats, k: int) -> Judge:
@@ -244,13 +295,13 @@ def _scaling(x: Rows) -> Callable[[Rows], Rows]:
     return lambda rows: np.clip((rows - mean) / spread, -CLIP, CLIP).astype(np.float32)
 
 
-def _sizes(parts: Sequence[_Part], fold: int, at_least: float) -> Judge:
-    """How large a gain is, learnt from the planted ones of other folds: rows -> share."""
+def _sizes(parts: Sequence[_Part], pool: Ints, at_least: float) -> Judge:
+    """How large a gain is, learnt from planted ones: rows -> share."""
     x, y = [], []
-    for part in (p for i, p in enumerate(parts) if i != fold):
-        brought = part.gained.max(1) >= at_least
-        x.append(_rows(_take(part.pasted, brought), part.gained[brought].argmax(1)))
-        y.append(part.gained[brought].max(1))
+    for part in parts:
+        most, brought = _brought(part, pool, at_least)
+        x.append(_rows(_take(part.pasted, brought), most[brought]))
+        y.append(part.gained[brought, most[brought]])
     if not sum(map(len, y)):
         return lambda rows: np.full(len(rows), at_least)
     rows = np.concatenate(x)
@@ -284,8 +335,8 @@ def _against(
     n = len(score)
     order = np.argsort(-score, kind="stable")
     best = score[order]
-    if not len(pasted) or not np.isfinite(best).all():
-        return np.zeros(n), np.array([0.0, 0.0, float(n)])
+    if not len(pasted) or not n or not np.isfinite(best).all():
+        return np.zeros(n), np.zeros(3)
     weight = n * replaced / (len(decoys) + 1)
     false = weight * (_above(decoys, best) + 1)
     # decoys hold as many changes as the tiles that they were made of: these are no false ones
@@ -298,9 +349,9 @@ def _against(
     wrong = np.maximum(far - (1 - share) * at, 0.0)  # the decoys above that are no changes
     chance = at + 1 + far * weight
     doubt = np.sqrt(chance + wrong**2) / (part * share)  # decoys may be wrong by their number
-    usual = PARTS.index(USUAL)
-    error = np.sqrt(chance[usual] + (SHRINK * wrong[usual]) ** 2) / (USUAL * share)
-    value = many[usual] * max(0.0, 1 - (error / max(many[usual], 1e-9)) ** 2)
+    error = np.sqrt(chance + (SHRINK * wrong) ** 2) / (part * share) / np.maximum(many, 1e-9)
+    surest = COUNTED + int(error[COUNTED:].argmin())
+    value = many[surest] * max(0.0, 1 - error[surest] ** 2)
     seen = value * _above(pasted, best) / len(pasted)
     true = np.maximum.accumulate(
         np.minimum((np.arange(1, n + 1) - false) / share, seen).clip(0.0, None)

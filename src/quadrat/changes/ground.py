@@ -1,9 +1,8 @@
 """What tiles were on each date, by what they gained of the classes: the cells' way to an answer.
 
-Gains are found in the scores' own classes, which say more than coarser ones, date by date, and
-folded into the classes of the result. What a tile gained of one class it lost of the others in
-proportion to what it had of them. A change in a part of a tile is one; the main class changes where
-what was gained is likely to be more than any other class has left.
+Gains are found date by date, in the classes of the result. What a tile gained of one class it lost
+of the others in proportion to what it had of them. A change in a part of a tile is one; the main
+class changes where what was gained is likely to be more than any other class has left.
 """
 
 from __future__ import annotations
@@ -59,19 +58,19 @@ def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow,
     n, k = len(days[0]), len(question.legend)
     earlier = cellular.read(days[0], dates.cells)
     classes, of_cells = cellular.classes(dates.first, days[0], days[0].legend, dates.cells)
-    own = _ground(days[0], classes)
-    main = question.places[own.argmax(1)]
+    ground = _ground(days[0], classes)
+    main, own = question.places[ground.argmax(1)], ground @ fold
     path, moved, flows = [main], [], []
     ends = np.zeros((n, k, k))
     wanted, best = np.zeros(n), np.zeros((n, 3), np.int64)
     for t, day in enumerate(days[1:]):
         later = cellular.read(day, dates.cells)
         found = gains.between(
-            earlier, later, classes, (day.rows, day.cols), at_least=question.at_least,
-            seed=question.seed,
+            earlier, later, classes, (day.rows, day.cols), fold=fold,
+            at_least=question.at_least, seed=question.seed,
         )  # fmt: skip
         lost = _lost(own)
-        joint = _folded(found.probability[:, None, :] * lost, fold)
+        joint = found.probability[:, None, :] * lost
         off = joint.sum((1, 2))
         joint /= np.maximum(off, 1.0)[:, None, None]
         asked = np.where(question.asked, joint, 0.0)
@@ -81,7 +80,7 @@ def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow,
         best[over] = np.stack(
             [np.full(n, t), *np.divmod(asked.reshape(n, -1).argmax(1), k)], axis=1
         )[over]
-        flows.append(_flow(found, lost, fold, question.at_least))
+        flows.append(_flow(found, lost, question.at_least))
         moved.append(joint.sum((1, 2)))
         ends = ends + joint
         path.append(_after(path[-1], found, own, question))
@@ -90,8 +89,7 @@ def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow,
         earlier = later
     off = ends.sum((1, 2))
     ends /= np.maximum(off, 1.0)[:, None, None]
-    stay = own @ fold
-    stay /= np.maximum(stay.sum(1, keepdims=True), 1e-9)
+    stay = own / np.maximum(own.sum(1, keepdims=True), 1e-9)
     ends[:, np.arange(k), np.arange(k)] = (1 - np.minimum(off, 1.0))[:, None] * stay
     answer = Posterior(
         fine=None, maps=(), path=np.stack(path, axis=1), own=np.empty((n, len(days), 0)),
@@ -140,29 +138,19 @@ def _lost(own: Floats) -> Floats:
     return out
 
 
-def _folded(joint: Floats, fold: Floats) -> Floats:
-    """Transitions (N, C, C) in the classes of the result, (N, K, K), without those that stay."""
-    out: Floats = np.einsum("nab,ai,bj->nij", joint, fold, fold, optimize=True)
-    k = fold.shape[1]
-    out[:, np.arange(k), np.arange(k)] = 0
-    return out
-
-
-def _flow(found: Gains, lost: Floats, fold: Floats, at_least: float) -> Flow:
+def _flow(found: Gains, lost: Floats, at_least: float) -> Flow:
     """Ground that moved, by how many tiles gained each class and how much a tile gained."""
     weight = found.probability * found.size  # (N, C)
     shape = np.einsum("nj,nij->ij", weight, lost, optimize=True)
     shape /= np.maximum(shape.sum(0, keepdims=True), 1e-12)  # of each class gained, what was lost
     size = weight.sum(0) / np.maximum(found.probability.sum(0), 1e-12)
+    low, value, high = found.expected.T
     # the mean share that a change takes of a tile is known least of all: from what was asked to all
-    sizes = (at_least, size, 1.0)
-    least, value, most = (
-        shape * (end * each)[None, :] for end, each in zip(found.expected.T, sizes, strict=True)
-    )
-    ends = [fold.T @ x @ fold for x in (value, least, most)]
-    for x in ends:
-        np.fill_diagonal(x, 0.0)
-    return Flow(*ends)
+    down = np.hypot((value - low) * size, value * (size - at_least))
+    up = np.hypot((high - value) * size, value * (1 - size))
+    each = value * size
+    least, moved, most = (shape * x for x in (np.maximum(each - down, 0.0), each, each + up))
+    return Flow(moved, least, most)
 
 
 def _after(before: Ints, found: Gains, own: Floats, question: Question) -> Ints:
@@ -175,7 +163,7 @@ def _after(before: Ints, found: Gains, own: Floats, question: Question) -> Ints:
     # a gain g leaves 1 - g / (1 - mine) of the others
     need = (largest - mine) / (1 + largest / np.maximum(1 - mine, 1e-6))
     became = found.probability[ids, gain] * ndtr((found.size[ids, gain] - need) / SPREAD)
-    out: Ints = np.where(became > 0.5, question.places[gain], before)
+    out: Ints = np.where(became > 0.5, gain, before)
     return out
 
 
