@@ -146,10 +146,7 @@ def _flow(found: Gains, lost: Floats, at_least: float) -> Flow:
     size = weight.sum(0) / np.maximum(found.probability.sum(0), 1e-12)
     low, value, high = found.expected.T
     # the mean share that a change takes of a tile is known least of all: from what was asked to all
-    down = np.hypot((value - low) * size, value * (size - at_least))
-    up = np.hypot((high - value) * size, value * (1 - size))
-    each = value * size
-    least, moved, most = (shape * x for x in (np.maximum(each - down, 0.0), each, each + up))
+    moved, least, most = (shape * x for x in (value * size, low * at_least, high))
     return Flow(moved, least, most)
 
 
