@@ -57,8 +57,9 @@ def run(data: str, folder: Path, drawn: dict[str, Any], rest: dict[str, Any]) ->
     if not Path(model).exists():
         composed.make(data, folder / "c", dates=2, **drawn)
         labels = str(folder / "c" / "nlcd1.tif")
-        tile([str(folder / "c" / "date1.tif")], cut, labels=labels, date="2011")
-        train(cut, model, cache=str(folder / "cache"))
+        one = [str(folder / "c" / "date1.tif")]
+        tile(one, cut, labels=labels, date="2011", overwrite=True)
+        train(cut, model, cache=str(folder / "cache"), overwrite=True)
     ready = time.perf_counter()
     got = change(
         [cut, str(folder / "c" / "date2.tif")], out, model=model, legend="nlcd3",

@@ -337,11 +337,6 @@ def functions() -> Iterator[tuple[str, Path, ast.FunctionDef | ast.AsyncFunction
 # More than five positional parameters, and why.
 MANY_POSITIONAL = {
     "finetuning/distributed.py:forward": "torch.autograd.Function passes them by position",
-    "reports/charts.py:_line": "two points and a pen, as SVG writes a line",
-    "reports/charts.py:_svg": "one caller a chart",
-    "reports/charts.py:curves": "one caller",
-    "reports/images.py:layer": "a layer's parts in the order of the page",
-    "reports/__init__.py:_gather": "one caller",
 }
 
 

@@ -133,6 +133,7 @@ def test_of_a_class_that_the_earlier_date_lacks_nothing_is_said() -> None:
         [made["classes"], np.zeros((*made["classes"].shape[:2], 1), np.float32)], axis=2
     )
     got = between(made, np.eye(K + 1))
+    assert got.told.tolist() == [True] * K + [False]
     assert (got.expected[K] == 0).all() and (got.probability[:, K] == 0).all()
     assert np.isfinite(got.expected).all()
 

@@ -7,8 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from quadrat.changes import colours, likelihood, pair, series, totals
+from quadrat.changes import colours, likelihood, order, pair, series, totals
+from quadrat.changes.question import ask
 from quadrat.errors import InputError
+from quadrat.legend import from_names
 
 K = 4
 STAY = 0.96
@@ -350,3 +352,34 @@ def test_too_little_common_ground_and_unknown_methods_are_said() -> None:
         colours.fit(pixels, pixels)
     with pytest.raises(InputError, match="none, linear, histogram"):
         colours.fit(pixels, pixels, "magic")
+
+
+def test_where_scores_have_shares_tiles_are_listed_by_what_they_gained() -> None:
+    question = ask(
+        from_names(["Water", "Developed", "Undeveloped"]), None, ["Undeveloped"], ["Developed"],
+        least=0.5, at_least=0.25, limit=None, recalibrated=True, smoothing=0.0, kind="auto",
+        split="auto", level=0.95, seed=0,
+    )  # fmt: skip
+    rng = np.random.default_rng(4)
+    built = rng.random((2, 200))
+    one, two = (np.stack([np.zeros(200), b, 1 - b], axis=1) for b in built)
+    none = np.zeros(200, bool)
+    rise = built[1] - built[0]  # without water nothing else can have changed
+    np.testing.assert_allclose(order.gain(one, two, none, question), rise, atol=1e-12)
+    # where the maps differ by such a change a tile comes first among its like
+    differ = (built[0] < 0.5) & (built[1] > 0.5)
+    score = order.gain(one, two, differ, question)
+    assert np.corrcoef(score - rise, differ)[0, 1] > 0.999
+
+    ends = rng.dirichlet(np.ones(9), 200).reshape(200, 3, 3)
+    got = order.along(ends, question.asked, score)
+    np.testing.assert_allclose(got.sum((1, 2)), 1)
+    before, after = ((e * question.asked).sum((1, 2)) for e in (ends, got))
+    assert after.sum() == pytest.approx(before.sum(), rel=1e-3)
+    assert (np.diff(after[np.argsort(-score)]) < 0).all()
+    # what is not asked for keeps its proportions
+    others = ~question.asked
+    np.testing.assert_allclose(
+        got[:, others] / got[:, others].sum(1, keepdims=True),
+        ends[:, others] / ends[:, others].sum(1, keepdims=True),
+    )

@@ -25,7 +25,6 @@ from scipy.special import softmax
 from quadrat.heads import regression
 
 Rows = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 MOST_CELLS = 60_000  # that a yardstick is fitted to
 STRENGTH, STEPS = 0.005, 60  # of the softmax regressions
@@ -33,7 +32,6 @@ EXPECTED, USUAL = 100.0, 1.0  # of the ridge regressions
 SHRINK = 0.05  # of covariances, towards a multiple of the unit matrix
 LEVELS = (0.1, 0.5, 0.75, 0.9)  # quantiles over the cells of a tile
 FLOOR = 1e-2  # of shares whose logarithm is taken
-CLASS_FEATURES = 11
 
 
 @dataclass(frozen=True)

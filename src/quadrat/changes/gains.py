@@ -60,8 +60,9 @@ class Gains:
         score: (N, K) log-odds of a planted change against the county's own pairs.
         probability: (N, K) that the tile gained at least so much of the class as was asked.
         size: (N, K) the share of the tile that it gained, if so.
-        expected: (K, 3) how many tiles gained so much: least, value, most (95%). Of a class that
-            the earlier date lacks nothing is known, and all three are 0.
+        expected: (K, 3) how many tiles gained so much: least, value, most (95%).
+        told: (K,) whether gains of the class could be planted; where not, nothing is known of them
+            and what is expected is 0.
         replaced: share of the tiles that show other ground of the same class.
     """
 
@@ -69,6 +70,7 @@ class Gains:
     probability: Floats
     size: Floats
     expected: Floats
+    told: NDArray[np.bool_]
     replaced: float
 
 
@@ -115,6 +117,7 @@ def between(
     replaced = _replaced(parts)
     score, size = np.zeros((n, k)), np.zeros((n, k))
     probability, expected = np.zeros((n, k)), np.zeros((k, 3))
+    told = np.zeros(k, bool)
     for j, (c, pool) in enumerate(zip(columns, pools, strict=True)):
         pasted, decoys, room = [], [], np.zeros(n, bool)
         for i, part in enumerate(parts):
@@ -127,10 +130,11 @@ def between(
             decoys.append(judge(_rows(_take(part.decoys, _room(part.decoys, c, at_least)), c)))
             brought = part.gained[:, c] >= at_least
             pasted.append(judge(_rows(_take(part.pasted, brought), c)))
+        told[j] = sum(map(len, pasted)) > 0
         probability[room, j], expected[j] = _against(
             score[room, j], np.concatenate(decoys), np.concatenate(pasted), replaced
         )
-    return Gains(score, probability, size, expected, replaced)
+    return Gains(score, probability, size, expected, told, replaced)
 
 
 def _asked(fold: Floats) -> tuple[list[int], list[Ints], Rows]:

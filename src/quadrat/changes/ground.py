@@ -7,6 +7,7 @@ class changes where what was gained is likely to be more than any other class ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,11 +39,13 @@ class Flow:
 
     Attributes:
         moved: (K, K) expected. low, high: (K, K) the ends of what each may be.
+        told: (K,) whether it could be told what was gained of each class.
     """
 
     moved: Floats
     low: Floats
     high: Floats
+    told: NDArray[np.bool_]
 
 
 def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow, ...], bool]:
@@ -100,7 +103,9 @@ def infer(dates: Chronology, question: Question) -> tuple[Posterior, tuple[Flow,
     return answer, tuple(flows), of_cells
 
 
-def known(dates: Chronology, of_cells: bool) -> tuple[int, tuple[str, ...]]:
+def known(
+    dates: Chronology, flows: Sequence[Flow], question: Question, of_cells: bool
+) -> tuple[int, tuple[str, ...]]:
     """Tiles of the first date whose ground is known, and what a reader must know.
 
     Args:
@@ -112,6 +117,13 @@ def known(dates: Chronology, of_cells: bool) -> tuple[int, tuple[str, ...]]:
         "Changes were judged by planted ones, and false ones counted with tiles that show other "
         "ground of the same class. Classes that the label source confuses may look like change."
     ]
+    untold = ~np.all([f.told for f in flows], axis=0)
+    if untold.any():
+        names = ", ".join(n for n, no in zip(question.legend.names, untold, strict=True) if no)
+        notes.append(
+            f"Whether there is more of {names} cannot be told: the earlier date has too little to "
+            "learn from. No interval reckons with it."
+        )
     if not of_cells:
         notes.append(
             "The first date has no label for each part of a tile, which would find more: cut it "
@@ -147,7 +159,7 @@ def _flow(found: Gains, lost: Floats, at_least: float) -> Flow:
     low, value, high = found.expected.T
     # the mean share that a change takes of a tile is known least of all: from what was asked to all
     moved, least, most = (shape * x for x in (value * size, low * at_least, high))
-    return Flow(moved, least, most)
+    return Flow(moved, least, most, found.told)
 
 
 def _after(before: Ints, found: Gains, own: Floats, question: Question) -> Ints:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat.changes import pair, series
+from quadrat.changes import order, pair, series
 from quadrat.changes.chronology import Chronology
 from quadrat.changes.likelihood import FirstDate, Recalibration
 from quadrat.changes.pair import PairPosterior
@@ -62,6 +62,12 @@ def _pair(dates: Chronology, first: FirstDate, question: Question) -> Posterior:
     k, fold = len(question.legend), question.fold
     post = pair.between(dates.days[1], first, question, smoothing=question.smoothing)
     ends = np.einsum("nab,ai,bj->nij", post.pairs, fold, fold, optimize=True)
+    shares = [day.shares for day in dates.days]
+    if all(s is not None for s in shares):
+        one, two = (np.asarray(s, np.float64) @ fold for s in shares)
+        before, after = (question.places[day.mapped] for day in dates.days)
+        gained = order.gain(one, two, question.asked[before, after], question)
+        ends = order.along(ends, question.asked, gained)
     stay = np.trace(ends, axis1=1, axis2=2)
     changes = np.where(question.asked, ends, 0.0)
     likeliest = changes.reshape(len(ends), k * k).argmax(1)

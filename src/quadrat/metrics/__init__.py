@@ -38,7 +38,7 @@ from quadrat.metrics.bootstrap import (
     number,
 )
 from quadrat.metrics.calibration import BINS, Calibration, calibration
-from quadrat.metrics.conformal import conformal, fold_sets, in_set, set_sizes
+from quadrat.metrics.conformal import conformal, coverage, fold_sets, in_set, set_sizes
 from quadrat.metrics.ground import PURE, PurityBand, Shares, by_purity, share_figures
 from quadrat.metrics.intervals import corrected, ratios
 from quadrat.metrics.matrix import (
@@ -65,7 +65,7 @@ __all__ = [
     "BINS", "CLASS_SCORES", "DRAWS", "PURE", "SCORES", "Calibration", "Estimate", "Metrics",
     "PurityBand", "Shares",
     "balanced", "block_ids", "block_sums", "bootstrap_sums", "calibration", "conformal",
-    "confusion", "estimates", "f1", "fold_mapped",
+    "confusion", "coverage", "estimates", "f1", "fold_mapped",
     "fold_probabilities", "fold_sets", "from_dict",
     "in_set", "interval", "macro_f1", "overall", "producers", "reweight", "set_sizes", "split_gap",
     "summarise", "users", "weighted_f1",

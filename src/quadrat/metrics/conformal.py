@@ -63,6 +63,13 @@ def in_set(probabilities: ArrayLike, threshold: float) -> NDArray[np.bool_]:
     return inside
 
 
+def coverage(probabilities: ArrayLike, truth: Ints, threshold: float) -> Floats:
+    """Whether each tile's set holds its main class, (N,) 0 or 1; NaN where truth is -1."""
+    held = in_set(probabilities, threshold)[np.arange(len(truth)), truth]
+    result: Floats = np.where(truth >= 0, held, np.nan)
+    return result
+
+
 def fold_sets(inside: NDArray[np.bool_], places: ArrayLike, k: int) -> NDArray[np.bool_]:
     """The sets in a coarser legend, (N, k): a class is in where one that folds into it is.
 

@@ -136,7 +136,9 @@ def report(
             sample, answers, maps, imagery=_of_sample(sample, days, imagery), legend=legend,
             most=pictures,
         )  # fmt: skip
-    found = _gather(days, run, change, model, title, pictures, read, place)
+    found = _gather(
+        days, run, change=change, model=model, title=title, most=pictures, read=read, place=place
+    )
     if any(d.tiles is not None for d in found.days):
         beneath, failed = ground.under(found, imagery, under)
         found = replace(found, under=beneath, notes=(*found.notes, *failed))
@@ -200,6 +202,7 @@ def _sort(sources: Sequence[str], tracking_uri: str | None) -> tuple[list[str], 
 def _gather(
     days: tuple[Day, ...],
     run: Any,
+    *,
     change: str | None,
     model: str | None,
     title: str | None,

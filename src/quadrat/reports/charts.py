@@ -18,7 +18,7 @@ WIDE = 1.25
 
 
 def _svg(
-    width: int, height: int, title: str, about: str, body: Sequence[str], scale: float = 1.0
+    width: int, height: int, title: str, about: str, body: Sequence[str], *, scale: float = 1.0
 ) -> str:
     """The chart; `scale` is how much larger than its units it is shown where there is room."""
     return (
@@ -35,7 +35,9 @@ def _text(x: float, y: float, words: str, anchor: str = "start", size: int = 12)
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, color: str = GRID, width: float = 1) -> str:
+def _line(
+    x1: float, y1: float, x2: float, y2: float, color: str = GRID, *, width: float = 1
+) -> str:
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}" '
         f'stroke-width="{width}"/>'
@@ -52,7 +54,7 @@ def reliability(found: Calibration) -> str:
         body += [_line(left, y, left + side, y), _line(x, top, x, top + side)]
         body.append(_text(left - 8, y + 4, f"{v:.0%}", "end"))
         body.append(_text(x, top + side + foot + 18, f"{v:.0%}", "middle"))
-    body.append(_line(left, top + side, left + side, top, "#888888", 1.5))
+    body.append(_line(left, top + side, left + side, top, "#888888", width=1.5))
     most = max(int(found.count.max()), 1)
     width = side / len(found.count)
     words = []
@@ -107,11 +109,11 @@ def bars(
         )
         if math.isfinite(figure.low):
             a, b = at(figure.low), at(figure.high)
-            body += [_line(a, y, b, y, INK, 1.5), _line(a, y - 5, a, y + 5, INK, 1.5)]
-            body.append(_line(b, y - 5, b, y + 5, INK, 1.5))
+            body += [_line(a, y, b, y, INK, width=1.5), _line(a, y - 5, a, y + 5, INK, width=1.5)]
+            body.append(_line(b, y - 5, b, y + 5, INK, width=1.5))
     body.append(_line(at(0.0), top, at(0.0), height - 34, INK))
     body.append(_text((left + width - right) / 2, height - 3, unit, "middle"))
-    return _svg(width, height, unit, about, body, WIDE)
+    return _svg(width, height, unit, about, body, scale=WIDE)
 
 
 def _short(name: str) -> str:
@@ -138,6 +140,7 @@ def curves(
     names: Sequence[str],
     colors: Sequence[str],
     areas: Sequence[Sequence[Estimate]],
+    *,
     factor: float,
     unit: str,
 ) -> str:
@@ -168,7 +171,7 @@ def curves(
         for t, day in enumerate(areas):
             if math.isfinite(day[k].low):
                 ends = (y(day[k].low * factor), y(day[k].high * factor))
-                body.append(_line(x(t), ends[0], x(t), ends[1], INK, 1.5))
+                body.append(_line(x(t), ends[0], x(t), ends[1], INK, width=1.5))
         place = points[-1][1]
         while any(abs(place - other) < 15 for other in taken):
             place += 15
@@ -180,7 +183,7 @@ def curves(
         + ", ".join(f"{d} {number(a[k].value * factor)}" for d, a in zip(dates, areas, strict=True))
         for k, n in enumerate(names)
     )
-    return _svg(width, height, unit, f"{unit}. {about}.", body, WIDE)
+    return _svg(width, height, unit, f"{unit}. {about}.", body, scale=WIDE)
 
 
 def plots(

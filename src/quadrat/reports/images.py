@@ -57,8 +57,8 @@ def layer(
     ids: NDArray[np.uint8],
     labels: Sequence[str],
     colors: Sequence[str],
-    legend: Sequence[tuple[int, str]] | None = None,
     *,
+    legend: Sequence[tuple[int, str]] | None = None,
     date: str = "",
 ) -> Layer:
     """An indexed, transparent-where-empty picture of ids (R, C); EMPTY has no tile."""
@@ -85,7 +85,7 @@ def certainty(name: str, about: str, probability: NDArray[np.float32]) -> Layer:
     ids[known] = np.clip(np.rint(probability[known] * STEPS), 0, STEPS).astype(np.uint8)
     labels = [f"{i}%" for i in range(STEPS + 1)]
     legend = [(i, labels[i]) for i in (0, 25, 50, 75, 100)]
-    return layer(name, about, ids, labels, ramp(STEPS + 1), legend)
+    return layer(name, about, ids, labels, ramp(STEPS + 1), legend=legend)
 
 
 def ramp(n: int) -> list[str]:

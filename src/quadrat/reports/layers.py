@@ -120,7 +120,7 @@ def _change(found: Content, frame: Frame) -> Layer:
     return images.layer(
         f"change, {said['dates'][0]} to {said['dates'][-1]}",
         "Tiles that changed, in the colour of what they became.", picture, labels, colors,
-        _became(kinds, said["names"]), date=found.days[-1].date,
+        legend=_became(kinds, said["names"]), date=found.days[-1].date,
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def areas(said: Mapping[str, Any], colors: Sequence[str]) -> str:
     ]  # fmt: skip
     heads = ["Class", *(f"{text(d)}, {unit}" for unit in ("ha", "acres") for d in days)]
     caption = f"Area of each class; {float(said['level']):.0%} intervals"
-    chart = charts.curves(days, names, colors, figures, ha, "hectares")
+    chart = charts.curves(days, names, colors, figures, factor=ha, unit="hectares")
     return words + chart + table(heads, rows, caption)
 
 
