@@ -1,5 +1,7 @@
 # make demo    the whole job on a synthetic county, offline, to a map (installs the base package)
-# make test    installs what the tests need and runs all but the slow ones
+# make test    installs what the tests need and runs all but the long and the slow ones
+# make test-long   kills, clusters, browsers, training: tens of seconds each; before a change lands
+# make test-slow   what takes minutes; before a release
 # make cluster-demo BASE=NAME@sha256:...   a cluster in containers, with a worker that is killed
 # make site    the documentation site in site/; a broken link is an error
 # make check   what must hold before a change lands: style, types, tests, a run without extras
@@ -35,13 +37,16 @@ FIND_PYTHON = for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python
 	echo "no Python 3.11 or newer with venv: install python3 and python3-venv, or say PYTHON=..." >&2; \
 	exit 1
 
-.PHONY: demo test test-slow check smoke docs site system clean cluster-demo
+.PHONY: demo test test-long test-slow check smoke docs site system clean cluster-demo
 
 demo: $(VENV)/.base
 	@$(BIN)/quadrat demo --out $(DEMO)
 
 test: $(VENV)/.test system
-	@$(PYTEST) -m "not slow" $(TESTS)
+	@$(PYTEST) -m "not slow and not long" $(TESTS)
+
+test-long: $(VENV)/.test system
+	@$(PYTEST) $(STRICT) -m long $(TESTS)
 
 test-slow: $(VENV)/.test system
 	@$(BIN)/python -m pytest -m slow $(TESTS)
@@ -50,7 +55,7 @@ check: $(VENV)/.test system
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(PYTEST) $(STRICT) -m "not slow" $(TESTS)
+	@$(PYTEST) $(STRICT) -m "not slow and not long" $(TESTS)
 	@$(MAKE) --no-print-directory smoke
 
 # Docker or Podman; BASE is a slim Python image by its digest (see deploy/Containerfile).

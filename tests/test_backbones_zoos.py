@@ -476,6 +476,7 @@ def test_finetune_and_score(name: str, pictures: str, weights: Any, tmp_path: Pa
 # ---- from the command line -------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_file_without_metadata_from_the_command_line(
     pictures: str, weights: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

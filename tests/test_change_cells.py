@@ -255,6 +255,7 @@ def test_cells_are_the_places_whose_mean_the_last_layer_reads(
     np.testing.assert_allclose(np.linalg.norm(flat[a] - flat[b], axis=1), far, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.long
 def test_built_ground_of_the_synthetic_county_is_listed_from_imagery(
     county: Any, county_tiles: Any, county_model: str, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ def commands(text: str) -> list[str]:
     return [re.sub(r"\s+#.*", "", line) for line in lines if line.startswith("quadrat ")]
 
 
+@pytest.mark.long
 def test_the_readmes_path_from_rasters_to_a_map_runs_as_it_stands(
     county: Any, tmp_path: Path
 ) -> None:

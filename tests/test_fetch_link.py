@@ -97,6 +97,7 @@ def held(files: Iterable[Path], tiles: Iterable[tuple[int, int]], tile_m: float,
     return total
 
 
+@pytest.mark.long
 def test_links_score_as_copies_do_for_few_more_bytes(
     world: World, county_model: str, tmp_path: Path
 ) -> None:

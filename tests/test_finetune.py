@@ -210,6 +210,7 @@ def test_the_head_is_fitted_first(small: Any, tmp_path: Path) -> None:
     assert result.accuracy == pytest.approx(expected, abs=1 / 30)
 
 
+@pytest.mark.long
 def test_killed_in_the_second_epoch_and_resumed_it_gives_the_same_model(
     small: Any, tmp_path: Path
 ) -> None:
@@ -350,6 +351,7 @@ def test_what_cannot_be_done_here_is_refused_in_one_line(
         finetune(small.uri, out, settings(), ONE)
 
 
+@pytest.mark.long
 def test_bf16_trains_and_the_model_is_measured_in_float(small: Any, tmp_path: Path) -> None:
     result = finetune(small.uri, str(tmp_path / "m"), pretrained(precision="bf16"), ONE)
     assert result.machine["precision"] == "bf16"

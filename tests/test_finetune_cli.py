@@ -28,6 +28,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
+@pytest.mark.long
 def test_two_trainings_one_stopped_and_resumed_make_one_chart(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

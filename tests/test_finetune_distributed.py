@@ -40,6 +40,7 @@ def machine(nproc: int) -> Machine:
     return Machine(device="cpu", nproc=nproc, threads=1)
 
 
+@pytest.mark.long
 def test_two_processes_follow_the_curve_of_one(small: Any, tmp_path: Path) -> None:
     """The whole way, in single precision.
 
@@ -72,6 +73,7 @@ def test_two_processes_follow_the_curve_of_one(small: Any, tmp_path: Path) -> No
     assert not list((storage.cache_dir() / "decoded").iterdir())
 
 
+@pytest.mark.long
 def test_frozen_parts_and_cached_features_work_in_two_processes(small: Any, tmp_path: Path) -> None:
     chosen = FinetuneSettings(
         depth="last_only", views=2, pixels=32, epochs=8, batch=16, precision="fp32",
@@ -83,6 +85,7 @@ def test_frozen_parts_and_cached_features_work_in_two_processes(small: Any, tmp_
     assert two.accuracy == pytest.approx(one.accuracy, abs=1.01 / 31)
 
 
+@pytest.mark.long
 def test_shared_batch_normalisation_is_that_of_the_whole_batch() -> None:
     """In double precision: outputs, gradients, statistics, and the curves of whole trainings."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
@@ -92,6 +95,7 @@ def test_shared_batch_normalisation_is_that_of_the_whole_batch() -> None:
     assert done.stdout.count("OK") == 2  # two processes may write on one line
 
 
+@pytest.mark.long
 def test_an_error_of_a_process_is_raised_as_its_own_kind(small: Any, tmp_path: Path) -> None:
     from dataclasses import replace
 
@@ -105,6 +109,7 @@ def test_a_process_that_just_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> No
         launch(2, job, 1, None, None)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_processes_end_with_the_one_that_started_them(small: Any, tmp_path: Path) -> None:
     """A kill that cannot be caught leaves no process that trains on."""

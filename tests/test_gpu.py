@@ -98,6 +98,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(root)
 
 
+@pytest.mark.long
 def test_a_model_is_trained_and_scored_in_fp16_where_validation_accepts_it(
     stand_in: None, pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

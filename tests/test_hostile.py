@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "hostile.py"
 CASES = 63
 
 
+@pytest.mark.long
 def test_malformed_inputs_end_in_words_and_touch_nothing_else(tmp_path: Path) -> None:
     """In a process of its own, which forks: the tests' process has threads."""
     told = tmp_path / "told.json"

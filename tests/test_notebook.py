@@ -62,6 +62,7 @@ def test_it_is_kept_without_outputs_and_has_one_line_to_change() -> None:
     assert not any(private.search(c.source) for c in code)
 
 
+@pytest.mark.long
 def test_it_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = run(tmp_path, monkeypatch)
     text = said(book)
@@ -73,6 +74,7 @@ def test_it_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "Most confident mistakes" in page
 
 
+@pytest.mark.long
 def test_it_takes_a_users_scores_by_one_changed_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -353,6 +353,7 @@ def check(sample: Path, done: list[int], plots: int) -> None:
     }
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_loses_no_answer(
     browser: Any, sample: Path, imagery: list[str]
 ) -> None:
@@ -371,6 +372,7 @@ def test_fifty_plots_by_keyboard_with_ten_kills(
     assert served.end() == 0
 
 
+@pytest.mark.long
 def test_two_interpreters_at_once_lose_no_answer(
     browser: Any, sample: Path, imagery: list[str]
 ) -> None:

@@ -207,6 +207,7 @@ WRITER = """
 """
 
 
+@pytest.mark.long
 def test_processes_write_one_new_history_at_once(tmp_path: Path) -> None:
     uri = str(tmp_path / "new" / "runs.db")
     command = [sys.executable, "-c", textwrap.dedent(WRITER), uri]
@@ -221,6 +222,7 @@ def test_processes_write_one_new_history_at_once(tmp_path: Path) -> None:
     assert all(len(points) == 20 for points in curves)
 
 
+@pytest.mark.long
 def test_a_killed_run_is_told_from_one_at_work(tmp_path: Path) -> None:
     uri = str(tmp_path / "runs.db")
     script = (
@@ -279,6 +281,7 @@ def test_the_commit_is_of_this_code_and_no_other(tmp_path: Path) -> None:
     assert origin.source_digest(package) != before
 
 
+@pytest.mark.long
 def test_the_pages_open_on_the_history(history: str) -> None:
     port = free_port()
     script = f"from quadrat import runs\nruns.ui({port}, tracking_uri={history!r})\n"

@@ -126,6 +126,7 @@ score(sys.argv[1], sys.argv[2], sys.argv[3], engine=get_engine(workers=1))
 """
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_and_started_again_every_tile_is_scored_once(
     county_model: str, county_tiles: Any, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_part_that_kills_its_process_is_named_and_the_rest_is_finished(
     assert sorted(results) == [i for i in range(12) if i != 5]
 
 
+@pytest.mark.long
 def test_a_wave_with_a_crash_in_it_is_cut_until_the_part_is_found(
     engine: SparkEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_session_of_this_machine_listens_on_loopback_with_authentication(
     assert engine.spark.sparkContext.getConf().get("spark.authenticate") == "true"
 
 
+@pytest.mark.long
 def test_without_a_master_there_is_no_open_port_no_page_and_no_secret_argument() -> None:
     done = run_script(
         f"""
@@ -251,6 +253,7 @@ def test_a_master_that_is_none_is_named(master: str) -> None:
         SparkEngine(master)
 
 
+@pytest.mark.long
 def test_the_package_is_sent_to_workers_that_lack_it(tmp_path: Path) -> None:
     import quadrat
 

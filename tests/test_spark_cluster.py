@@ -128,6 +128,7 @@ def assert_all_scored_once(driver: Driver, work: Work) -> None:
     assert names == {f"part-{i:05d}.parquet" for i in range(PARTS)}
 
 
+@pytest.mark.long
 def test_a_worker_killed_in_mid_job(cluster: clusters.Cluster, work: Work, tmp_path: Path) -> None:
     driver = Driver(cluster, work, tmp_path, pause=0.5)
     driver.wait_for_parts(4)

@@ -65,6 +65,7 @@ def test_more_processes_than_cores_is_an_error(engine: SparkEngine, tmp_path: Pa
         finetune("tiles", str(tmp_path), machine=Machine("cpu", nproc=3), engine=engine)
 
 
+@pytest.mark.long
 def test_the_verb_trains_on_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from finetune_tiles import write_tiles
     from quadrat import runs

@@ -93,6 +93,7 @@ def of_spark(engine: SparkEngine, model: Any, x: np.ndarray) -> tuple[np.ndarray
     return np.array([r.p for r in done]), np.array([int(r.prediction) for r in done])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("head", ["logistic", "forest"])
 def test_the_bundles_head_gives_what_spark_gives(
     head: str,
@@ -127,6 +128,7 @@ def test_the_bundles_head_gives_what_spark_gives(
     assert (done.logits.argmax(1) == y[held]).mean() > 0.5  # chance is 0.4
 
 
+@pytest.mark.long
 def test_shares_and_views_are_spark_mls_on_repeated_weighted_rows(
     engine: SparkEngine, tmp_path: Path
 ) -> None:
@@ -175,6 +177,7 @@ def uncalibrated(head: Any) -> bytes:
     return bytes(head.export({"probabilities": Scaling()}))
 
 
+@pytest.mark.long
 def test_logistic_is_spark_mls_with_its_settings(engine: SparkEngine, parts: FeatureParts) -> None:
     done = trainer.fit([parts], LEGEND, Settings("logistic", reg=0.05, max_iter=7), engine, "tiles")
     assert done.model.getRegParam() == 0.05
@@ -202,6 +205,7 @@ def test_one_class_is_an_error(engine: SparkEngine, tmp_path: Path) -> None:
         trainer.fit([one], LEGEND, Settings(), engine, "tiles")
 
 
+@pytest.mark.long
 def test_train_on_spark_makes_a_bundle_that_scores_without_spark(
     engine: SparkEngine, county_tiles: Any, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_stopped_job_goes_on_where_it_was(root: str, work: dict[str, Any]) -> 
     assert {n: storage.fingerprint(storage.join(folder, n)) for n in done} == stamps
 
 
+@pytest.mark.long
 def test_spark_scores_from_and_to_object_storage(
     root: str, work: dict[str, Any], tmp_path: Path
 ) -> None:

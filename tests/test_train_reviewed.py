@@ -123,6 +123,7 @@ def test_a_sample_for_areas_trains_nothing(county_tiles: Any, scores: str, tmp_p
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.long
 def test_labels_that_do_not_fit_are_named(
     county_tiles: Any, scores: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
