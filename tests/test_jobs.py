@@ -183,3 +183,33 @@ def test_the_command_prints_the_plan(done: Any, capsys: pytest.CaptureFixture[st
     assert command(["run", str(folder / "county.toml"), "--dry-run"]) == 0
     shown = capsys.readouterr()
     assert all(name in shown.err for name in STEPS) and "0 of 7 steps to do" in shown.out
+
+
+def test_files_among_options_are_of_the_jobs_folder_and_a_new_one_is_seen(tmp_path: Path) -> None:
+    for name in ("a.tif", "labels.tif", "outline.geojson", "roads.geojson"):
+        (tmp_path / name).write_text("1")
+    job = tmp_path / "county.toml"
+    job.write_text(
+        'labels = "labels.tif"\n[[dates]]\nimagery = "a.tif"\n[tile]\nwithin = "outline.geojson"\n'
+        '[report]\noverlay = ["roads.geojson", "https://host/towns.geojson"]\nplace = "Ash"\n'
+    )
+    options = jobs.read_job(str(job)).options
+    assert options["tile"]["within"] == str(tmp_path / "outline.geojson")
+    assert options["report"]["overlay"] == (
+        str(tmp_path / "roads.geojson"), "https://host/towns.geojson",
+    )  # fmt: skip
+    assert options["report"]["place"] == "Ash"
+    job.write_text(job.read_text().replace(', "https://host/towns.geojson"', ""))
+
+    def keys() -> dict[str, str]:
+        return {s.name: s.key for s in jobs.plan(jobs.read_job(str(job)))}
+
+    before = keys()
+    (tmp_path / "roads.geojson").write_text("12")
+    after = keys()
+    assert [n for n in before if before[n] != after[n]] == ["report"]
+    (tmp_path / "outline.geojson").write_text("12")
+    assert all(a != b for a, b in zip(after.values(), keys().values(), strict=True))
+    (tmp_path / "roads.geojson").unlink()
+    with pytest.raises(StorageError, match=r"roads\.geojson"):
+        keys()

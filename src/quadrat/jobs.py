@@ -48,6 +48,12 @@ OURS = {
     "imagery", "out", "labels", "date", "source", "sources", "model", "scores", "scores_b", "dates",
     "change", "gpkg", "png", "engine", "overwrite", "run_id", "on_event", "on_progress",
 }  # fmt: skip
+# options that are files: their paths are from the folder of the job's file, as all in it
+READ = {
+    "within", "groups", "reference", "sample", "answers", "other_map", "weights", "overlay",
+}  # fmt: skip
+WRITTEN = {"cache", "csv", "geojson", "parquet", "tables"}
+FILE_OR_NAME = {"legend": ".toml", "backbone": ".onnx"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def read_job(uri: str) -> CountyJob:
         value = values.get(key, usual)
         if not isinstance(value, str) or not value:
             raise InputError(f'{where} needs {key}, a file or folder in quotes: {key} = "..."')
-        return value if "://" in value else str(place.absolute().parent / value)
+        return _from(place, value)
 
     listed = data.get("dates")
     if not isinstance(listed, list) or not listed:
@@ -142,10 +148,32 @@ def read_job(uri: str) -> CountyJob:
         _known(one, ("imagery", "date"), where)
         day = one.get("date")
         dates.append(JobDate(path(one, "imagery", where), None if day is None else str(day)))
-    options = {verb: _options(data[verb], verb, uri) for verb in VERBS if verb in data}
+    options = {
+        verb: {n: _from(place, v) if _is_file(n, v) else v for n, v in given.items()}
+        for verb in VERBS
+        if verb in data
+        for given in (_options(data[verb], verb, uri),)
+    }
     return CountyJob(
         path(data, "out", uri, "county"), path(data, "labels", uri), tuple(dates), options
     )
+
+
+def _from(place: Path, value: Any) -> Any:
+    """A path, or several, from the folder of the file `place`."""
+    if not isinstance(value, str):
+        return tuple(_from(place, one) for one in value)
+    return value if "://" in value else str(place.absolute().parent / value)
+
+
+def _is_file(name: str, value: Any) -> bool:
+    """Whether an option's value is a file's path, or several."""
+    several = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(one, str) and one for one in several):
+        return False
+    ending = FILE_OR_NAME.get(name)
+    named = ending is not None and all(one.lower().endswith(ending) for one in several)
+    return name in READ | WRITTEN or named
 
 
 def _known(data: Any, keys: Sequence[str], where: str) -> None:
@@ -188,7 +216,7 @@ def plan(job: CountyJob) -> tuple[JobStep, ...]:
         before = [planned[name] for name in step.after]
         key = storage.digest_json(
             [step.verb, sorted(step.given.items()), sorted(options.items()),
-             [b.key for b in before], [_fingerprint(f) for f in step.files]]
+             [b.key for b in before], [_fingerprint(f) for f in (*step.files, *_read(options))]]
         )  # fmt: skip
         noted = ledger.get(step.name) or {}
         whole = noted.get("done") is True and all(storage.exists(m) for m in step.made)
@@ -233,6 +261,15 @@ def _steps(job: CountyJob) -> list[JobStep]:
     steps.append(JobStep("area", "area", (at("area"),), area, (), after))
     steps.append(JobStep("report", "report", (page,), told, (), after))
     return steps
+
+
+def _read(options: Mapping[str, Any]) -> list[str]:
+    """The files among options that a step reads."""
+    found: list[str] = []
+    for name, value in sorted(options.items()):
+        if name not in WRITTEN and _is_file(name, value):
+            found += [value] if isinstance(value, str) else value
+    return found
 
 
 def _fingerprint(uri: str) -> str:
