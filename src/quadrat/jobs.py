@@ -137,7 +137,7 @@ def read_job(uri: str) -> CountyJob:
         value = values.get(key, usual)
         if not isinstance(value, str) or not value:
             raise InputError(f'{where} needs {key}, a file or folder in quotes: {key} = "..."')
-        return _from(place, value)
+        return _from(place, value)[0]
 
     listed = data.get("dates")
     if not isinstance(listed, list) or not listed:
@@ -149,7 +149,7 @@ def read_job(uri: str) -> CountyJob:
         day = one.get("date")
         dates.append(JobDate(path(one, "imagery", where), None if day is None else str(day)))
     options = {
-        verb: {n: _from(place, v) if _is_file(n, v) else v for n, v in given.items()}
+        verb: {n: _placed(place, v) if _is_file(n, v) else v for n, v in given.items()}
         for verb in VERBS
         if verb in data
         for given in (_options(data[verb], verb, uri),)
@@ -159,11 +159,14 @@ def read_job(uri: str) -> CountyJob:
     )
 
 
-def _from(place: Path, value: Any) -> Any:
-    """A path, or several, from the folder of the file `place`."""
-    if not isinstance(value, str):
-        return tuple(_from(place, one) for one in value)
-    return value if "://" in value else str(place.absolute().parent / value)
+def _from(place: Path, *paths: str) -> tuple[str, ...]:
+    """Paths from the folder of the file `place`."""
+    return tuple(p if "://" in p else str(place.absolute().parent / p) for p in paths)
+
+
+def _placed(place: Path, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """An option's path, or several, from the folder of the file `place`."""
+    return _from(place, value)[0] if isinstance(value, str) else _from(place, *value)
 
 
 def _is_file(name: str, value: Any) -> bool:
