@@ -9,6 +9,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +24,8 @@ from geodesy import geodesic
 from made_scores import GRID, certain, square, write_scores
 from quadrat import changes, storage
 from quadrat.cli import run as cli
-from quadrat.errors import InputError, LegendError, QuadratError, ScoresError
+from quadrat.errors import InputError, LegendError, MissingExtraError, QuadratError, ScoresError
+from quadrat.fetching.record import sidecar
 from quadrat.grid import Grid, TileId
 from quadrat.legend import LandClass, Legend, load_legend
 from quadrat.reports import report
@@ -274,7 +276,7 @@ def test_an_area_has_one_estimate_on_a_page(folder: Path, two: Page) -> None:
         for name, value in ha.items():
             assert amount(rows[name][1 + date]) == pytest.approx(value, abs=0.6)
         largest = max(ha, key=lambda n: ha[n])
-        stated = re.search(rf"{said['dates'][date]}: .*?, ha: {largest} ([\d,.]+)", two.text)
+        stated = re.search(rf"{said['dates'][date]}: .*?: {largest} ([\d,.]+) ha", two.text)
         assert stated and amount(stated[1]) == pytest.approx(ha[largest], abs=0.6)
     assert sum(row[0] == "Overall accuracy" for t in two.tables.values() for row in t) == 1
 
@@ -306,6 +308,24 @@ def test_classes_are_explained_in_words(two: Page) -> None:
     for name, words in (("Developed", "houses among gardens"), ("Cultivated", "fields of crops")):
         assert words in said.split(name, 1)[1][:250]
     assert "There are no pictures: the imagery was not at hand." in said
+
+
+def test_codes_of_another_source_are_not_explained_as_those_of_nlcd(tmp_path: Path) -> None:
+    own = Legend(
+        "own", (LandClass("Roads", "#cc3311", (11, 21)), LandClass("Fields", "#014421", (82,)))
+    )
+    rows, cols = square(8)
+    labels = tmp_path / "labels.tif"
+    for kind, told in (("", False), ("nlcd", True)):
+        storage.write_json(sidecar(str(labels)), {"kind": kind})
+        uri = write_scores(
+            str(tmp_path / f"s{kind}"), rows, cols, certain(rows % 2, k=2), legend=own,
+            provenance={"labels": str(labels)},
+        )  # fmt: skip
+        report([uri], str(tmp_path / "r.html"))
+        said = page(tmp_path / "r.html").text
+        assert all((w in said) == told for w in ("Open water; lawns", "Fields of crops."))
+        assert ("The legend says no more than the name." in said) != told
 
 
 def pixels(layer: dict[str, Any]) -> np.ndarray:
@@ -383,6 +403,14 @@ def test_the_page_is_whole(folder: Path) -> None:
         ("cannot read '/tmp/x/b.tif' (file:///data/n/c.tif)", "cannot read 'b.tif' (c.tif)"),
         (r"C:\Users\ann\d.tif, ~/maps/e.tif", "d.tif, e.tif"),
         ("sqlite:////srv/runs/mlflow.db", "mlflow.db"),
+        (r"C:\Users\O'Brien\x.tif is gone", "x.tif is gone"),
+        (r"C:\Users\ann\OneDrive - Contoso Ltd\x.tif", "x.tif"),
+        (r"of C:\Program Files (x86)\a\b, C:/My Maps/c.tif, /mnt/d.tif", "of b, c.tif, d.tif"),
+        (r"\\box\Maps of Ash, Elm; 2\x.tif or s3://maps/x", "x.tif or s3://maps/x"),
+        ("no '/mnt/Maps of Ash, Elm; 2 (old) | new/x.tif' there", "no 'x.tif' there"),
+        ("no \"/home/O'Brien/x.tif\"; /home/O'Brien (a)/y", 'no "x.tif"; y'),
+        ("'C:\\\\Users\\\\a, b\\\\x.tif'", "'x.tif'"),
+        ("/tmp/a.tif: see https://a.org/b/c", "a.tif: see https://a.org/b/c"),
         ("12 of 3/4; and/or https://a.org/b/c s3://maps/x/y", None),
     ],
 )
@@ -393,6 +421,18 @@ def test_a_path_of_this_machine_is_cut_to_its_last_name(said: str, shown: str | 
 def test_the_page_names_no_folder_of_this_machine(folder: Path) -> None:
     for name in ("two", "one_a"):
         assert str(folder.parent) not in (folder / f"{name}.html").read_text("utf-8")
+
+
+def test_relative_folders_are_not_told_either(
+    tmp_path: Path, first: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for at, source in (("clients/ash/scores", r"..\maps\a"), ("clients/b", "clients/ash/tiles")):
+        write_scores(at, first["rows"], first["cols"], first["p"], source=source)
+        report([at], "r.html")
+        told = dict(page("r.html").table("Scores of"))
+        assert told["Scores"] == at.rsplit("/", 1)[1]
+        assert told["Source"] == ("a (rasters)" if "maps" in source else "tiles (rasters)")
 
 
 def test_the_figures_are_a_table_too(folder: Path, tmp_path: Path) -> None:
@@ -410,8 +450,33 @@ def test_the_figures_are_a_table_too(folder: Path, tmp_path: Path) -> None:
             assert amount(cell) == pytest.approx(ha, abs=0.6)
             acres = value["area", row[0], "", date, "acres"]
             assert acres == pytest.approx(ha * 2.4710538, rel=1e-6)
+    shown = page(out)
+    first = {k[0].lower(): v for k, v in value.items() if k[3] == "2011-07-01" and not k[1]}
+    figures = [*next(v for k, v in shown.tables.items() if "reference tiles" in k)[1:]]
+    for name, cell in (*figures, *shown.table("Calibration")[:1]):
+        assert percent(cell) == pytest.approx(first[name.lower()], abs=6e-4), name
+    for name, cell in shown.table("Calibration")[1:]:
+        assert amount(cell) == pytest.approx(first[name.lower().split(",")[0]], abs=6e-4), name
+    for row in shown.table("Each class"):
+        assert percent(row[4]) == pytest.approx(
+            value["F1", row[0], "", "2011-07-01", "share"], abs=6e-4
+        )
+    (whole,) = (v for k, v in value.items() if k[0] == "changed" and k[4] == "hectares")
+    (said,) = re.findall(r"Changed ([\d.,]+) ha", shown.text)
+    assert amount(said) == pytest.approx(whole, abs=0.6)
+    assert {r["unit"] for r in rows if r["quantity"] == "Kappa"} == {""}
     with pytest.raises(InputError, match=r"end it with \.csv or \.xlsx"):
         report(dates, out, tables=str(tmp_path / "t.ods"))
+
+
+def test_a_missing_package_is_said_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    with pytest.raises(MissingExtraError, match="xlsx"):
+        report([str(tmp_path / "no")], str(tmp_path / "r.html"), tables="t.xlsx")
+    with pytest.raises(InputError, match="must be 0 or more"):
+        report([str(tmp_path / "no")], str(tmp_path / "r.html"), under=-1)
 
 
 def test_a_class_that_looks_like_a_formula_is_text_in_the_tables(tmp_path: Path) -> None:
@@ -445,7 +510,7 @@ def test_hostile_names_are_text(tmp_path: Path, first: dict[str, np.ndarray]) ->
         p = certain(np.where(np.arange(len(ids)) < k, (shown + 1) % 4, shown), k=4)
         write_scores(
             str(where / name), first["rows"], first["cols"], p, truth=ids, legend=legend,
-            source="</script><script>alert(6)</script>", date=f"<i>{name}</i>",
+            source="maps/<script>alert(6)", date=f"<i>{name}</i>",
         )  # fmt: skip
     out = tmp_path / "evil.html"
     report([str(where / "a"), str(where / "b")], str(out), title="<script>alert(7)</script>")
@@ -453,7 +518,7 @@ def test_hostile_names_are_text(tmp_path: Path, first: dict[str, np.ndarray]) ->
     assert_whole(text)
     found = Page(text)
     assert not {"b", "i"} & {t for t, _ in found.elements}
-    for name in (*EVIL, "<script>alert(7)</script>", "</script><script>alert(6)</script>"):
+    for name in (*EVIL, "<script>alert(7)</script>", "<script>alert(6)"):
         assert name in found.text or " ".join(name.split()) in found.text
     assert found.data["candidates"] and found.data["layers"][0]["labels"] == list(EVIL)
 
@@ -626,7 +691,7 @@ def spoiled(value: object, rng: np.random.Generator) -> object:
 def test_a_damaged_change_folder_is_refused_by_the_name_of_its_file(
     folder: Path, tmp_path: Path
 ) -> None:
-    from quadrat.reports import content
+    from quadrat.reports import changed
 
     found = tmp_path / "change"
     shutil.copytree(folder / "two_change", found)
@@ -637,7 +702,7 @@ def test_a_damaged_change_folder_is_refused_by_the_name_of_its_file(
         bad = spoiled(good, rng)
         (found / "change.json").write_text(json.dumps(bad))
         try:
-            content.read_change(str(found))
+            changed.read_change(str(found))
         except QuadratError as error:
             assert "change.json" in str(error) or "transitions.parquet" in str(error)
             refused += 1
@@ -652,4 +717,4 @@ def test_a_damaged_change_folder_is_refused_by_the_name_of_its_file(
     for line in (table[1].replace(table[1].split(",")[1], "north", 1), table[1].rsplit(",", 9)[0]):
         (found / "candidates.csv").write_text("\n".join([table[0], line]) + "\n")
         with pytest.raises(QuadratError, match=r"candidates\.csv"):
-            content.read_change(str(found))
+            changed.read_change(str(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import re
@@ -164,6 +165,42 @@ def test_areas_of_the_page_are_those_of_the_plots(
     for row in area.rows:
         if row.adjusted is not None:
             assert shown[row.name].startswith(number(row.adjusted.value))
+
+
+def test_with_change_the_date_of_the_plots_has_their_areas_alone(
+    read: tuple[str, Any, str], tmp_path: Path
+) -> None:
+    scores, drawn, answers = read
+    rows, cols = square(8, ROW, COL)
+    legend = load_legend("nlcd8")
+    ids = np.where((rows % 2 == 0) & (cols > COL + 1), legend.id("Forest"), legend.id("Developed"))
+    later = write_scores(
+        str(tmp_path / "later"), rows, cols, certain(ids, k=8), date="2018-09-30",
+        legend=legend, grid=GRID,
+    )  # fmt: skip
+    out, table = tmp_path / "report.html", tmp_path / "t.csv"
+    qd.report(
+        [scores, later], str(out), sample=drawn.uri, answers=[answers], tables=str(table), under=0
+    )
+    page = out.read_text("utf-8")
+    told = {r[0]: r for r in cells(page, "Area of each class")}
+    area = qd.area(scores, sample=drawn.uri, answers=[answers])
+    known = {r.name: r.adjusted for r in area.rows if r.adjusted is not None}
+    for name, figure in known.items():
+        assert told[name][1].startswith(number(figure.value))
+    assert 'Those of 2014-09-30 are of <a href="#plots">interpreted plots</a>' in page
+    top = max(known, key=lambda n: known[n].value)
+    assert f"Largest by area: {top} {number(known[top].value)} ha (" in page
+    with table.open(encoding="utf-8") as file:
+        listed = list(csv.DictReader(file))
+    of = [r for r in listed if r["class"] == top and r["unit"] == "hectares"]
+    dates = {
+        r["quantity"]: r["date"] for r in of if "area" in r["quantity"] or "plots" in r["quantity"]
+    }
+    assert dates == {"area": "2018-09-30", "class, by interpreted plots": "2014-09-30"}
+    assert area.accuracy is not None
+    (right,) = [r for r in listed if r["quantity"] == "Overall accuracy, by interpreted plots"]
+    assert float(right["value"]) == pytest.approx(area.accuracy.overall.value)
 
 
 def test_imagery_lies_under_the_map_tile_by_tile(

@@ -1,6 +1,7 @@
 """`report`: one HTML file that works offline, for those who must decide on a map.
 
-    content      what is shown, gathered from scores, change, model and run history
+    content      what is shown, gathered from scores, model and run history
+    changed      what is shown of a change folder
     words        the first page and the summary
     classes      what classes mean, with examples
     sections     map, accuracy, area, candidates, mistakes as HTML
@@ -28,8 +29,8 @@ from quadrat import changes, storage
 from quadrat import dates as dating
 from quadrat.errors import InputError, QuadratError
 from quadrat.records import Record
+from quadrat.reports import changed, ground, interpreted, layers, page, words
 from quadrat.reports import content as gathering
-from quadrat.reports import ground, interpreted, layers, page, words
 from quadrat.reports import tables as tabular
 from quadrat.reports.content import Content, Day
 from quadrat.sampling import open_sample
@@ -113,6 +114,8 @@ def report(
         raise InputError(f"{out} is no name for a web page; end it with .html")
     if min(pictures, mistakes) < 0:
         raise InputError("numbers of pictures and mistakes must be 0 or more")
+    if under < 0:
+        raise InputError("the number of tiles that imagery lies under must be 0 or more")
     if tables is not None:
         tabular.check(tables)
     uris, run = _sort(sources, tracking_uri)
@@ -218,15 +221,17 @@ def _gather(
     rows: tuple[Mapping[str, str], ...] = ()
     shots: Mapping[int, bytes] = {}
     if change is not None:
-        said, rows, transitions = gathering.read_change(change)
+        said, rows, transitions = changed.read_change(change)
         days = gathering.dated(days, said)
-        shots = gathering.read_shots(said, change, most)
-    days = gathering.by_plots(days, read)
+        shots = changed.read_shots(said, change, most)
+    days = gathering.with_plots(days, read)
     dates = [d.date for d in days]
     synthetic = any(is_synthetic(d.info) for d in days)
     name = title or (_title(dates, synthetic, place) if dates else f"Run {run.name}")
     return Content(
-        name, days, said, rows, shots, transitions, about, run, tuple(notes), synthetic, read, place
+        title=name, days=days, change=said, rows=rows, shots=shots, transitions=transitions,
+        model=about, run=run, notes=tuple(notes), synthetic=synthetic, interpreted=read,
+        place=place,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quadrat.legend import LandClass
+from quadrat.legend import SHIPPED, LandClass, Legend
 from quadrat.reports.markup import named, text
 from quadrat.scores import DateScores
 
@@ -23,6 +23,7 @@ NLCD = {  # without the codes of Alaska alone
     81: "pasture and hay", 82: "fields of crops",
     90: "wooded wetland", 95: "reeds, sedges and other wetland without trees",
 }  # fmt: skip
+CODES = {*NLCD, 51, 72, 73, 74, 0, 127, 250, 255}  # all, with those that mean "not mapped"
 
 
 @dataclass(frozen=True)
@@ -50,19 +51,33 @@ def surest(day: DateScores) -> list[tuple[int, int]]:
     return found
 
 
-def meaning(one: LandClass) -> str:
-    """What a class holds, in words; from the codes of NLCD or the members that fold into it."""
-    held = [NLCD[c] for c in one.codes if c in NLCD] or list(one.members)
+def is_nlcd(legend: Legend, source: str) -> bool:
+    """Whether a legend's codes are NLCD's, as other sources number their classes as they like.
+
+    Args:
+        source: the kind of the labels' fetch record, "" without one.
+    """
+    if legend.name in SHIPPED:
+        return True
+    codes = {*legend.ignore, *legend.background, *(k for c in legend.classes for k in c.codes)}
+    return source == "nlcd" and codes <= CODES
+
+
+def meaning(one: LandClass, *, nlcd: bool) -> str:
+    """What a class holds, in words; from its codes where they are NLCD's, else its members."""
+    held = [NLCD[c] for c in one.codes if nlcd and c in NLCD] or list(one.members)
     if not held:
         return "The legend says no more than the name."
     said = "; ".join(held)
     return f"{said[0].upper()}{said[1:]}."
 
 
-def section(classes: Sequence[LandClass], examples: Sequence[Example], date: str) -> str:
-    """A card a class: colour, meaning, examples."""
+def section(legend: Legend, examples: Sequence[Example], date: str, source: str) -> str:
+    """A card a class: colour, meaning, examples; `source` as in `is_nlcd`."""
+    nlcd = is_nlcd(legend, source)
     cards = "".join(
-        _card(one, [e for e in examples if e.class_id == k]) for k, one in enumerate(classes)
+        _card(one, meaning(one, nlcd=nlcd), [e for e in examples if e.class_id == k])
+        for k, one in enumerate(legend.classes)
     )
     words = "<p>A square has the class that covers most of it, so it may hold others too."
     if examples:
@@ -75,7 +90,7 @@ def section(classes: Sequence[LandClass], examples: Sequence[Example], date: str
     return f'{words}</p><div class="cards wide">{cards}</div>'
 
 
-def _card(one: LandClass, examples: Sequence[Example]) -> str:
+def _card(one: LandClass, said: str, examples: Sequence[Example]) -> str:
     shown = "".join(
         f'<img src="{e.picture}" width="160" height="160" '
         f'alt="{text(f"{one.name}, {e.where}, {e.probability:.0%} sure")}">'
@@ -83,6 +98,6 @@ def _card(one: LandClass, examples: Sequence[Example]) -> str:
     )
     pictures = f'<div class="examples">{shown}</div>' if shown else ""
     return (
-        f'<div class="card"><h3>{named(one.name, one.color)}</h3><p>{text(meaning(one))}</p>'
+        f'<div class="card"><h3>{named(one.name, one.color)}</h3><p>{text(said)}</p>'
         f"{pictures}</div>"
     )

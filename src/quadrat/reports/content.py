@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quadrat import areas, changes, codec, geoparquet, metrics, scores, storage, text
+from quadrat import areas, codec, metrics, scores, storage
 from quadrat import legend as legends
 from quadrat import model as models
 from quadrat import runs as history
 from quadrat.areas import AreaResult, reference
 from quadrat.changes import pictures
-from quadrat.errors import InputError, LabelError, QuadratError
+from quadrat.errors import LabelError, QuadratError
 from quadrat.fetching import record
 from quadrat.grid import Grid
 from quadrat.legend import Legend
@@ -152,8 +151,10 @@ def read_day(
     notes += said
     table = areas.by_labels(day, ref, split)
     return Day(
-        uri, day.date, day.legend, opened.grid, opened.info, len(day), accuracy, coarse, table,
-        day, wrong, tuple(dict.fromkeys((*notes, *table.notes))), _labels(opened.info), examples,
+        uri=uri, date=day.date, legend=day.legend, grid=opened.grid, info=opened.info,
+        count=len(day), accuracy=accuracy, coarse=coarse, area=table, tiles=day, mistakes=wrong,
+        notes=tuple(dict.fromkeys((*notes, *table.notes))), labels=_labels(opened.info),
+        examples=examples,
     )  # fmt: skip
 
 
@@ -167,6 +168,12 @@ def _labels(info: Mapping[str, Any]) -> Origin | None:
     except QuadratError:  # the raster's record is damaged; its name is known all the same
         found = {}
     return Origin(storage.redact(str(uri)), str(found.get("date", "")), found)
+
+
+def label_source(days: Sequence[Day]) -> str:
+    """The kind of the reference labels' source (`nlcd`), "" where no fetch record says it."""
+    known = [d.labels.fetched.get("kind") for d in days if d.labels is not None]
+    return next((str(k) for k in known if k), "")
 
 
 def imagery_of(day: Day) -> list[Origin]:
@@ -284,8 +291,9 @@ def _pictures_day(opened: scores.Scores, split: str, most: int, coarser: Legend 
             )  # fmt: skip
     said = "The scores are of pictures without a place: there is no map, no area and no change."
     return Day(
-        opened.uri, storage.basename(opened.uri), legend, None, opened.info, len(table),
-        accuracy, coarse, None, None, tuple(wrong), (said,),
+        uri=opened.uri, date=storage.basename(opened.uri), legend=legend, grid=None,
+        info=opened.info, count=len(table), accuracy=accuracy, coarse=coarse, area=None,
+        tiles=None, mistakes=tuple(wrong), notes=(said,),
     )  # fmt: skip
 
 
@@ -296,47 +304,6 @@ def _file(uri: str) -> str | None:
         return images.thumbnail(codec.read_image(uri))
     except QuadratError:  # moved or damaged since it was scored
         return None
-
-
-def read_change(uri: str) -> tuple[Mapping[str, Any], tuple[Mapping[str, str], ...], pa.Table]:
-    """A change folder: its result, candidates and transitions."""
-    said = changes.read_result(uri)
-    listed = storage.join(uri, "candidates.csv")
-    try:
-        _, records = text.read_table(storage.read_bytes(listed))
-    except InputError as error:
-        raise InputError(f"{storage.redact(listed)} cannot be read: {error}") from None
-    rows = tuple({k: v or "" for k, v in r.items()} for r in records)
-    if not all(_is_candidate(r) for r in rows):
-        raise InputError(f"{storage.redact(listed)} is damaged; run quadrat change again")
-    kinds = {"row": pa.int32(), "col": pa.int32()}
-    kinds |= {f"class_{n}": pa.string() for n in range(1, len(said["dates"]) + 1)}
-    kinds |= {f"changed_{n}": pa.float32() for n in range(1, len(said["dates"]))}
-    table = geoparquet.read_part(
-        storage.join(uri, "transitions.parquet"), list(kinds), schema=pa.schema(kinds)
-    )
-    return said, rows, table
-
-
-def _is_candidate(row: Mapping[str, str]) -> bool:
-    """Whether a row of `candidates.csv` has what the report shows of it, numbers as numbers."""
-    try:
-        whole = [int(row[k]) for k in ("rank", "row", "col")]
-        real = [float(row[k]) for k in ("probability", "expected_false", "lat", "lon")]
-    except (KeyError, ValueError):
-        return False
-    return {"from", "to", "period"} <= set(row) and all(map(math.isfinite, [*whole, *real]))
-
-
-def read_shots(said: Mapping[str, Any], uri: str, most: int) -> dict[int, bytes]:
-    """Pictures of the first candidates by rank, as they are on disk now."""
-    found = {}
-    folder = storage.join(uri, "pictures")
-    for name in storage.list_names(folder, ".jpg"):
-        rank = name.split("_", 1)[0]
-        if rank.isdigit() and int(rank) <= most:
-            found[int(rank)] = storage.read_bytes(storage.join(folder, name))
-    return found
 
 
 def model_of(days: Sequence[Day], given: str | None) -> tuple[ModelInfo | None, list[str]]:
@@ -386,7 +353,7 @@ def dated(days: Sequence[Day], said: Mapping[str, Any]) -> tuple[Day, ...]:
     )
 
 
-def by_plots(days: Sequence[Day], read: InterpretedPlots | None) -> tuple[Day, ...]:
+def with_plots(days: Sequence[Day], read: InterpretedPlots | None) -> tuple[Day, ...]:
     """The days, areas of the date that plots were read on by those: a page has one estimate."""
     if read is None or len(read.area.dates) > 1:
         return tuple(days)

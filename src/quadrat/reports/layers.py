@@ -71,7 +71,7 @@ def _day(day: Day, frame: Frame) -> list[Layer]:
         sizes = np.full(frame.shape, images.EMPTY, np.uint8)
         sizes.ravel()[at] = tiles.sets.sum(axis=1) - 1
         words = [f"{n + 1} {'class' if n == 0 else 'classes'}" for n in range(len(day.legend))]
-        about = "How many classes a tile may be, with the certainty that its set of classes has."
+        about = "How many classes are still possible for a tile."
         made.append(
             images.layer(
                 f"{day.date}, classes in doubt", about, sizes, words, images.ramp(len(words))

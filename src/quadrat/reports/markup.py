@@ -8,14 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from quadrat import storage
 from quadrat.areas.tables import number
 from quadrat.metrics import Estimate
 
 _NUMBER = ' class="n"'
-_NAME = r"[^\s/\\'\"<>|;,()]+"
-_FOLDERS = re.compile(  # of this machine: from a root, a drive or a home to the last slash
-    r"(?<![\w./~<])(?!//)(?:(?:file|local|sqlite)://+|~[/\\]|[A-Za-z]:[/\\]|\\{1,2}|/)"
-    rf"(?:{_NAME}(?: {_NAME}){{0,2}}[/\\])+"
+_SEP = r"[/\\]+"
+_WORD = r"(?:[^\s/\\'\"<>|;,():]|:(?![\s/])|(?<=\w)'(?=\w))+"  # of a folder's name
+_PART = rf"{_WORD}(?: (?:{_WORD}|\({_WORD}\))){{0,4}}{_SEP}"
+_ANY = r"(?:(?![ (]~?/)[^<>:\"|?*\n/\\])+"  # a folder of Windows, up to where a next path begins
+_ROOT = r"(?:(?:file|local|sqlite)://+|~[/\\]|[A-Za-z]:[/\\]|\\+|/)"
+_FOLDERS = re.compile(  # of this machine: from a root, a drive or a home to the last separator
+    r"(?<![\w./~<])(?!//)(?:"
+    rf"(?<=\"){_ROOT}[^<>:\"?*\n]*[/\\]"
+    rf"|(?<='){_ROOT}(?:[^<>:\"'?*\n]|(?<=\w)'(?=\w))*[/\\]"
+    rf"|(?:[A-Za-z]:(?P<s>[/\\])(?P=s)*(?:{_ANY}(?P=s)+)*|\\+(?:{_ANY}\\+)+)(?:{_WORD}{_SEP})*"
+    rf"|{_ROOT}(?:{_PART})+)"
 )
 
 
@@ -27,6 +35,13 @@ def text(value: Any) -> str:
 def without_folders(words: str) -> str:
     """The words with paths of this machine cut to their last names: a page goes to strangers."""
     return _FOLDERS.sub("", words)
+
+
+def last_name(uri: str) -> str:
+    """The last name of a path of this machine, relative or not; an address without its secrets."""
+    if not storage.is_local(uri):
+        return storage.redact(uri)
+    return re.split(r"[/\\]", uri.rstrip("/\\"))[-1] or uri
 
 
 def section(name: str, title: str, body: str) -> str:

@@ -21,7 +21,7 @@ from quadrat.reports import (
     transitions,
     words,
 )
-from quadrat.reports.content import Content, Day
+from quadrat.reports.content import Content, Day, label_source
 from quadrat.reports.markup import text
 from quadrat.reviews.offline import page_policy
 from quadrat.scores import SYNTHETIC
@@ -65,11 +65,11 @@ def _figures(found: Content) -> list[Part]:
     parts = []
     first = next((d for d in found.days if d.examples), found.days[0] if found.days else None)
     if first is not None:
-        body = classes.section(first.legend.classes, first.examples, first.date)
+        source = label_source(found.days)
+        body = classes.section(first.legend, first.examples, first.date, source)
         parts.append(("classes", "What the classes mean", body))
     if found.change is not None:
-        colors = transitions.colors_of(found, found.change)
-        parts.append(("area", "Area", transitions.areas(found.change, colors)))
+        parts.append(("area", "Area", transitions.areas(found, found.change)))
         parts.append(("change", "Change", transitions.change(found)))
         parts.append(("changed", "Candidates of change", sections.candidates(found)))
     elif any(d.area is not None for d in found.days):
@@ -124,7 +124,10 @@ def _trained(found: Content) -> list[Part]:
         f"As the training found it on {seen.tiles:,} tiles that it had held out: those of the "
         "validation, and training tiles as heads predicted them that had not seen them.",
     )
-    day = Day("", "", model.legend, None, {}, seen.tiles, seen, None, None, None, (), said)
+    day = Day(
+        uri="", date="", legend=model.legend, grid=None, info={}, count=seen.tiles, accuracy=seen,
+        coarse=None, area=None, tiles=None, mistakes=(), notes=said,
+    )  # fmt: skip
     return _accuracy((day,))
 
 

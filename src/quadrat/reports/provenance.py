@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from quadrat import storage
 from quadrat.reports.content import Content, Day, Origin, imagery_of
-from quadrat.reports.markup import notes, table, text
+from quadrat.reports.markup import last_name, notes, table, text
 
 MOST = 40  # rasters listed a date; the others are counted
 
@@ -80,10 +80,11 @@ def _origin(day: Day, what: str, file: Origin) -> list[str]:
 
 def _scores(day: Day) -> dict[str, str]:
     model, source = (day.info.get(k) or {} for k in ("model", "source"))
+    where = last_name(str(source.get("uri", "unknown")))
     facts = {
-        "Scores": storage.redact(day.uri),
+        "Scores": last_name(day.uri),
         "Tiles": f"{day.count:,}",
-        "Source": f"{source.get('uri', 'unknown')} ({source.get('kind', 'unknown')})",
+        "Source": f"{where} ({source.get('kind', 'unknown')})",
         "Source’s digest": str(source.get("digest", "unknown")),
         "Model’s digest": str(model.get("digest", "unknown")),
         "Precision": str(day.info.get("precision", "unknown")),

@@ -196,8 +196,13 @@ def area(day: Day) -> str:
         ]
         heads = ["Class", "Tiles", "Hectares, unadjusted", "Acres, unadjusted"]
         return warn + chart + table(heads, plain, caption)
+    how = (
+        "with the map’s errors taken out"
+        if found.survey is None
+        else 'from <a href="#plots">interpreted plots</a>'
+    )
     words = (
-        "<p>Estimated, with the map’s errors taken out; lines through the bars are intervals. "
+        f"<p>Estimated, {how}; lines through the bars are intervals. "
         '<a href="#methods">Method notes</a> say how.</p>'
     )
     rows = [

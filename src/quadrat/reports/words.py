@@ -13,9 +13,9 @@ from quadrat import metrics, raster
 from quadrat.areas.tables import ACRES, number
 from quadrat.changes.tables import total as summed
 from quadrat.metrics import Estimate, Metrics
-from quadrat.reports.content import Content, Day
+from quadrat.reports.content import Content, Day, label_source
 from quadrat.reports.interpreted import sentences
-from quadrat.reports.transitions import by_plots
+from quadrat.reports.transitions import changes_by_plots, hectares, surveyed
 from quadrat.scores import SYNTHETIC
 
 Key = tuple[str, str, str]  # what, figure, its interval or what it counts
@@ -44,11 +44,11 @@ def keys(content: Content) -> list[Key]:
         found.append(("Area mapped", f"{number(ha)} ha", more))
     if content.change is not None:
         said = content.change
-        total = _changed(said)
+        total = total_changed(said)
         share = total.value / max(int(said["tiles"]), 1)
         ha = float(said["tile_ha"])
         more = f"{number(total.value * ha * ACRES)} acres, {share:.1%} of all ground"
-        if not by_plots(content):
+        if not changes_by_plots(content):
             found.append(("Changed", f"{number(total.value * ha)} ha", more))
         false = f"about {round_count(float(said['expected_false']))} of them not real"
         found.append(("Candidates", f"{int(said['candidates']):,}", false))
@@ -78,10 +78,10 @@ def summary(content: Content) -> list[str]:
     if content.interpreted is not None:
         found += sentences(content.interpreted)
     for day in content.days:
-        found.append(_day(day, _areas(day, content.change)))
+        found.append(_day(day, _areas(content, day)))
         found += _worth(day)
     if content.change is not None:
-        found += _change(content.change, by_plots(content))
+        found += _change(content.change, changes_by_plots(content))
     if not content.days and content.model is not None:
         found.append(
             f"The model tells {len(content.model.legend)} classes apart: "
@@ -109,15 +109,16 @@ def front(content: Content) -> list[tuple[str, list[str]]]:
     days = content.days
     if not days:
         return []
-    much = [_day(d, _areas(d, content.change)) for d in days]
+    much = [_day(d, _areas(content, d)) for d in days]
     sure = [s for d in days for s in _worth(d)]
     if content.interpreted is not None:
         sure = [*sentences(content.interpreted), *sure]
     found = [("What is this?", _what(content)), ("Where?", _where(content))]
-    found.append(("When?", [f"Aerial imagery of {_listed([d.date for d in days])}."]))
+    known = [d.date for d in days if d.grid is not None and d.info.get("dates")]
+    found.append(("When?", [f"Aerial imagery of {_listed(known)}."] if known else []))
     found.append(("How much of each class?", much))
     if content.change is not None:
-        found.append(("What changed?", _change(content.change, by_plots(content))))
+        found.append(("What changed?", _change(content.change, changes_by_plots(content))))
     found += [("How sure is this?", sure), ("What it must not be used for", _unfit(content))]
     return [(asked, said) for asked, said in found if said]
 
@@ -174,39 +175,50 @@ def _unfit(content: Content) -> list[str]:
             "one class for all of it."
         )
         said.append("For boundaries, taxes, permits or any legal purpose: it is no survey.")
-    if any(d.accuracy is None for d in content.days):
+    days = content.days
+    if any(d.accuracy is None for d in days):
+        first = days[0].accuracy is not None
+        if content.change is None:
+            said.append(
+                "For areas of a date without reference labels as if they were measured: its errors "
+                "are not known."
+            )
+        elif first:
+            said.append(
+                "A date without reference labels has no accuracy of its own; its figures rely on "
+                "those of the first date."
+            )
+    read = content.interpreted.area.dates if content.interpreted is not None else ()
+    bare = [d.date for d in days if d.accuracy is not None and d.date not in read]
+    if bare:
+        of = f" of {_listed(bare)}" if read else ""
+        made = "was made from satellite images and " if label_source(days) == "nlcd" else ""
         said.append(
-            "For areas of a date without reference labels as if they were measured: its errors are "
-            "not known."
-            if content.change is None
-            else "For a date without reference labels alone: what is said of it rests on the first."
-        )
-    if content.interpreted is None and any(d.accuracy is not None for d in content.days):
-        said.append(
-            "As the truth: its figures say how far it agrees with the label source, which was made "
-            "from satellite images and has errors of its own."
+            f"As the truth{of}: its figures say how far it agrees with the label source, which "
+            f"{made}has errors of its own."
         )
     if content.change is not None and int(content.change["candidates"]):
         said.append("Against anyone on the list of candidates: each is a place to look at first.")
     return said
 
 
-def _areas(day: Day, said: Mapping[str, Any] | None) -> list[tuple[str, Estimate]]:
+def _areas(content: Content, day: Day) -> list[tuple[str, Estimate]]:
     """Each class's hectares on a date: the estimate that the page's Area section shows.
 
-    Args:
-        said: what `change.json` says, whose areas take the place of the date's own.
+    Plots that were read on the date come first, then the change, then the date's own.
     """
+    said, plots = content.change, surveyed(content)
     if day.area is None:
         return []
-    if said is not None and day.date in said["dates"]:
+    if said is not None and day.date in said["dates"] and day.date not in plots:
         figures = map(Estimate.from_dict, said["areas"][list(said["dates"]).index(day.date)])
         ha = float(said["tile_ha"])
         return [
             (str(n), Estimate(f.value * ha, f.low * ha, f.high * ha))
             for n, f in zip(said["names"], figures, strict=True)
         ]
-    return [(r.name, r.adjusted or Estimate(r.raw_ha, math.nan, math.nan)) for r in day.area.rows]
+    names = [r.name for r in day.area.rows]
+    return list(zip(names, hectares(day.area, names), strict=True))
 
 
 def _day(day: Day, areas: list[tuple[str, Estimate]]) -> str:
@@ -221,12 +233,12 @@ def _day(day: Day, areas: list[tuple[str, Estimate]]) -> str:
     how = "Largest by area" if sure else "Largest as mapped, errors included"
     return (
         f"{day.date}: {day.count:,} tiles, {number(day.area.total_ha)} ha, in {k} classes. "
-        f"{how}, ha: {'; '.join(parts)}."
+        f"{how}: {'; '.join(parts)}."
     )
 
 
 def _ha(figure: Estimate, factor: float = 1.0) -> str:
-    main = number(figure.value * factor)
+    main = f"{number(figure.value * factor)} ha"
     if not math.isfinite(figure.low) or figure.low == figure.high:
         return main
     return f"{main} ({number(figure.low * factor)} to {number(figure.high * factor)})"
@@ -283,8 +295,8 @@ def _missed(found: Metrics, how: str = "mapped as") -> str:
     return f" {worst[1]} is missed most: {1 - worst[0]:.0%} of it is {how} something else."
 
 
-def _changed(said: Mapping[str, Any]) -> Estimate:
-    """Expected tiles changed, over all intervals."""
+def total_changed(said: Mapping[str, Any]) -> Estimate:
+    """Expected tiles changed, over all intervals of a change."""
     found = summed(tuple(Estimate.from_dict(f) for f in said["changed"]))
     return Estimate(found.value, max(found.low, 0.0), found.high)
 
@@ -292,9 +304,9 @@ def _changed(said: Mapping[str, Any]) -> Estimate:
 def _change(said: Mapping[str, Any], read: bool) -> list[str]:
     """What changed; where plots were `read`, they say how much."""
     dates, ha = said["dates"], float(said["tile_ha"])
-    total = _changed(said)
+    total = total_changed(said)
     words = [
-        f"{dates[0]} to {dates[-1]}: {_ha(total, ha)} ha changed, about "
+        f"{dates[0]} to {dates[-1]}: {_ha(total, ha)} changed, about "
         f"{round_count(total.value)} of {int(said['tiles']):,} tiles. Laying the first and the "
         f"last map on each other would have shown {int(said['compared_changed']):,}, the mistakes "
         "of both included."
