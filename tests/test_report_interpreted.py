@@ -22,11 +22,14 @@ import quadrat as qd
 from made_samples import COL, GRID, ROW, write_imagery
 from made_scores import certain, square, write_scores
 from quadrat.areas.tables import number
-from quadrat.errors import InputError
+from quadrat.errors import InputError, ScoresError
+from quadrat.grid import TileRange
 from quadrat.legend import load_legend
+from quadrat.reports import overlays
 from quadrat.reviews import store
 from quadrat.reviews.answers import PlotAnswer, Seen
 from quadrat.reviews.plots import open_plots
+from quadrat.tiles.overview import overview
 
 WET = Seen("2014-09-30", "Wetlands", {"Wetlands": 1.0})
 
@@ -233,6 +236,27 @@ def test_imagery_lies_under_the_map_tile_by_tile(
     assert data(out)["under"] == {} and "more than 63; --under raises" in out.read_text("utf-8")
 
 
+def test_imagery_under_the_map_is_read_as_it_was_scored(
+    write_raster: Callable[..., str], tmp_path: Path
+) -> None:
+    """Bands as the scores say; what is missing is white; what is gone is named."""
+    pixels = np.zeros((3, 64, 64), np.uint8)
+    pixels[0], pixels[1], pixels[2] = 40, 90, 200
+    pixels[:, 32:, :16] = 0  # nodata: half of a tile
+    left, top = COL * 32, -ROW * 32
+    uri = write_raster("a.tif", pixels, left=left, top=top, nodata=0)
+    listed = [{"file": uri, "bands": [3, 1, 2]}]
+    info = {"provenance": {"imagery": listed}}
+    area = TileRange(ROW, ROW + 3, COL, COL + 2)
+    seen = overview(info, GRID, area, 4)
+    assert (seen[:4] == (200, 40, 90)).all()
+    assert (seen[4:8, :2] == 255).all() and (seen[4:8, 2:] == (200, 40, 90)).all()
+    assert (seen[8:] == 255).all()
+    listed.append({"file": str(tmp_path / "gone.tif"), "bands": [3, 1, 2]})
+    with pytest.raises(ScoresError, match=r"gone\.tif is gone"):
+        overview(info, GRID, area, 4)
+
+
 def layer_corner(found: dict[str, Any]) -> tuple[float, float]:
     return found["origin"]["col"] * 32.0, -found["origin"]["row"] * 32.0
 
@@ -264,3 +288,42 @@ def test_roads_and_towns_lie_where_they_are(read: tuple[str, Any, str], tmp_path
     far = write("far.geojson", "Point", [10.0, 50.0])
     with pytest.raises(InputError, match="nothing on the map"):
         qd.report([scores], str(out), overlay=[far])
+
+
+def test_collections_are_drawn_by_their_parts_and_what_is_off_the_map_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at(*tiles: tuple[float, float]) -> list[list[float]]:
+        """Coordinates of places in tiles, columns and rows from the map's first corner."""
+        return [[(COL + x) * 32.0, -(ROW + y) * 32.0] for x, y in tiles]
+
+    square_ = at((1, 1), (3, 1), (3, 3), (1, 1))
+    mixed = [
+        {"type": "Polygon", "coordinates": [square_]},
+        {"type": "MultiPoint", "coordinates": at((4, 4), (5, 5))},
+        {"type": "LineString", "coordinates": at((0, 0), (2, 2))},
+    ]
+    shapes: dict[str, Any] = {
+        "mixed": {"type": "GeometryCollection", "geometries": mixed},
+        "margin": {"type": "Point", "coordinates": at((8.2, 4))[0]},  # within 5% of the map
+        "touching": {"type": "LineString", "coordinates": at((8.4, -1), (9, 4), (8.4, 9))},
+    }
+    uris = {}
+    for name, shape in shapes.items():
+        features = [{"type": "Feature", "properties": {"name": name}, "geometry": shape}]
+        crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::26917"}}
+        path = tmp_path / f"{name}.geojson"
+        path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
+        uris[name] = str(path)
+    area = TileRange(ROW, ROW + 8, COL, COL + 8)
+    (one,) = overlays.overlays([uris["mixed"]], GRID, area)
+    assert sorted(len(line) for line in one["lines"]) == [4, 8]
+    assert [(p["x"], p["y"], p["label"]) for p in one["points"]] == [
+        (4, 4, "mixed"), (5, 5, "mixed")
+    ]  # fmt: skip
+    for name in ("margin", "touching"):
+        with pytest.raises(InputError, match="nothing on the map"):
+            overlays.overlays([uris[name]], GRID, area)
+    monkeypatch.setattr(overlays, "MOST_POINTS", 7)  # six of the lines, two places
+    with pytest.raises(InputError, match="too much for a page"):
+        overlays.overlays([uris["mixed"]], GRID, area)

@@ -42,11 +42,10 @@ def under(
             continue
         px = min(max(MOST_PX // max(rows, cols), 1), MOST_TILE_PX)
         try:
-            picture, seen = overview(day.info, day.grid, area, px, files)
+            picture = overview(day.info, day.grid, area, px, files)
         except QuadratError as error:
             notes.append(f"No imagery under the map of {day.date}: {error}.")
             continue
-        picture[~seen.repeat(px, 0).repeat(px, 1)] = 255
         made[day.date] = _jpeg(picture)
     return made, tuple(notes)
 

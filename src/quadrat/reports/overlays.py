@@ -12,7 +12,7 @@ from quadrat import storage, vectors
 from quadrat.errors import InputError
 from quadrat.grid import Bounds, Grid, TileRange
 
-MOST_POINTS = 200_000  # of all lines: some two megabytes of the page
+MOST_POINTS = 200_000  # of all lines, and named ones: some two megabytes of the page
 FINEST = 0.05  # of a tile: what the map cannot show is left out
 NAMES = ("name", "fullname", "label", "town", "city")  # a field in any case
 
@@ -30,11 +30,12 @@ def overlays(uris: Sequence[str], grid: Grid, area: TileRange) -> list[dict[str,
     found, points = [], 0
     for uri in uris:
         one = _overlay(uri, grid, area)
-        points += sum(len(line) for line in one["lines"]) // 2
+        points += sum(len(line) for line in one["lines"]) // 2 + len(one["points"])
         if points > MOST_POINTS:
             raise InputError(
                 f"--overlay {storage.redact(uri)} is too much for a page, more than "
-                f"{MOST_POINTS:,} points; give fewer roads, or simplify it (ogr2ogr -simplify 20)"
+                f"{MOST_POINTS:,} points; give fewer roads and places, or simplify it "
+                "(ogr2ogr -simplify 20)"
             )
         found.append(one)
     return found
@@ -42,20 +43,28 @@ def overlays(uris: Sequence[str], grid: Grid, area: TileRange) -> list[dict[str,
 
 def _overlay(uri: str, grid: Grid, area: TileRange) -> dict[str, Any]:
     bare, layer = vectors.split(uri)
+    names = [] if layer else vectors.names(uri)
+    if len(names) > 1:
+        raise InputError(
+            f"--overlay {storage.redact(uri)} has the layers {', '.join(names)}; name one: "
+            f"{storage.basename(bare)}|layername={names[0]}"
+        )
     fields = vectors.fields(uri)
     field = next((f for n in NAMES for f in fields if f.lower() == n), None)
     near = grid.range_bounds(area)
     shapes, columns = vectors.read_drawn(uri, grid.crs, [field] if field else [], near=near)
     words = columns.get(field or "", [None] * len(shapes))
     lines, spots = [], []
+    frame = shapely.box(near.left, near.bottom, near.right, near.top)
     for shape, word in zip(shapes, words, strict=True):
-        for part in shapely.get_parts(shape):
-            xy = _placed(part, grid, near)
-            if part.geom_type == "Point":
-                label = "" if word is None else str(word)
-                spots.append({"x": float(xy[0, 0]), "y": float(xy[0, 1]), "label": label})
-            elif len(xy) > 1:
-                lines.append(xy.ravel().tolist())
+        if not frame.intersects(shape):  # they are cut with a margin around the map
+            continue
+        xy = _placed(shape, grid, near)
+        if shape.geom_type == "Point":
+            label = "" if word is None else str(word)
+            spots.append({"x": float(xy[0, 0]), "y": float(xy[0, 1]), "label": label})
+        elif len(xy) > 1:
+            lines.append(xy.ravel().tolist())
     if not lines and not spots:
         raise InputError(f"--overlay {storage.redact(uri)} has nothing on the map’s ground")
     name = layer or storage.basename(bare).rsplit(".", 1)[0]

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quadrat import raster, storage
-from quadrat.errors import ScoresError
+from quadrat import raster
 from quadrat.grid import Grid, TileRange
+from quadrat.raster import Imagery
 from quadrat.tiles.rasters import expand
 from quadrat.tiles.sets import is_tileset
 from quadrat.tiles.sources import open_tiles, read_part
+from quadrat.tiles.surroundings import imagery_of
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Placed = tuple[int, int, Pixels]  # row, col, a small picture of the tile
@@ -28,7 +29,7 @@ def overview(
     area: TileRange,
     px: int,
     imagery: Sequence[str] = (),
-) -> tuple[Pixels, NDArray[np.bool_]]:
+) -> Pixels:
     """The ground of scores as one picture of `px` pixels a tile.
 
     Args:
@@ -37,21 +38,19 @@ def overview(
         imagery: files to read instead of those that the scores name.
 
     Returns:
-        pixels (rows * px, cols * px, 3) uint8; seen (rows, cols) bool, the tiles that have any.
+        pixels (rows * px, cols * px, 3) uint8, white where nothing is known.
 
     Raises:
         ScoresError: the scores name nothing that is still there.
         RasterError, GridError: imagery that cannot be read.
     """
     rows, cols = area.r1 - area.r0, area.c1 - area.c0
-    picture = np.zeros((rows * px, cols * px, 3), np.uint8)
-    seen = np.zeros((rows, cols), bool)
+    picture = np.full((rows * px, cols * px, 3), 255, np.uint8)
     for row, col, small in _small(info, grid, area, px, imagery):
         r, c = row - area.r0, col - area.c0
         if 0 <= r < rows and 0 <= c < cols:
             picture[r * px : (r + 1) * px, c * px : (c + 1) * px] = small
-            seen[r, c] = True
-    return picture, seen
+    return picture
 
 
 def _small(
@@ -67,26 +66,21 @@ def _small(
                     if row is not None:
                         yield row, col, _shrunk(chip, px)
         return
-    yield from _of_imagery(_files(info, imagery), grid, area, px)
+    files, reading = (expand(imagery), {}) if imagery else imagery_of(info)
+    opened = raster.open_imagery(
+        files, crs=grid.crs, tile_m=grid.tile_m, pixel_m=grid.pixel_m, **reading
+    )
+    yield from _of_imagery(opened, grid, area, px)
 
 
-def _files(info: Mapping[str, Any], imagery: Sequence[str]) -> list[str]:
-    if imagery:
-        return expand(imagery)
-    listed = (info.get("provenance") or {}).get("imagery") or []
-    files = [str(i.get("file", "")) for i in listed]
-    if not files or any(storage.is_local(f) and not storage.exists(f) for f in files):
-        raise ScoresError("the scores name no imagery that can be read; give it with --imagery")
-    return files
-
-
-def _of_imagery(files: Sequence[str], grid: Grid, area: TileRange, px: int) -> Iterator[Placed]:
-    opened = raster.open_imagery(files, crs=grid.crs, tile_m=grid.tile_m, pixel_m=grid.pixel_m)
+def _of_imagery(opened: Imagery, grid: Grid, area: TileRange, px: int) -> Iterator[Placed]:
     s = grid.size_px
     for row in range(area.r0, area.r1):
         line = TileRange(row, row + 1, area.c0, area.c1)
         pixels, valid = raster.read_block(opened, line)
         strip = pixels.transpose(1, 2, 0)
+        if valid is not None:
+            strip = np.where(valid[..., None], strip, np.uint8(255))
         for i in range(area.c1 - area.c0):
             at = slice(i * s, (i + 1) * s)
             if valid is None or valid[:, at].any():

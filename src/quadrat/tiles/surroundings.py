@@ -123,7 +123,7 @@ def of_source(
     grid: Grid,
     places: Sequence[tuple[int, int]],
     *,
-    what: str = "these scores",
+    what: str = "the folder of scores",
     around: int = 1,
     **reading: Any,
 ) -> Surroundings:
@@ -140,10 +140,28 @@ def of_source(
     uri, kind = str(source.get("uri", "")), str(source.get("kind", ""))
     if kind == "tileset" and is_tileset(uri):
         return of_tile_set(uri, places, around=around)
-    listed = (info.get("provenance") or {}).get("imagery") or []
+    files, recorded = imagery_of(info, what=what)
+    given = {k: v for k, v in reading.items() if v is not None}
+    return of_imagery(files, grid, around=around, **(recorded | given))
+
+
+def imagery_of(
+    info: Mapping[str, Any], *, what: str = "the folder of scores"
+) -> tuple[list[str], dict[str, Any]]:
+    """The files that scores came from, and how their bands were read (`raster.open_imagery`).
+
+    Raises:
+        ScoresError: as `of_source`.
+    """
+    told = info.get("provenance") or {}
+    listed = told.get("imagery") or []
     files = [str(i.get("file", "")) for i in listed]
     missing = [f for f in files if storage.is_local(f) and not storage.exists(f)]
     if not files or missing:
         gone = f"; {storage.redact(missing[0])} is gone" if missing else ""
         raise ScoresError(f"{what} names no imagery that can be read{gone}; give it with --imagery")
-    return of_imagery(files, grid, around=around, **reading)
+    reading: dict[str, Any] = {} if told.get("alpha") is None else {"alpha": int(told["alpha"])}
+    bands = {tuple(int(b) for b in i.get("bands") or ()) for i in listed}
+    if len(bands) == 1 and len(next(iter(bands))) == 3:  # files of one kind, or as was asked
+        reading["bands"] = bands.pop()
+    return files, reading

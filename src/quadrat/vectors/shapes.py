@@ -14,7 +14,7 @@ from quadrat.grid import Bounds
 from quadrat.vectors.layers import VectorLayer
 
 Shapes = NDArray[np.object_]
-POINT, POLYGON, MULTIPOLYGON, COLLECTION = 0, 3, 6, 7  # shapely's numbers of types
+POINT, POLYGON, MULTIPOINT, MULTIPOLYGON, COLLECTION = 0, 3, 4, 6, 7  # shapely's numbers of types
 MARGIN = 0.05  # of the area's longer side, around it
 STEP_DEGREES, STEP_METRES = 0.01, 1000.0  # of an edge between projected points: bends by 3 cm
 MOST_STEPS = 100_000  # of one shape's outline
@@ -67,7 +67,7 @@ def lines_and_points(
         near: the area that is needed, in `crs`; shapes are cut to it, with a margin.
 
     Returns:
-        shapes (M,), and their features' places (M,).
+        shapes (M,), points and lines alone, and their features' places (M,) in ascending order.
 
     Raises:
         VectorError: as `polygons`, but of any kind of shape.
@@ -75,13 +75,18 @@ def lines_and_points(
     import shapely
 
     source = _own_crs(features)
-    at = np.flatnonzero(~(shapely.is_missing(features.shapes) | shapely.is_empty(features.shapes)))
-    shapes = features.shapes[at]
-    flat = np.isin(shapely.get_type_id(shapes), (POLYGON, MULTIPOLYGON))
+    shapes, at = _exploded(features.shapes, np.arange(len(features.shapes)))
+    flat = shapely.get_type_id(shapes) == POLYGON
     shapes[flat] = shapely.boundary(shapes[flat])
+    spots = shapely.get_type_id(shapes) == POINT
     try:
-        shapes, at = _cut(shapes, at, source, crs, near)
-        return _projected(features.name, shapes, source, crs), at
+        points_, of_points = _cut(shapes[spots], at[spots], source, crs, near)
+        lines, of_lines = _exploded(*_cut(shapes[~spots], at[~spots], source, crs, near))
+        kept = shapely.get_type_id(lines) != POINT  # where a line only touches the area
+        at = np.concatenate([of_points, of_lines[kept]])
+        order = np.argsort(at, kind="stable")
+        shapes = np.concatenate([points_, lines[kept]])[order]
+        return _projected(features.name, shapes, source, crs), at[order]
     except shapely.errors.ShapelyError as error:
         raise VectorError(
             f"{features.name} has shapes that cannot be worked with ({border.short(error)}); "
@@ -133,6 +138,19 @@ def _own_crs(features: VectorLayer) -> str:
             "(ogr2ogr -a_srs EPSG:... named.gpkg)"
         )
     return crs
+
+
+def _exploded(shapes: Shapes, at: NDArray[np.int64]) -> tuple[Shapes, NDArray[np.int64]]:
+    """The points, lines and polygons that shapes and collections hold, and their places."""
+    import shapely
+
+    there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
+    shapes, at = shapes[there], at[there]
+    while (shapely.get_type_id(shapes) >= MULTIPOINT).any():  # collections may hold collections
+        shapes, of = shapely.get_parts(shapes, return_index=True)
+        at = at[of]
+    there = ~shapely.is_empty(shapes)
+    return shapes[there], at[there]
 
 
 def _areas(features: VectorLayer) -> tuple[Shapes, NDArray[np.int64]]:
