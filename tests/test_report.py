@@ -688,6 +688,18 @@ def spoiled(value: object, rng: np.random.Generator) -> object:
     return other[rng.integers(len(other))]
 
 
+def test_the_page_says_by_what_change_was_found(folder: Path, two: Page, tmp_path: Path) -> None:
+    found = tmp_path / "change"
+    shutil.copytree(folder / "two_change", found)
+    said = json.loads((found / "change.json").read_text())
+    said["method"] = {"kind": "planted changes", "at_least": 0.25}
+    (found / "change.json").write_text(json.dumps(said))
+    report([str(folder / "a"), str(folder / "b")], str(tmp_path / "r.html"), change=str(found))
+    for shown, cells in ((two, False), (page(tmp_path / "r.html"), True)):
+        assert ("each judged by changes planted" in shown.text) == cells
+        assert ("Estimated from all dates’ probabilities" in shown.text) != cells
+
+
 def test_a_damaged_change_folder_is_refused_by_the_name_of_its_file(
     folder: Path, tmp_path: Path
 ) -> None:
