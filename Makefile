@@ -2,6 +2,7 @@
 # make test    installs what the tests need and runs all but the long and the slow ones
 # make test-long   kills, clusters, browsers, training: tens of seconds each; before a change lands
 # make test-slow   what takes minutes; before a release
+# make image BASE=NAME@sha256:...   the cluster's image from a slim Python (deploy/debian-base makes one)
 # make cluster-demo BASE=NAME@sha256:...   a cluster in containers, with a worker that is killed
 # make site    the documentation site in site/; a broken link is an error
 # make check   what must hold before a change lands: style, types, tests, a run without extras
@@ -37,7 +38,7 @@ FIND_PYTHON = for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python
 	echo "no Python 3.11 or newer with venv: install python3 and python3-venv, or say PYTHON=..." >&2; \
 	exit 1
 
-.PHONY: demo test test-long test-slow check smoke docs site system clean cluster-demo
+.PHONY: demo test test-long test-slow check smoke docs site system clean image cluster-demo
 
 demo: $(VENV)/.base
 	@$(BIN)/quadrat demo --out $(DEMO)
@@ -58,9 +59,22 @@ check: $(VENV)/.test system
 	@$(PYTEST) $(STRICT) -m "not slow and not long" $(TESTS)
 	@$(MAKE) --no-print-directory smoke
 
-# Docker or Podman; BASE is a slim Python image by its digest (see deploy/Containerfile).
+# BASE is a slim Python image by its digest (see deploy/Containerfile).
+PINNED = case "$(BASE)" in *@sha256:*) ;; \
+	*) echo "say BASE=NAME@sha256:..., a slim Python image" >&2; exit 1;; esac
+
+# Podman, Docker or Buildah; TARGET=finetune has PyTorch too. BUILD_OPTIONS are the builder's own.
+BUILDER ?= $(firstword $(foreach p,podman docker buildah,$(if $(shell command -v $p),$p)) podman)
+TARGET ?= base
+IMAGE ?= localhost/quadrat:0.1.0$(if $(filter finetune,$(TARGET)),-finetune)
+image:
+	@$(PINNED)
+	@$(BUILDER) build --file deploy/Containerfile --target "$(TARGET)" --build-arg "BASE=$(BASE)" \
+	  $(BUILD_OPTIONS) --tag "$(IMAGE)" .
+
+# Docker or Podman.
 cluster-demo:
-	@if [ -z "$(BASE)" ]; then echo "say BASE=NAME@sha256:..., a slim Python image" >&2; exit 1; fi
+	@$(PINNED)
 	@python3 deploy/rehearse --base-image "$(BASE)" --out cluster-demo
 
 # The package as users get it: a built wheel, no extras, another folder.

