@@ -22,6 +22,7 @@ import hashlib
 import json
 import re
 import secrets
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -187,6 +188,11 @@ class FetchServer:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     owner: FetchServer
+
+    def setup(self) -> None:
+        # what is counted as sent is not far ahead of what was received
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
+        super().setup()
 
     def log_message(self, *_: Any) -> None:
         pass

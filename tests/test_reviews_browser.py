@@ -135,11 +135,15 @@ def text(browser: Any, place: str) -> str:
 
 
 def pressed(browser: Any) -> list[str]:
-    """Accessible names of the buttons that are pressed in the answer."""
+    """Accessible names of the buttons that are pressed in the answer, and their fieldset's."""
     found = browser.execute_script(
         "return Array.from(document.querySelectorAll('#answer [aria-pressed=true]'))"
     )
-    return [b.accessible_name for b in found]
+    dates = browser.execute_script(
+        "return arguments[0].map(b => b.closest('fieldset').querySelector('legend').textContent)",
+        found,
+    )
+    return [f"{b.accessible_name}, {d}" for b, d in zip(found, dates, strict=True)]
 
 
 def clicked(browser: Any, selector: str) -> None:
@@ -159,7 +163,7 @@ def test_a_whole_review_by_keyboard(browser: Any, page: Page, sample: Path, widt
     show(browser, page.url, width)
     first = plot(browser)
     press(browser, "3", "d", "2")  # Forest; on the other date Developed
-    assert pressed(browser)[:2] == [f"Forest, {DATES[0]}", f"Developed, {DATES[1]}"]
+    assert pressed(browser)[:2] == [f"Forest 100%, {DATES[0]}", f"Developed 100%, {DATES[1]}"]
     assert text(browser, "#guess") == "(by the classes)"
     press(browser, "p")
     press(browser, "l")
@@ -197,7 +201,7 @@ def test_a_whole_review_by_keyboard(browser: Any, page: Page, sample: Path, widt
     press(browser, "u")
     ready(browser)
     assert plot(browser) == third and third not in kept(sample)
-    assert pressed(browser) == [f"Water, {DATES[0]}", f"Cannot be seen, {DATES[1]}"]
+    assert pressed(browser) == [f"Water 100%, {DATES[0]}", f"Cannot be seen, {DATES[1]}"]
     enter(browser)
     assert third in kept(sample)
 
@@ -492,7 +496,7 @@ def test_a_legend_of_many_classes_needs_no_scrolling(
     )
     assert box >= 200
     press(browser, "0", "e")  # the tenth class; letters follow
-    assert pressed(browser)[0] == f"class number 9, {DATES[0]}"
+    assert pressed(browser)[0] == f"class number 9 100%, {DATES[0]}"
     press(browser, "d", "c")
-    assert pressed(browser)[0] == f"class number 11, {DATES[0]}"
+    assert pressed(browser)[0] == f"class number 11 100%, {DATES[0]}"
     page.end()

@@ -19,6 +19,7 @@ from quadrat.errors import InputError, LabelError, StorageError
 from quadrat.legend import LandClass, Legend, load_legend
 from quadrat.reviews import latest, open_store, store, training_labels
 from quadrat.reviews.answers import PlotAnswer, Seen
+from quadrat.sampling import package
 
 LEGEND = Legend("own", tuple(LandClass(n, c) for n, c in CLASSES))
 ABOUT = {
@@ -234,4 +235,28 @@ def test_writers_that_are_killed_lose_nothing_that_was_kept(tmp_path: Path) -> N
     assert set(told["Ana"]) <= set(counts["Ana"]) and set(told["Ben"]) == set(counts["Ben"])
     # an answer that nobody was told of is whole, or is not there
     assert all(a.classes == ("Forest", "Developed") for a in counts["Ana"].values())
+    # what a killed writer left beside the file is gone with the next answer
+    store.append(open_store(str(file)), [said(1, "Forest", "Developed", name="Cy")])
     assert not file.with_name("review.gpkg-journal").exists()
+
+
+def test_an_unfinished_write_is_taken_back_when_the_answers_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "answers.gpkg"
+    with closing(sqlite3.connect(file)) as base:
+        base.execute("CREATE TABLE answers (plot)")
+        base.execute("INSERT INTO answers VALUES (1)")
+        base.commit()
+    killed = """
+import os, signal, sqlite3, sys
+base = sqlite3.connect(sys.argv[1], isolation_level=None)
+base.execute("PRAGMA cache_size=2")
+base.execute("BEGIN IMMEDIATE")
+for _ in range(2000):
+    base.execute("INSERT INTO answers VALUES (?)", ("x" * 500,))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", killed, str(file)], check=False)
+    assert file.with_name("answers.gpkg-journal").stat().st_size > 0
+    with closing(package.connect(file)) as base:
+        assert [r["plot"] for r in base.execute("SELECT * FROM answers")] == [1]
+    assert not file.with_name("answers.gpkg-journal").exists()

@@ -19,6 +19,9 @@ COLUMNS = (
 def connect(path: Path, *, writes: bool = False, patience_s: float = 5.0) -> sqlite3.Connection:
     """A connection whose rows have names; nothing that the file holds is run.
 
+    A writer that was killed leaves a journal beside the file. SQLite takes the unfinished write
+    back when the file is next opened, for which it must be allowed to write.
+
     Args:
         writes: whether answers are added; the file is made where it is not there.
         patience_s: how long another's write is waited for.
@@ -26,7 +29,9 @@ def connect(path: Path, *, writes: bool = False, patience_s: float = 5.0) -> sql
     Raises:
         sqlite3.Error: the file cannot be opened.
     """
-    place = str(path) if writes else f"{path.absolute().as_uri()}?mode=ro"
+    unfinished = path.with_name(path.name + "-journal").exists()
+    mode = "rw" if unfinished else "ro"
+    place = str(path) if writes else f"{path.absolute().as_uri()}?mode={mode}"
     base = sqlite3.connect(place, timeout=patience_s, isolation_level=None, uri=not writes)
     base.row_factory = sqlite3.Row
     base.execute("PRAGMA trusted_schema=OFF").fetchall()
