@@ -59,7 +59,7 @@ def run(data: str, folder: Path, drawn: dict[str, Any], rest: dict[str, Any]) ->
         labels = str(folder / "c" / "nlcd1.tif")
         one = [str(folder / "c" / "date1.tif")]
         tile(one, cut, labels=labels, date="2011", overwrite=True)
-        train(cut, model, cache=str(folder / "cache"), overwrite=True)
+        train(cut, model, cache=str(folder / "cache"))
     ready = time.perf_counter()
     got = change(
         [cut, str(folder / "c" / "date2.tif")], out, model=model, legend="nlcd3",
