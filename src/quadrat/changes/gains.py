@@ -25,6 +25,7 @@ from scipy.optimize import isotonic_regression
 from quadrat import metrics
 from quadrat.changes import contrast, planted
 from quadrat.changes.cells import CHUNK
+from quadrat.changes.order import tilted
 from quadrat.heads import regression
 
 Rows = NDArray[np.float32]
@@ -48,7 +49,6 @@ UNSEEN = 0.5  # changes at least that are looked for among tiles that do not sta
 PARTS = (0.6, 0.7, 0.8, 0.9, 0.95)  # of planted changes, that score higher
 COUNTED = 2  # the first of these that tells how many changed
 MOST_REPLACED = 0.6  # beyond it too little is left to reckon with
-TILT = 1e-3  # by how much the last of equal probabilities is lower than the first
 LOW = 0.25  # of the decoys, up to whose likeness tiles are counted
 
 
@@ -375,7 +375,7 @@ def _falling(steps: Floats, best: Floats, value: float) -> Floats:
     Args:
         steps: (N,) probabilities in blocks. best: (N,) scores from the highest. value: their sum.
     """
-    smooth = steps * (1 - TILT * np.arange(len(steps)) / len(steps))
+    smooth = tilted(steps)
     rest = max(value - smooth.sum(), UNSEEN)
     odds = np.exp(best - best[0]) * (1 - smooth)
     more = rest * odds / max(odds.sum(), 1e-300)

@@ -47,9 +47,15 @@ def along(ends: Floats, asked: NDArray[np.bool_], score: Floats) -> Floats:
     ranks = np.argsort(-score, kind="stable")
     steps = isotonic_regression(wanted[ranks], increasing=False).x
     falling = np.empty(len(ranks))
-    falling[ranks] = steps * (1 - TILT * np.arange(len(ranks)) / len(ranks))
+    falling[ranks] = tilted(steps)
     of_asked = falling / np.maximum(wanted, 1e-300)
     of_others = (1 - falling) / np.maximum(1 - wanted, 1e-300)
     factor = np.where(asked, of_asked[:, None, None], of_others[:, None, None])
     out: Floats = (ends * factor).clip(0.0, 1.0)
+    return out
+
+
+def tilted(steps: Floats) -> Floats:
+    """Probabilities (N,) that do not rise, made to fall from each to the next."""
+    out: Floats = steps * (1 - TILT * np.arange(len(steps)) / len(steps))
     return out

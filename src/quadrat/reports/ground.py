@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from quadrat import pages
 from quadrat.errors import QuadratError
-from quadrat.reports import images
 from quadrat.reports.content import Content
 from quadrat.reports.layers import area_of
 from quadrat.tiles.overview import Pixels, overview
@@ -58,4 +58,4 @@ def _jpeg(pixels: Pixels) -> str:
         image.thumbnail((MOST_PX, MOST_PX))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=QUALITY, optimize=True)
-    return images.data_uri(out.getvalue(), "image/jpeg")
+    return pages.data_uri(out.getvalue(), "image/jpeg")

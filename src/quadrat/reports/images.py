@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quadrat import pages
 from quadrat.errors import InputError
 
 EMPTY = 255  # no tile here
@@ -36,11 +36,6 @@ class Layer:
     width: int
     height: int
     date: str = ""
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """A `data:` address of the bytes."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def rgb(color: str) -> tuple[int, int, int]:
@@ -73,8 +68,8 @@ def layer(
     image.save(out, "PNG", optimize=True, transparency=EMPTY)
     listed = tuple(enumerate(labels)) if legend is None else tuple(legend)
     return Layer(
-        name, about, data_uri(out.getvalue(), "image/png"), tuple(labels), tuple(colors), listed,
-        ids.shape[1], ids.shape[0], date,
+        name, about, pages.data_uri(out.getvalue(), "image/png"), tuple(labels), tuple(colors),
+        listed, ids.shape[1], ids.shape[0], date,
     )  # fmt: skip
 
 
@@ -108,4 +103,4 @@ def thumbnail(pixels: NDArray[np.uint8], side: int = 160) -> str:
         image = image.resize((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=82)
-    return data_uri(out.getvalue(), "image/jpeg")
+    return pages.data_uri(out.getvalue(), "image/jpeg")

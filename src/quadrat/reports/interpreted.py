@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from quadrat import areas, choices, reviews, sampling, scores, storage
+from quadrat import areas, choices, pages, reviews, sampling, scores, storage
 from quadrat.areas import AreaResult
 from quadrat.areas.tables import number
 from quadrat.changes import pictures as shots
 from quadrat.errors import InputError, QuadratError
-from quadrat.reports import charts, images
+from quadrat.reports import charts
 from quadrat.reports.markup import named, notes, quantity, share, table, text, three
 from quadrat.reviews import Agreement, PlotAnswer
 from quadrat.reviews.answers import SETTLED, Seen
@@ -180,7 +180,7 @@ def _disputed(
             try:
                 pixels = [views.pixels(place, d) for d in range(len(listed.dates))]
                 shown = shots.side_by_side(pixels, listed.dates)
-                picture = images.data_uri(shown, "image/jpeg")
+                picture = pages.data_uri(shown, "image/jpeg")
             except QuadratError as error:
                 failed.append(f"No picture of plot {plot}: {error}.")
         where = f"{place.lat:.5f}, {place.lon:.5f}"

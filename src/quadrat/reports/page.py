@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import quadrat
+from quadrat import pages
 from quadrat.grid import TileRange
 from quadrat.reports import (
     classes,
-    images,
     interpreted,
     layers,
     markup,
@@ -23,7 +22,6 @@ from quadrat.reports import (
 )
 from quadrat.reports.content import Content, Day, label_source
 from quadrat.reports.markup import text
-from quadrat.reviews.offline import page_policy
 from quadrat.scores import SYNTHETIC
 
 Part = tuple[str, str, str]  # the section's name in addresses, its title, its HTML
@@ -140,7 +138,7 @@ def _rows(found: Content) -> list[dict[str, Any]]:
         made |= {k: row[k] for k in ("from", "to", "period")}
         shot = found.shots.get(made["rank"])
         if shot is not None:
-            made["picture"] = images.data_uri(shot, "image/jpeg")
+            made["picture"] = pages.data_uri(shot, "image/jpeg")
         rows.append(made)
     return rows
 
@@ -162,13 +160,12 @@ def _html(
         f'<p class="part">{title}</p>{"".join(markup.section(*part) for part in group)}'
         for title, group in groups
     )
-    # "<" cannot end the script element, nor open a comment in it
-    embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    embedded = pages.embedded(data)
     name = text(title)
     day = text(made["Made"][:10])
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{page_policy(css, js)}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{pages.policy(css, js)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{name}</title><style>{css}</style></head><body>'
         '<a class="skip" href="#summary">To the summary</a>'

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from quadrat import storage
+from quadrat import pages, storage
 from quadrat.errors import InputError
 from quadrat.reviews import answers as said
 from quadrat.reviews import store
@@ -45,7 +43,7 @@ def write(
         pictures = [views.jpeg(plot, d) for d in range(len(session.listed.dates))]
         known = session.plot(number)
         plots[number] = {k: v for k, v in known.items() if k not in ("plot", "answer")} | {
-            "pictures": [_data_uri(p) for p in pictures]
+            "pictures": [pages.data_uri(p, "image/jpeg") for p in pictures]
         }
         if on_progress is not None:
             on_progress(i + 1, len(about["queue"]))
@@ -54,16 +52,10 @@ def write(
     return len(plots)
 
 
-def _data_uri(picture: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
-
-
 def _page(data: Any) -> str:
     """The page with style, scripts and data inside; its policy names them by their digests."""
     style, script = page_file("page.css"), "\n".join(page_file(name) for name in SCRIPTS)
-    policy = page_policy(style, script)
-    # "<" cannot end the script element, nor open a comment in it
-    embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    policy, embedded = pages.policy(style, script), pages.embedded(data)
     html = re.sub(r'<script src="[^"]+"></script>\n?', "", page_file("page.html"))
     html = html.replace(
         '<meta charset="utf-8">',
@@ -75,18 +67,6 @@ def _page(data: Any) -> str:
         f'<script type="application/json" id="data">{embedded}</script>\n'
         f"<script>{script}</script>\n</body>",
     )
-
-
-def page_policy(style: str, script: str) -> str:
-    """The content security policy of a page that loads nothing and has one style and one script."""
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
-        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
 
 
 def read(uri: str, session: ReviewSession) -> tuple[PlotAnswer, ...]:
